@@ -67,7 +67,11 @@ class FlowConfig:
             f"flow.splits is {self.splits!r}",
             "use published, all or none",
         )
-        _require(self.scale in ("published", "bounded"), f"flow.scale is {self.scale!r}", "use published or bounded")
+        _require(
+            self.scale in ("published", "bounded"),
+            f"flow.scale is {self.scale!r}",
+            "use published or bounded",
+        )
         _require(self.scale_bound > 0, "flow.scale_bound must be positive")
         _require(
             self.conditioning in ("encoder", "none"),
@@ -98,9 +102,8 @@ class FlowConfig:
 
     @property
     def size_multiple(self) -> int:
-        """Image sides are padded to a multiple of this: 2^levels, s, and whole h cells under every level."""
-        coarsest = 2**self.levels
-        return max(coarsest, self.downsample, 2 * self.downsample if coarsest > self.downsample else 1)
+        """Image sides are padded to a multiple of this, so that every level and h have whole cells."""
+        return max(2**self.levels, self.downsample)
 
 
 @dataclass(frozen=True)
