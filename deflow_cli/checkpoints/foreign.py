@@ -1,0 +1,308 @@
+"""Foreign weights: key maps to other layouts, detection of a model's sizes, strict loading.
+
+The published DeFlow layout is mapped key by key; ESRGAN dialects initialise an encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..config import EncoderConfig, FlowConfig, ModelConfig
+from ..errors import CheckpointError
+from ..models.deflow.model import DeFlow
+
+CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "netG.")
+
+# our name (as a pattern) -> the published DeFlow name
+PUBLISHED_DEFLOW = (
+    (r"encoder\.conv_first\.", r"RRDB.conv_first."),
+    (r"encoder\.body\.(\d+)\.rdb(\d)\.conv(\d)\.", r"RRDB.RRDB_trunk.\1.RDB\2.conv\3."),
+    (r"encoder\.conv_body\.", r"RRDB.trunk_conv."),
+    (r"encoder\.conv_up(\d)\.", r"RRDB.upconv\1."),
+    (r"flow\.layers\.(\d+)\.(actnorm|invconv|conv)\.", r"flowUpsamplerNet.layers.\1.\2."),
+    (r"flow\.layers\.(\d+)\.coupling\.", r"flowUpsamplerNet.layers.\1.affine.fAffine."),
+    (r"flow\.layers\.(\d+)\.injector\.", r"flowUpsamplerNet.layers.\1.affine.fFeatures."),
+)
+PUBLISHED_NET = (
+    (r"weight_in$", "0.weight"),
+    (r"norm_in\.", "0.actnorm."),
+    (r"weight_mid$", "2.weight"),
+    (r"norm_mid\.", "2.actnorm."),
+    (r"conv_out\.", "4."),
+)
+
+# ESRGAN dialects: foreign name (as a pattern) -> our encoder's name
+ESRGAN_NEW = (
+    (r"^conv_first\.", "conv_first."),
+    (r"^body\.(\d+)\.rdb(\d)\.conv(\d)\.", r"body.\1.rdb\2.conv\3."),
+    (r"^conv_body\.", "conv_body."),
+    (r"^conv_up(\d)\.", r"conv_up\1."),
+)
+ESRGAN_MID = (
+    (r"^conv_first\.", "conv_first."),
+    (r"^RRDB_trunk\.(\d+)\.RDB(\d)\.conv(\d)\.", r"body.\1.rdb\2.conv\3."),
+    (r"^trunk_conv\.", "conv_body."),
+    (r"^upconv(\d)\.", r"conv_up\1."),
+)
+ESRGAN_OLD = (
+    (r"^model\.0\.", "conv_first."),
+    (r"^model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.", r"body.\1.rdb\2.conv\3."),
+    (r"^model\.1\.sub\.(\d+)\.(weight|bias)$", r"conv_body.\2"),
+    (r"^model\.3\.", "conv_up1."),
+    (r"^model\.6\.", "conv_up2."),
+)
+ESRGAN_TAIL = {
+    "new": ("conv_hr.", "conv_last."),
+    "mid": ("HRconv.", "conv_last."),
+    "old": ("model.8.", "model.10."),
+}
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors or .pth file, containers and prefixes removed, as float32.
+
+    ``.pth`` files are read with ``weights_only``. Raises CheckpointError naming the file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file", next_step="check the path")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for a broken file
+        raise CheckpointError(
+            f"{path}: cannot be read as weights ({type(error).__name__}: {error})",
+            next_step="give a .safetensors file or a .pth file that holds tensors alone",
+        ) from error
+    for name in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CheckpointError(f"{path}: holds no state dict", next_step="export the weights alone")
+    state = dict(content)
+    for prefix in PREFIXES:
+        if state and all(key.startswith(prefix) for key in state):
+            state = {key[len(prefix) :]: value for key, value in state.items()}
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def published_name(model: DeFlow, key: str) -> str | None:
+    """The published name of one of our state-dict keys; None for what the publication has not."""
+    latent = re.match(r"prior\.latents\.(\d+)\.(mean|root)$", key)
+    if latent:
+        index, kind = int(latent[1]), {"mean": "mean_shift", "root": "cov_shift"}[latent[2]]
+        splits = [i for i, layer in enumerate(model.flow.layers) if type(layer).__name__ == "Split"]
+        return f"flowUpsamplerNet.layers.{splits[index]}.{kind}" if index < len(splits) else kind
+    for pattern, replacement in PUBLISHED_DEFLOW:
+        if re.match(pattern, key):
+            name = re.sub("^" + pattern, replacement, key)
+            for net_pattern, net_replacement in PUBLISHED_NET:
+                name = re.sub(net_pattern, net_replacement, name)
+            return name
+    return None
+
+
+def published_key_map(model: DeFlow) -> dict[str, str]:
+    """Our state-dict keys -> the published ones. Raises CheckpointError for what the layout cannot hold."""
+    config = model.config.flow
+    if config.components > 1 or config.condition_channels or config.shift == "diagonal":
+        raise CheckpointError("the published layout holds one correlated shift and unprojected features only")
+    names = {key: published_name(model, key) for key in model.state_dict()}
+    return {key: name for key, name in names.items() if name is not None}
+
+
+def published_layout(model: DeFlow) -> dict[str, tuple[int, ...]]:
+    """Every key and shape of the published state dict for this model's sizes, the unused ones too."""
+    state = model.state_dict()
+    layout = {theirs: tuple(state[ours].shape) for ours, theirs in published_key_map(model).items()}
+    for key in layout:
+        if key.endswith(("mean_shift", "cov_shift")):
+            layout[key] = layout[key][1:]  # one component
+    return layout | unused_published(model)
+
+
+def unused_published(model: DeFlow) -> dict[str, tuple[int, ...]]:
+    """Keys of published files that no computation reads, with their shapes."""
+    config, encoder = model.config.flow, model.config.encoder
+    channels = encoder.channels
+    unused: dict[str, tuple[int, ...]] = {}
+    for index, latent in enumerate(model.prior.shared()):
+        name = published_name(model, f"prior.latents.{index}.mean")
+        assert name is not None
+        unused[name.replace("mean_shift", "I")] = (latent.channels, latent.channels)
+    last = model.flow.latent_plan[-1][0]
+    unused["flowUpsamplerNet.f.0.weight"] = (last, encoder.feature_channels, 3, 3)
+    unused["flowUpsamplerNet.f.0.bias"] = (last,)
+    assert model.encoder is not None
+    published_ups = {4: 2, 8: 3, 16: 4}.get(config.downsample, 2)
+    tail = [f"upconv{i}" for i in range(model.encoder.up_convs + 1, published_ups + 1)]
+    for name in [*tail, "HRconv"]:
+        unused[f"RRDB.{name}.weight"] = (channels, channels, 3, 3)
+        unused[f"RRDB.{name}.bias"] = (channels,)
+    unused["RRDB.conv_last.weight"] = (config.in_channels, channels, 3, 3)
+    unused["RRDB.conv_last.bias"] = (config.in_channels,)
+    return unused
+
+
+def detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
+    """Sizes of a published DeFlow state dict, from its keys and shapes alone.
+
+    Raises CheckpointError when a telling key is missing.
+    """
+    try:
+        return _detect_published(state)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"not a DeFlow state dict in the published layout: {error} is missing",
+            next_step="ESRGAN weights initialise an encoder instead: fit --set fit.encoder_weights=FILE",
+        ) from error
+
+
+def _detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
+    layers = sorted({int(k.split(".")[2]) for k in state if k.startswith("flowUpsamplerNet.layers.")})
+    prefix = "flowUpsamplerNet.layers."
+    couplings = [i for i in layers if f"{prefix}{i}.affine.fAffine.0.weight" in state]
+    transitions = [i for i in layers if f"{prefix}{i}.invconv.l" in state and i not in couplings]
+    splits = [i for i in layers if f"{prefix}{i}.conv.weight" in state]
+    # a level is a run of couplings behind its transitions
+    levels = sum(1 for i in transitions if i - 1 not in transitions)
+    if not couplings or not levels:
+        raise KeyError("flowUpsamplerNet.layers.*.affine.fAffine.0.weight")
+    published = max(levels - 2, 0)
+    if len(splits) not in (published, levels - 1):
+        raise KeyError(f"{published} or {levels - 1} splits expected, {len(splits)} found: one")
+    hidden = state[f"{prefix}{couplings[0]}.affine.fAffine.0.weight"].shape[0]
+    blocks = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("RRDB.RRDB_trunk."))
+    features = state[f"{prefix}{couplings[0]}.affine.fFeatures.0.weight"].shape[1]
+    channels = state["RRDB.conv_first.weight"].shape[0]
+    stacked = features // channels - 1
+    flow = FlowConfig(
+        levels=levels,
+        steps=len(couplings) // levels,
+        transition_steps=len(transitions) // levels,
+        hidden_channels=hidden,
+        splits="published" if len(splits) == published else "all",
+        downsample=8 if "RRDB.upconv3.weight" in state else 4,
+        in_channels=state["RRDB.conv_first.weight"].shape[1],
+    )
+    return ModelConfig(
+        flow,
+        EncoderConfig(
+            channels=channels,
+            growth_channels=state["RRDB.RRDB_trunk.0.RDB1.conv1.weight"].shape[0],
+            blocks=blocks,
+            stacked_blocks=_published_stack(blocks, stacked),
+        ),
+    )
+
+
+def _published_stack(blocks: int, count: int) -> tuple[int, ...]:
+    """Which trunk blocks are stacked: 1, 8, 15, 22 of 23; every block where there are as many."""
+    if blocks == 23 and count == 4:
+        return (1, 8, 15, 22)
+    if blocks == count:
+        return tuple(range(count))
+    raise CheckpointError(
+        f"the file has {blocks} encoder blocks of which {count} are stacked; which ones is not recorded",
+        next_step="only 23 blocks with 4 stacked, or all blocks stacked, can be imported",
+    )
+
+
+def load_published(state: Mapping[str, Tensor]) -> tuple[DeFlow, list[str]]:
+    """A model from a published state dict, loaded strictly; also the names of its unused tensors.
+
+    Raises CheckpointError listing missing, unexpected or misshapen tensors.
+    """
+    model = DeFlow(detect_published(state))
+    layout, unused = published_layout(model), unused_published(model)
+    required = set(layout) - set(unused)
+    problems = [f"missing {key}" for key in sorted(required - set(state))]
+    problems += [f"unexpected {key}" for key in sorted(set(state) - set(layout))]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, expected {layout[key]}"
+        for key in sorted(set(state) & set(layout))
+        if tuple(state[key].shape) != layout[key]
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError("state dict does not fit the model: " + "; ".join(problems[:5]) + more)
+    ours = model.state_dict()
+    for key, name in published_key_map(model).items():
+        ours[key] = state[name].reshape(ours[key].shape).to(ours[key].dtype)
+    model.load_state_dict(ours, strict=True)
+    return model.eval(), sorted(set(state) & set(unused))
+
+
+def esrgan_encoder(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Our encoder's tensors out of an ESRGAN generator in any dialect; also the names of unused tensors.
+
+    Raises CheckpointError where the dialect is unknown or a tensor is left over.
+    """
+    dialect, rules = _esrgan_dialect(state)
+    taken: dict[str, Tensor] = {}
+    unused: list[str] = []
+    for key, value in state.items():
+        for pattern, replacement in rules:
+            if re.match(pattern, key):
+                taken[re.sub(pattern, replacement, key)] = value
+                break
+        else:
+            if not key.startswith(ESRGAN_TAIL[dialect]):
+                raise CheckpointError(f"unexpected tensor {key} in ESRGAN weights ({dialect} keys)")
+            unused.append(key)
+    return taken, unused
+
+
+def _esrgan_dialect(state: Mapping[str, Tensor]) -> tuple[str, tuple[tuple[str, str], ...]]:
+    for dialect, rules, probe in (
+        ("new", ESRGAN_NEW, "body.0.rdb1.conv1.weight"),
+        ("mid", ESRGAN_MID, "RRDB_trunk.0.RDB1.conv1.weight"),
+        ("old", ESRGAN_OLD, "model.1.sub.0.RDB1.conv1.0.weight"),
+    ):
+        if probe in state:
+            return dialect, rules
+    raise CheckpointError(
+        "not ESRGAN weights: neither new, mid nor old keys are there",
+        next_step="expected for instance body.0.rdb1.conv1.weight",
+    )
+
+
+def load_encoder(model: DeFlow, state: Mapping[str, Tensor]) -> list[str]:
+    """Start a model's encoder from ESRGAN weights; returns the file's tensors that it does not use.
+
+    The up-convolutions that the encoder has beyond the file's keep their start. Raises CheckpointError when
+    a tensor's shape differs or one of the trunk is missing.
+    """
+    if model.encoder is None:
+        raise CheckpointError("this model has no encoder (flow.conditioning is none)")
+    taken, unused = esrgan_encoder(state)
+    ours = model.encoder.state_dict()
+    for key in [k for k in taken if k not in ours and k.startswith("conv_up")]:
+        unused.append(key)
+        del taken[key]
+    optional = {k for k in ours if k.startswith(("conv_up", "project."))}
+    missing = sorted(set(ours) - set(taken) - optional)
+    unknown = sorted(set(taken) - set(ours))
+    if missing or unknown:
+        raise CheckpointError(
+            f"encoder weights do not fit: missing {missing[:3]}, unexpected {unknown[:3]}",
+            next_step="encoder.blocks must be the file's number of blocks",
+        )
+    for key, value in taken.items():
+        if value.shape != ours[key].shape:
+            raise CheckpointError(
+                f"{key} is {tuple(value.shape)} in the file, {tuple(ours[key].shape)} in the encoder",
+                next_step="set encoder.channels and encoder.growth_channels as in the file",
+            )
+    model.encoder.load_state_dict(ours | taken, strict=True)
+    return sorted(unused)

@@ -1,0 +1,104 @@
+"""Encoder: from the conditioning image h(x) to the features each level of the flow sees."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...config import EncoderConfig, FlowConfig
+from ...layers.rrdb import RRDB, conv3x3
+
+
+class ConditionEncoder(nn.Module):
+    """RRDB trunk at h's resolution and a pyramid over the flow's levels (DeFlow, CVPR 2021, section 3.4).
+
+    Level l (1 is the finest, at H / 2^l) sees its own pyramid tensor followed by the outputs of the
+    stacked trunk blocks, resized by nearest neighbour: ``EncoderConfig.feature_channels`` channels, or
+    ``FlowConfig.condition_channels`` after a learned 1x1 projection per level where that is not 0.
+    """
+
+    def __init__(
+        self, config: EncoderConfig, flow: FlowConfig, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.levels = flow.levels
+        self.log2_downsample = int(math.log2(flow.downsample))
+        self.autocast_dtype: torch.dtype | None = None
+        channels = config.channels
+        self.conv_first = conv3x3(flow.in_channels, channels, generator)
+        self.body = nn.ModuleList(
+            RRDB(channels, config.growth_channels, generator) for _ in range(config.blocks)
+        )
+        self.conv_body = conv3x3(channels, channels, generator)
+        self.up_convs = max(self.log2_downsample - 1, 0)
+        for index in range(1, self.up_convs + 1):
+            setattr(self, f"conv_up{index}", conv3x3(channels, channels, generator))
+        self.project: nn.ModuleList | None = None
+        if flow.condition_channels:
+            self.project = nn.ModuleList(
+                self._projection(config.feature_channels, flow.condition_channels, generator)
+                for _ in range(flow.levels)
+            )
+
+    @staticmethod
+    def _projection(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Conv2d:
+        conv = nn.Conv2d(inputs, outputs, 1, bias=False)
+        with torch.no_grad():
+            conv.weight.normal_(0.0, inputs**-0.5, generator=generator)
+        return conv
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the features handed to the flow."""
+        return self.project[0].out_channels if self.project is not None else self.config.feature_channels  # type: ignore[return-value]
+
+    def forward(self, h_bchw: Tensor) -> list[Tensor]:
+        """Features per level, finest first: (B, feature_channels, H / 2^l, W / 2^l)."""
+        with torch.autocast(
+            h_bchw.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
+        ):
+            trunk, stacked = self._trunk(h_bchw)
+            pyramid = self._pyramid(trunk)
+            return [self._level(index, pyramid[index], stacked) for index in range(self.levels)]
+
+    def _trunk(self, h_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv_first(h_bchw)
+        kept = {}
+        for index, block in enumerate(self.body):
+            x = block(x)
+            if index in self.config.stacked_blocks:
+                kept[index] = x
+        # the skip joins the blocks' output, not conv_first's as in ESRGAN: what published weights expect
+        trunk = x + self.conv_body(x)
+        return trunk, torch.cat([kept[index] for index in self.config.stacked_blocks], dim=1)
+
+    def _pyramid(self, trunk: Tensor) -> list[Tensor]:
+        """One tensor per level: upsampled by learned convolutions, or averaged down."""
+        by_factor = {0: trunk}
+        x = trunk
+        for index in range(1, self.up_convs + 1):
+            conv = getattr(self, f"conv_up{index}")
+            x = F.leaky_relu(conv(F.interpolate(x, scale_factor=2, mode="nearest")), 0.2)
+            by_factor[index] = x
+        for level in range(self.log2_downsample + 1, self.levels + 1):
+            by_factor[self.log2_downsample - level] = F.avg_pool2d(
+                by_factor[self.log2_downsample - level + 1], 2
+            )
+        return [by_factor[self.log2_downsample - level] for level in range(1, self.levels + 1)]
+
+    def _level(self, index: int, own: Tensor, stacked: Tensor) -> Tensor:
+        size = own.shape[-2:]
+        if self.project is None:
+            return torch.cat((own, F.interpolate(stacked, size=size, mode="nearest")), dim=1)
+        # a 1x1 convolution commutes with nearest-neighbour resizing: project at the lower resolution
+        weight = self.project[index].weight
+        assert isinstance(weight, Tensor)
+        channels = own.shape[1]
+        if size[0] < stacked.shape[-2]:
+            stacked = F.interpolate(stacked, size=size, mode="nearest")
+        low = F.conv2d(stacked, weight[:, channels:])
+        return F.conv2d(own, weight[:, :channels]) + F.interpolate(low, size=size, mode="nearest")

@@ -1,0 +1,149 @@
+"""The shared latent: clean images are N(0, I), degraded ones N(mu, I + M M^T), or a mixture of such shifts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+class SharedLatent(nn.Module):
+    """Shift (mu_k, M_k) of one latent tensor, k = 1 .. K (DeFlow, CVPR 2021, eq. 2 and 3).
+
+    mean_kc: mu. root_kcc: M (C x C), or its diagonal root_kc. Positions of the latent are independent.
+    """
+
+    def __init__(self, channels: int, components: int = 1, diagonal: bool = False) -> None:
+        super().__init__()
+        self.channels = channels
+        self.diagonal = diagonal
+        self.mean = nn.Parameter(torch.zeros(components, channels))
+        shape = (components, channels) if diagonal else (components, channels, channels)
+        self.root = nn.Parameter(torch.zeros(shape))
+
+    def root_matrix(self) -> Tensor:
+        """M as K x C x C."""
+        return torch.diag_embed(self.root) if self.diagonal else self.root
+
+    def covariance(self) -> Tensor:
+        """C = M M^T as K x C x C."""
+        root = self.root_matrix()
+        return root @ root.mT
+
+    def spectrum(self) -> Tensor:
+        """Eigenvalues of M M^T, largest first (K x C, float64)."""
+        return torch.linalg.svdvals(self.root_matrix().detach().double()).square()
+
+    @torch.no_grad()
+    def set_moments(self, component: int, mean_c: Tensor, covariance_cc: Tensor) -> None:
+        """Take mu and the positive part of a covariance as M M^T (eigenvalues clipped at 0)."""
+        self.mean[component].copy_(mean_c)
+        if self.diagonal:
+            self.root[component].copy_(torch.diagonal(covariance_cc).clamp_min(0).sqrt())
+            return
+        values, vectors = torch.linalg.eigh(covariance_cc.double())
+        self.root[component].copy_(vectors * values.clamp_min(0).sqrt())
+
+    def log_prob_degraded(self, z_bchw: Tensor) -> Tensor:
+        """log N(z; mu_k, I + M_k M_k^T) summed over positions: B x K."""
+        batch, channels = z_bchw.shape[:2]
+        positions = z_bchw[0, 0].numel()
+        z_cn = z_bchw.flatten(2).transpose(0, 1).reshape(channels, -1)
+        centred_kcn = z_cn[None] - self.mean[:, :, None]
+        if self.diagonal:
+            variance_kc = 1.0 + self.root.square()
+            square_kn = (centred_kcn.square() / variance_kc[:, :, None]).sum(1)
+            log_det_k = variance_kc.log().sum(1)
+        else:
+            eye = torch.eye(channels, dtype=z_cn.dtype, device=z_cn.device)
+            factor_kcc = torch.linalg.cholesky(eye + self.covariance())
+            white_kcn = torch.linalg.solve_triangular(factor_kcc, centred_kcn, upper=False)
+            square_kn = white_kcn.square().sum(1)
+            log_det_k = 2.0 * torch.diagonal(factor_kcc, dim1=1, dim2=2).log().sum(1)
+        square_kb = square_kn.reshape(-1, batch, positions).sum(2)
+        constant = positions * (channels * LOG_2PI + log_det_k)
+        return -0.5 * (square_kb + constant[:, None]).T
+
+    def shift(self, noise_bchw: Tensor, component_b: Tensor, temperature: Tensor) -> Tensor:
+        """u = mu_k + T M_k e (eq. 40). noise_bchw: standard normal e; temperature: scalar or B."""
+        mean = self.mean[component_b][:, :, None, None]
+        return mean + _per_sample(temperature, noise_bchw) * self._mix(noise_bchw, component_b)
+
+    def _mix(self, noise_bchw: Tensor, component_b: Tensor) -> Tensor:
+        if self.diagonal:
+            return noise_bchw * self.root[component_b][:, :, None, None]
+        return torch.einsum("bij,bjhw->bihw", self.root[component_b], noise_bchw)
+
+    def posterior_matrices(self) -> tuple[Tensor, Tensor]:
+        """Of z_x given z_y: the gain (I + C)^-1 and a root of the covariance C (I + C)^-1, each K x C x C."""
+        left, singular, _ = torch.linalg.svd(self.root_matrix().double())
+        power = singular.square()
+        gain = (left / (1.0 + power)[:, None, :]) @ left.mT
+        root = left * (power / (1.0 + power)).sqrt()[:, None, :]
+        return gain.to(self.mean.dtype), root.to(self.mean.dtype)
+
+    def unshift(
+        self, z_bchw: Tensor, noise_bchw: Tensor, component_b: Tensor, temperature: Tensor
+    ) -> Tensor:
+        """Posterior of z_x given z_y at a temperature; 0 is its mean (I + C)^-1 (z_y - mu)."""
+        gain, root = self.posterior_matrices()
+        centred = z_bchw - self.mean[component_b][:, :, None, None]
+        mean = torch.einsum("bij,bjhw->bihw", gain[component_b], centred)
+        noise = torch.einsum("bij,bjhw->bihw", root[component_b], noise_bchw)
+        return mean + _per_sample(temperature, noise) * noise
+
+
+def _per_sample(value: Tensor, like_bchw: Tensor) -> Tensor:
+    value = value.to(like_bchw)
+    return value.reshape(-1, 1, 1, 1) if value.ndim else value
+
+
+class LatentPrior(nn.Module):
+    """All latents together; with K > 1 components one k per image, shared by its latents and positions.
+
+    p(z_y) = sum_k pi_k prod N(z; mu_k, I + M_k M_k^T), the product over latents and positions.
+    """
+
+    def __init__(self, channels: Sequence[int], components: int = 1, diagonal: bool = False) -> None:
+        super().__init__()
+        self.components = components
+        self.latents = nn.ModuleList(SharedLatent(c, components, diagonal) for c in channels)
+        self.weight_logits = nn.Parameter(torch.zeros(components), requires_grad=components > 1)
+
+    def shared(self) -> list[SharedLatent]:
+        return list(self.latents)  # type: ignore[arg-type]
+
+    def log_weights(self) -> Tensor:
+        """log pi_k."""
+        return torch.log_softmax(self.weight_logits, dim=0)
+
+    def log_prob_clean(self, latents: Sequence[Tensor]) -> Tensor:
+        """log N(z; 0, I) over all latents: B."""
+        return -0.5 * torch.stack([(z.square() + LOG_2PI).flatten(1).sum(1) for z in latents]).sum(0)
+
+    def log_prob_components(self, latents: Sequence[Tensor]) -> Tensor:
+        """log pi_k + log p(z | k) of degraded latents: B x K."""
+        parts = [latent.log_prob_degraded(z) for latent, z in zip(self.shared(), latents, strict=True)]
+        return torch.stack(parts).sum(0) + self.log_weights()
+
+    def log_prob_degraded(self, latents: Sequence[Tensor]) -> Tensor:
+        """log p(z_y): B."""
+        return torch.logsumexp(self.log_prob_components(latents), dim=1)
+
+    def log_prob(self, latents: Sequence[Tensor], labels_b: Tensor) -> Tensor:
+        """Clean where the label is 0, degraded where it is 1: B."""
+        degraded = labels_b.bool()
+        result = torch.empty(labels_b.shape, dtype=latents[0].dtype, device=latents[0].device)
+        if bool((~degraded).any()):
+            result = result.masked_scatter(~degraded, self.log_prob_clean([z[~degraded] for z in latents]))
+        if bool(degraded.any()):
+            result = result.masked_scatter(degraded, self.log_prob_degraded([z[degraded] for z in latents]))
+        return result
+
+    def responsibilities(self, latents: Sequence[Tensor]) -> Tensor:
+        """p(k | z_y): B x K."""
+        return torch.softmax(self.log_prob_components(latents), dim=1)

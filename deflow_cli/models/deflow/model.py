@@ -1,0 +1,184 @@
+"""DeFlow: one conditional flow, two domains, a learned shift between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...config import ModelConfig
+from ...errors import ShapeError
+from ...layers.actnorm import ActNorm
+from ...layers.coupling import FlowStep, StepCondition
+from .conditioning import DomainStatistics, condition_image
+from .encoder import ConditionEncoder
+from .flow import ConditionalFlow
+from .latent import LatentPrior
+
+Conditions = list[StepCondition | None]
+
+CLEAN, DEGRADED = 0, 1
+
+
+class Translation(NamedTuple):
+    """The random numbers of one translation, drawn by the caller: standard normals per latent, and the
+    uniform dequantisation noise (B C H W, in [-0.5, 0.5])."""
+
+    latent_noise: Sequence[Tensor]
+    uniform: Tensor
+
+
+class DeFlow(nn.Module):
+    """Learns p(x) of clean and p(y) of degraded images with one invertible f (Wolf et al., CVPR 2021).
+
+    z_x = f(x; h(x)) ~ N(0, I) and z_y = f(y; h(y)) ~ N(mu, I + M M^T). Images are float in [0, 1], BCHW;
+    inside the flow their sides must be multiples of ``size_multiple``. ``degrade``, ``restore``, ``encode``,
+    ``decode`` and ``log_prob`` of :class:`deflow_cli.models.deflow.api` take any size.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.config = config
+        flow = config.flow
+        self.encoder = (
+            ConditionEncoder(config.encoder, flow, generator) if flow.conditioning == "encoder" else None
+        )
+        condition_channels = self.encoder.feature_channels if self.encoder is not None else 0
+        self.flow = ConditionalFlow(flow, condition_channels, generator)
+        self.prior = LatentPrior(
+            [c for c, _ in self.flow.latent_plan], flow.components, diagonal=flow.shift == "diagonal"
+        )
+        self.statistics = DomainStatistics(flow.in_channels)
+
+    @property
+    def size_multiple(self) -> int:
+        """Sides of images inside the flow are multiples of this."""
+        return self.config.flow.size_multiple
+
+    def set_net_precision(self, dtype: torch.dtype | None) -> None:
+        """Run encoder and nets in ``dtype`` (bfloat16) by autocast; None: as the parameters are."""
+        for module in self.modules():
+            if isinstance(module, ConditionEncoder | FlowStep):
+                module.autocast_dtype = dtype
+
+    # -- conditioning ---------------------------------------------------------------------------------
+
+    def condition_image(self, image_bchw: Tensor, domain: int = CLEAN) -> Tensor:
+        """h(x) without noise, of images of one domain: (B, C, H / s, W / s)."""
+        h = condition_image(image_bchw, self.config.flow.downsample)
+        return self.statistics.to_clean_h(h) if domain == DEGRADED else h
+
+    def prepare(self, h_bchw: Tensor) -> Conditions:
+        """All that depends on the (noisy) h alone; serves encoding, decoding and every further sample."""
+        if self.encoder is None:
+            return [None] * len(self.flow.layers)
+        return self.flow.prepare(self.encoder(h_bchw))
+
+    # -- likelihood -----------------------------------------------------------------------------------
+
+    def encode_conditioned(self, x_bchw: Tensor, conditions: Conditions) -> tuple[list[Tensor], Tensor]:
+        """Latents and log-det per sample."""
+        height, width = x_bchw.shape[-2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ShapeError(f"sides {height}x{width} are not multiples of {self.size_multiple}")
+        return self.flow.encode(x_bchw, conditions)
+
+    def decode_conditioned(self, latents: Sequence[Tensor], conditions: Conditions) -> Tensor:
+        """The image of given latents."""
+        return self.flow.decode(latents, conditions)[0]
+
+    def pair_log_prob(
+        self, z_clean: Sequence[Tensor], z_degraded: Sequence[Tensor], log_det: Tensor, jitter: float = 1e-3
+    ) -> Tensor:
+        """log p(y | x) = log N(z_y - z_x; mu, M M^T) + log|det| (eq. 5), in nats per sample.
+
+        ``jitter`` (a variance) keeps M M^T invertible. Both latents come from the same conditions h(y).
+        """
+        parts = []
+        for latent, zx, zy in zip(self.prior.shared(), z_clean, z_degraded, strict=True):
+            parts.append(_log_normal(zy - zx, latent.mean, latent.covariance(), jitter))
+        return torch.logsumexp(torch.stack(parts).sum(0) + self.prior.log_weights(), dim=1) + log_det
+
+    def nats_to_bits_per_dim(self, log_prob_b: Tensor, shape: torch.Size, levels: int | None = None) -> Tensor:
+        """-log2 p per dimension of images with sides H, W, quantised to ``levels`` (default: training's)."""
+        dims = math.prod(shape[1:])
+        levels = levels or self.config.flow.quantization_levels
+        return (math.log(levels) - log_prob_b / dims) / math.log(2.0)
+
+    # -- translation ----------------------------------------------------------------------------------
+
+    def degrade_latents(
+        self,
+        latents: Sequence[Tensor],
+        noise: Sequence[Tensor],
+        temperature: Tensor,
+        component_b: Tensor,
+        strength: float = 1.0,
+    ) -> list[Tensor]:
+        """z + strength (mu + T M e)."""
+        return [
+            z + strength * prior.shift(e, component_b, temperature)
+            for prior, z, e in zip(self.prior.shared(), latents, noise, strict=True)
+        ]
+
+    def restore_latents(
+        self,
+        latents: Sequence[Tensor],
+        noise: Sequence[Tensor],
+        temperature: Tensor,
+        component_b: Tensor,
+    ) -> list[Tensor]:
+        """Samples of z_x given z_y at a temperature; 0 is the posterior mean."""
+        return [
+            prior.unshift(z, e, component_b, temperature)
+            for prior, z, e in zip(self.prior.shared(), latents, noise, strict=True)
+        ]
+
+    def domain_latents(self, noise: Sequence[Tensor], domain: int, component_b: Tensor) -> list[Tensor]:
+        """Latents drawn from a domain's prior; the degraded one needs two draws per latent: e and z_x.
+
+        ``noise`` holds, per latent, z_x for the clean domain, or the pair stacked as (2, B, C, H, W).
+        """
+        if domain == CLEAN:
+            return list(noise)
+        one = torch.ones((), device=noise[0].device)
+        return [
+            pair[0] + prior.shift(pair[1], component_b, one)
+            for prior, pair in zip(self.prior.shared(), noise, strict=True)
+        ]
+
+    # -- start ----------------------------------------------------------------------------------------
+
+    def pending_start(self) -> None:
+        """Make every ActNorm start from the next batch it sees."""
+        for module in self.modules():
+            if isinstance(module, ActNorm):
+                module.pending = True
+
+
+def pad_to_multiple(image_bchw: Tensor, multiple: int) -> Tensor:
+    """Pad right and bottom by mirroring (edge pixel repeated where too narrow) to multiples of a side."""
+    height, width = image_bchw.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not (bottom or right):
+        return image_bchw
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(image_bchw, (0, right, 0, bottom), mode=mode)
+
+
+def _log_normal(u_bchw: Tensor, mean_kc: Tensor, covariance_kcc: Tensor, jitter: float) -> Tensor:
+    """log N(u; mean, covariance + jitter I) summed over positions: B x K."""
+    batch, channels = u_bchw.shape[:2]
+    eye = torch.eye(channels, dtype=u_bchw.dtype, device=u_bchw.device)
+    factor = torch.linalg.cholesky(covariance_kcc + jitter * eye)
+    u_cn = u_bchw.flatten(2).transpose(0, 1).reshape(channels, -1)
+    white = torch.linalg.solve_triangular(factor, u_cn[None] - mean_kc[:, :, None], upper=False)
+    square_kb = white.square().sum(1).reshape(mean_kc.shape[0], batch, -1).sum(2)
+    log_det_k = 2.0 * torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
+    constant = u_bchw[0, 0].numel() * (channels * math.log(2 * math.pi) + log_det_k)
+    return -0.5 * (square_kb + constant[:, None]).T
