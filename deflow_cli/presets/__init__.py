@@ -84,23 +84,27 @@ def apply_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
 
     Raises ConfigError naming the key, the value and what was expected; for unknown keys, the nearest name.
     """
-    changed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    changed: dict[str, dict[str, Any]] = {}
+    for (section, name), value in parse_overrides(overrides).items():
+        changed.setdefault(section, {})[name] = value
+    return replace(config, **{s: replace(getattr(config, s), **values) for s, values in changed.items()})
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[tuple[str, str], Any]:
+    """Typed values of ``section.key=value`` texts by (section, key); the last of a key wins.
+
+    Raises ConfigError as `apply_overrides` does, but for what only whole configurations can show.
+    """
+    values: dict[tuple[str, str], Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(
-                f"{override!r} sets nothing", next_step="write section.key=value, for instance fit.seed=1"
+                f"--set: {override!r} sets nothing", next_step="write fit.seed=1: section, key and value"
             )
         section, name = _locate(key.strip(), "--set")
-        changed[section][name] = _from_text(key.strip(), text.strip())
-    return replace(
-        config, **{s: replace(getattr(config, s), **values) for s, values in changed.items() if values}
-    )
-
-
-def override_key(override: str) -> tuple[str, str]:
-    """Section and key of ``section.key=value``. Raises ConfigError if there is no such key."""
-    return _locate(override.partition("=")[0].strip(), "--set")
+        values[section, name] = _from_text(key.strip(), text.strip())
+    return values
 
 
 def to_toml(config: RunConfig) -> str:

@@ -1,0 +1,204 @@
+"""Console: progress on stderr, a live bar on a terminal, a few lines elsewhere; results on stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+LINE_INTERVAL = 30.0  # seconds between progress lines where there is no terminal
+
+
+def format_fields(fields: Mapping[str, float | int | str]) -> str:
+    """``loss=1.235 rate=0.001``: fields beside a progress line."""
+    return " ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in fields.items()
+    )
+
+
+def format_seconds(seconds: float) -> str:
+    """``48 s``, ``3:07`` or ``2:05:00``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class ConsoleReporter:
+    """The reporter of the command line; a context manager, so that a live bar never outlives an error.
+
+    console: where to write; stderr by default. clock: seconds, for tests.
+    """
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.console import Console
+
+        self._console = console or Console(stderr=True)
+        self._clock = clock
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._open = False
+        self._title = ""
+        self._total: int | None = None
+        self._started = 0.0
+        self._last_line = 0.0
+        self._latest = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_bar()
+
+    def note(self, text: str) -> None:
+        self._print(text)
+
+    def warn(self, text: str) -> None:
+        self._print(f"warning: {text}", style="yellow")
+
+    def start(self, title: str, total: int | None) -> None:
+        self.finish()
+        self._open, self._title, self._total = True, title, total
+        self._started = self._last_line = self._clock()
+        self._latest = ""
+        if self._console.is_terminal:
+            self._progress = self._new_bar()
+            self._progress.start()
+            self._task = self._progress.add_task(title, total=total, fields="")
+
+    def update(self, done: int, **fields: float | int | str) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, fields=format_fields(fields))
+            return
+        of = f"/{self._total}" if self._total is not None else ""
+        self._latest = f"{done}{of} {format_fields(fields)}".rstrip()
+        now = self._clock()
+        if now - self._last_line >= LINE_INTERVAL:
+            self._last_line = now
+            self._print(f"{self._title}: {self._latest} ({format_seconds(now - self._started)})")
+
+    def finish(self) -> None:
+        if not self._open:
+            return
+        if self._progress is None:
+            elapsed = format_seconds(self._clock() - self._started)
+            self._print(f"{self._title}: {self._latest or 'done'} ({elapsed})")
+        self._close_bar()
+
+    def _close_bar(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress, self._task, self._open = None, None, False
+
+    def _new_bar(self) -> Progress:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        return Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[fields]}", markup=False),
+            console=self._console,
+        )
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        # File names may hold brackets, which rich would take for markup.
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def plain(value: Any) -> Any:
+    """A record as what JSON can hold: dataclasses as objects, paths as texts, non-finite numbers as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def print_json(record: Any) -> None:
+    """Print a record on stdout as one JSON document."""
+    typer.echo(json.dumps(plain(record), indent=2, ensure_ascii=False))
+
+
+def print_tables(report: Mapping[str, Any], title: str) -> None:
+    """Print a nested dictionary on stdout: its own values, then a table per inner dictionary or list."""
+    from rich.console import Console
+
+    console = Console()
+    for heading, rows in _tables(plain(report), title):
+        console.print(_table(heading, rows))
+
+
+def _tables(report: Mapping[str, Any], title: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Flatten nested dictionaries into (title, rows); inner titles are dotted by ` / `."""
+    own: list[tuple[str, str]] = []
+    inner: list[tuple[str, list[tuple[str, str]]]] = []
+    for key, value in report.items():
+        label = key.replace("_", " ")
+        if isinstance(value, dict) and value:
+            inner += _tables(value, f"{title} / {label}")
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            for index, item in enumerate(value):
+                inner += _tables(item, f"{title} / {label} {index}")
+        else:
+            own.append((label, _cell(value)))
+    return ([(title, own)] if own else []) + inner
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value) or "none"
+    if value is None or value == {}:
+        return "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _table(heading: str, rows: list[tuple[str, str]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(heading), title_justify="left", show_header=False, expand=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, cell in rows:
+        table.add_row(Text(label), Text(cell))
+    return table
+
+
+def show_path(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,109 @@
+"""`deflow degrade`: give clean images the degradation that a model has learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigError
+from .console import ConsoleReporter, print_json, show_path
+from .options import AsJson, Debug, Device, check_device, check_source, model_file
+
+
+def degrade(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="An image, or a folder of images (recursive).")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="An image, or a folder to write to.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A model or a run folder (default: the newest fit here, else the embedded one).",
+        ),
+    ] = None,
+    temperature: Annotated[
+        str,
+        typer.Option(metavar="T|LOW:HIGH", help="Strength of the noise, or a range drawn from per image."),
+    ] = "1.0",
+    samples: Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
+    reverse: Annotated[
+        bool, typer.Option("--reverse", help="Degraded to clean, by the model's posterior.")
+    ] = False,
+    like: Annotated[
+        Path | None, typer.Option(metavar="REF", help="Degrade as this degraded reference image is.")
+    ] = None,
+    tile: Annotated[str, typer.Option(metavar="auto|N", help="Side of a tile in pixels; 0: none.")] = "auto",
+    ext: Annotated[str, typer.Option(metavar="auto|png|jpg|...", help="Format of the outputs.")] = "auto",
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave images alone whose outputs exist.")
+    ] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Degrade clean images as a model has learned it; outputs are replaced, inputs never."""
+    check_device(device)
+    check_source(source)
+    if like is not None:
+        check_source(like)
+    temperatures, tile_side = parse_temperature(temperature), parse_tile(tile)
+    model_path = model_file(model) if model is not None else None
+
+    from ..workflows import degrade as workflow
+
+    with ConsoleReporter() as reporter:
+        request = workflow.DegradeRequest(
+            source=source,
+            target=target,
+            model=model_path,
+            temperature=temperatures,
+            samples=samples,
+            seed=seed,
+            reverse=reverse,
+            like=like,
+            tile=tile_side,
+            ext=ext.lower().lstrip("."),
+            skip_existing=skip_existing,
+            device=device,
+        )
+        report = workflow.degrade(request, reporter)
+
+    if as_json:
+        print_json(report)
+    else:
+        written = sum(len(record.targets) for record in report.records)
+        skipped = f", {len(report.skipped)} skipped" if report.skipped else ""
+        typer.echo(f"{written} written to {show_path(target)}{skipped}")
+        typer.echo(f"model: {show_path(report.model)} ({report.model_origin})")
+    for path, reason in report.failed:
+        # A reason that names its file needs no second name.
+        typer.echo(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", err=True)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def parse_temperature(text: str) -> tuple[float, float]:
+    """Lowest and highest temperature of ``0.8`` or ``0.6:1.2``. Raises ConfigError for anything else."""
+    low, colon, high = text.partition(":")
+    try:
+        pair = float(low), float(high if colon else low)
+    except ValueError:
+        pair = (-1.0, -1.0)
+    if not 0 <= pair[0] <= pair[1] < float("inf"):
+        raise ConfigError(
+            f"--temperature is {text!r}", next_step="write 0.8, or a rising range such as 0.6:1.2"
+        )
+    return pair
+
+
+def parse_tile(text: str) -> int | None:
+    """Side of a tile; None: chosen for the user, 0: no tiles. Raises ConfigError for anything else."""
+    if text.lower() == "auto":
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"--tile is {text!r}", next_step="use auto, a side in pixels, or 0 for no tiles")
+    return int(text)

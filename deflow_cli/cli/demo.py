@@ -1,0 +1,31 @@
+"""`deflow demo`: fit a tiny model on packaged photographs, degrade with it, and show what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..presets import parse_duration
+from .console import ConsoleReporter, show_path
+from .options import Debug, Device, check_device
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the demo writes.")] = Path("deflow-demo"),
+    time_budget: Annotated[str, typer.Option(metavar="TIME", help="Time to train: 90s, 10m.")] = "2m",
+    device: Device = "auto",
+    debug: Debug = False,
+) -> None:
+    """Fit, degrade and compare in a few minutes, on photographs that come with the package."""
+    check_device(device)
+    seconds = parse_duration(time_budget)
+
+    from ..workflows.demo import demo as workflow
+
+    with ConsoleReporter() as reporter:
+        report = workflow(out, seconds, device, reporter)
+    typer.echo(report.text)
+    typer.echo(f"contact sheet: {show_path(report.contact_sheet)}")
+    typer.echo(f"model: {show_path(report.model_path)}")

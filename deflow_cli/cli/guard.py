@@ -1,0 +1,58 @@
+"""Guard: the one place where errors become a message, a next step and an exit code."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
+
+import typer
+
+from ..errors import DeflowError
+
+INTERRUPTED = 130  # the shell's code for Ctrl-C: 128 + SIGINT
+
+_debug: ContextVar[bool] = ContextVar("deflow_debug", default=False)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def set_debug(value: bool) -> bool:
+    """Callback of the program's own ``--debug``: from here on, errors keep their tracebacks or lose them."""
+    _debug.set(value)
+    return value
+
+
+def add_debug(value: bool) -> bool:
+    """Callback of a command's ``--debug``, which adds to the program's own."""
+    _debug.set(value or _debug.get())
+    return value
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a command: a DeflowError is told on stderr and ends with its exit code, Ctrl-C ends with 130."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except DeflowError as error:
+            if _debug.get():
+                raise
+            tell_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+    return run
+
+
+def tell_error(error: DeflowError) -> None:
+    """Print an error's message, and below it what to do."""
+    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(str(error), err=True)
+    if error.next_step:
+        typer.echo(f"  next: {error.next_step}", err=True)

@@ -1,0 +1,46 @@
+"""The `deflow` program: its commands and what they have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import degrade, demo, fit, import_weights, inspect
+from .guard import guarded, set_debug
+
+app = typer.Typer(
+    name="deflow",
+    help="Learn image degradations from unpaired photographs and apply them to clean images.",
+    no_args_is_help=True,
+    # Our own errors are told by `guarded`; a traceback of anything else is a bug report and stays whole.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"deflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def deflow(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show the traceback of an error.", callback=set_debug, is_eager=True),
+    ] = False,
+) -> None:
+    """Learn image degradations from unpaired photographs and apply them to clean images."""
+
+
+app.command("demo")(guarded(demo.demo))
+app.command("fit")(guarded(fit.fit))
+app.command("degrade")(guarded(degrade.degrade))
+app.command("inspect")(guarded(inspect.inspect))
+app.command("import-weights")(guarded(import_weights.import_weights))
