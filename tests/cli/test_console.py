@@ -1,0 +1,94 @@
+"""Console reporter: few lines without a terminal, no markup in names, JSON that any parser takes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from deflow_cli.cli.console import ConsoleReporter, format_seconds, plain
+from deflow_cli.runtime.progress import Reporter, Silent
+
+
+def _reporter(times: list[float], terminal: bool = False) -> tuple[ConsoleReporter, io.StringIO]:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=120)
+    return ConsoleReporter(console, clock=lambda: times[0]), stream
+
+
+def test_plain_lines_are_rate_limited():
+    times = [0.0]
+    reporter, stream = _reporter(times)
+    reporter.start("training", 1000)
+    for step in range(1, 1001):
+        times[0] = step * 0.1
+        reporter.update(step, loss=1 / step)
+    reporter.finish()
+    lines = stream.getvalue().splitlines()
+    # 100 seconds, a line each 30 of them, and the last.
+    assert len(lines) == 4
+    assert lines[0].startswith("training: 300/1000 loss=0.003333")
+    assert lines[-1] == "training: 1000/1000 loss=0.001 (1:40)"
+
+
+def test_notes_keep_brackets_and_stay_one_line():
+    reporter, stream = _reporter([0.0])
+    reporter.note("[red]odd[/red] " + "long " * 60)
+    reporter.warn("[1].png is small")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("[red]odd[/red] long")
+    assert lines[1] == "warning: [1].png is small"
+
+
+def test_bar_is_closed_by_an_error():
+    reporter, stream = _reporter([0.0], terminal=True)
+
+    def fail() -> None:
+        with reporter:
+            reporter.start("training", 10)
+            reporter.update(3, loss=0.5)
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail()
+    shown = stream.getvalue()
+    assert "training" in shown
+    # The cursor, hidden while a bar lives, is shown again.
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+def test_a_second_task_ends_the_first_and_finish_is_idle_after():
+    reporter, stream = _reporter([0.0])
+    reporter.start("one", None)
+    reporter.start("two", 2)
+    reporter.finish()
+    reporter.finish()
+    assert stream.getvalue().splitlines() == ["one: done (0 s)", "two: done (0 s)"]
+
+
+def test_both_reporters_keep_the_protocol():
+    reporters: list[Reporter] = [Silent(), _reporter([0.0])[0]]
+    for reporter in reporters:
+        reporter.note("a")
+        reporter.warn("b")
+        reporter.start("c", None)
+        reporter.update(1, loss=0.5)
+        reporter.finish()
+
+
+def test_plain_records():
+    record = plain({"path": Path("a"), "nan": float("nan"), "pair": (1, 2.5), "on": True})
+    assert json.loads(json.dumps(record, allow_nan=False)) == {
+        "path": "a",
+        "nan": None,
+        "pair": [1, 2.5],
+        "on": True,
+    }
+
+
+def test_seconds():
+    assert [format_seconds(s) for s in (4.4, 187, 7500)] == ["4 s", "3:07", "2:05:00"]

@@ -1,0 +1,119 @@
+"""`deflow fit`: what the workflow is asked for, and what is refused before it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deflow_cli.config import RunConfig
+from deflow_cli.presets import apply_overrides, load_preset, to_toml
+
+
+def test_request_has_the_preset_with_its_overrides(deflow, folders, fit_workflow):
+    args = ("--preset", "base", "--seed", 3, "--time-budget", "90s", "--device", "cpu", "--downsample", 8)
+    result = deflow("fit", *folders, *args, "--set", "fit.learning_rate=2e-4", "--set", "fit.batch_size=4")
+    assert result.exit_code == 0, result.output
+    request = fit_workflow.requests[0]
+    assert (request.clean, request.noisy) == folders
+    assert request.out == Path("runs/grainy")
+    assert (request.device, request.resume, request.pairs) == ("cpu", False, None)
+    fit = request.config.fit
+    assert (fit.seed, fit.time_budget, fit.iterations) == (3, 90.0, 0)
+    assert (fit.learning_rate, fit.batch_size, fit.leak_test) == (2e-4, 4, False)
+    assert request.config.flow.downsample == 8
+    assert request.config.flow.shift == load_preset("base").flow.shift
+
+
+def test_default_preset_is_the_workflows_choice(deflow, folders, fit_workflow):
+    deflow("fit", *folders)
+    assert fit_workflow.requests[0].config == load_preset("tiny")
+
+
+def test_results_are_on_stdout(deflow, folders, fit_workflow):
+    out = deflow("fit", *folders).stdout
+    assert "step 7" in out
+    assert "runs/x/model.safetensors" in out
+
+
+def test_json_is_valid_even_without_a_likelihood(deflow, folders, fit_workflow):
+    record = json.loads(deflow("fit", *folders, "--json").stdout)
+    assert record["model_path"] == "runs/x/model.safetensors"
+    assert record["bits_per_dim_clean"] == 3.5
+    assert record["bits_per_dim_noisy"] is None
+
+
+def test_interrupted_is_130(deflow, folders, fit_workflow):
+    fit_workflow.answer.interrupted = True
+    result = deflow("fit", *folders)
+    assert result.exit_code == 130
+    assert "--resume" in result.stderr
+
+
+def test_names_are_made_unique_and_resume_takes_the_last(deflow, folders, fit_workflow):
+    for name in ("grainy", "grainy-2"):
+        Path("runs", name).mkdir(parents=True)
+    deflow("fit", *folders)
+    deflow("fit", *folders, "--resume")
+    deflow("fit", *folders, "--name", "mine")
+    deflow("fit", *folders, "--out", "elsewhere")
+    assert [str(r.out) for r in fit_workflow.requests] == [
+        "runs/grainy-3",
+        "runs/grainy-2",
+        "runs/mine",
+        "elsewhere",
+    ]
+
+
+def test_resume_keeps_the_runs_own_configuration(deflow, folders, fit_workflow):
+    own = apply_overrides(load_preset("tiny"), ["fit.seed=5", "fit.iterations=40"])
+    Path("run").mkdir()
+    Path("run/config.toml").write_text(to_toml(own))
+    result = deflow("fit", *folders, "--out", "run", "--resume", "--seed", 5, "--set", "fit.batch_size=4")
+    request = fit_workflow.requests[0]
+    assert request.config == own
+    assert request.resume
+    assert "not applied: fit.batch_size." in result.stderr
+
+
+def test_resume_of_nothing_starts_from_the_preset(deflow, folders, fit_workflow):
+    assert deflow("fit", *folders, "--preset", "ntire", "--out", "run", "--resume").exit_code == 0
+    assert fit_workflow.requests[0].config == load_preset("ntire")
+
+
+def test_a_run_is_never_overwritten(deflow, folders, fit_workflow):
+    Path("run").mkdir()
+    Path("run/config.toml").write_text(to_toml(RunConfig()))
+    result = deflow("fit", *folders, "--out", "run")
+    assert (result.exit_code, fit_workflow.requests) == (2, [])
+    assert "--resume" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["--set", "fit.learnin_rate=1"], 2, ["'fit.learnin_rate'", "did you mean 'fit.learning_rate'"]),
+        (["--set", "fit.batch_size=many"], 2, ["fit.batch_size", "'many'", "an integer"]),
+        (["--set", "fit.batch_size=3", "--preset", "tiny"], 2, ["fit.batch_size is 3", "even"]),
+        (["--set", "fit.seed"], 2, ["sets nothing"]),
+        (["--preset", "tinny"], 2, ["'tinny'", "did you mean 'tiny'"]),
+        (["--preset", "mine.toml"], 2, ["mine.toml", "no such preset file"]),
+        (["--time-budget", "soon"], 2, ["'soon'", "10m"]),
+        (["--device", "tpu"], 2, ["'tpu'", "cuda"]),
+        (["--pairs", "nowhere"], 1, ["nowhere", "no such folder", "--pairs"]),
+        (["--downsample", "3", "--preset", "tiny"], 2, ["flow.downsample is 3", "2, 4, 8 or 16"]),
+    ],
+)
+def test_wrong_options_name_value_and_expectation(deflow, folders, fit_workflow, args, code, words):
+    result = deflow("fit", *folders, *args)
+    assert (result.exit_code, fit_workflow.requests) == (code, [])
+    for word in words:
+        assert word in result.stderr
+
+
+def test_missing_folder_is_named(deflow, folders, fit_workflow):
+    result = deflow("fit", folders[0], "nowhere")
+    assert (result.exit_code, fit_workflow.requests) == (1, [])
+    assert "nowhere: no such folder" in result.stderr
+    assert "NOISY" in result.stderr
