@@ -33,7 +33,8 @@ def test_request_with_everything(deflow, folders, degrade_workflow):
     Path("run").mkdir()
     Path("run/model.safetensors").touch()
     Path("ref.png").touch()
-    args = ["--model", "run", "--temperature", "0.6:1.2", "--samples", "4", "--seed", "9", "--reverse", "--like", "ref.png"]
+    args = ["--model", "run", "--temperature", "0.6:1.2", "--samples", "4", "--seed", "9"]
+    args += ["--reverse", "--like", "ref.png"]
     args += ["--tile", "256", "--ext", ".JPG", "--skip-existing", "--device", "cuda:1"]
     result = deflow("degrade", folders[0], "out", *args)
     assert result.exit_code == 0, result.output
