@@ -38,7 +38,7 @@ MAX_PIXELS = 1 << 30
 _HOLDS_ALPHA = frozenset({"PNG", "TIFF", "WEBP"})
 _HOLDS_GRAY = frozenset({"PNG", "TIFF", "JPEG", "BMP"})
 _HOLDS_DEEP = frozenset({"PNG", "TIFF"})
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -140,7 +140,7 @@ def _clean_exif(exif: Pillow.Exif) -> tuple[int, bytes | None]:
             return orientation, None
         kept[274] = 1
         return orientation, kept.tobytes()
-    except _DECODE_ERRORS:  # broken EXIF must not cost the picture
+    except DECODE_ERRORS:  # broken EXIF must not cost the picture
         return 1, None
 
 
@@ -151,7 +151,7 @@ def _exif_of(opened: Pillow.Image, block: bytes | None = None) -> tuple[int, byt
             exif.load(block)
         elif opened.format != "PNG" or "exif" in opened.info:  # else Pillow would decode the pixels for it
             exif = opened.getexif()
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return 1, None
     return _clean_exif(exif)
 
@@ -237,7 +237,7 @@ def read_image(path: Path) -> Image:
         ) from error
     except MemoryError as error:
         raise DataError(f"{path}: too large for this machine's memory") from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise DataError(
             f"{path}: cannot be decoded: {error}", next_step="remove it, copy it again or convert it to PNG"
         ) from error
@@ -309,7 +309,7 @@ def write_image(path: Path, image: Image, quality: int = 95) -> None:
         )
     try:
         data = _encode(image, kind, quality)
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise DataError(f"{path}: cannot be written as {kind}: {error}", next_step="use --ext png") from error
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
