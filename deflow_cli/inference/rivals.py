@@ -49,17 +49,34 @@ class SpectralNoise:
 
     @classmethod
     def from_images(
-        cls, clean: Iterable[NDArray[np.uint8]], noisy: Iterable[NDArray[np.uint8]]
+        cls,
+        clean: Iterable[NDArray[np.uint8]],
+        noisy: Iterable[NDArray[np.uint8]],
+        quiet: float = 1.0,
+        match_content: bool = False,
     ) -> SpectralNoise:
         """Estimate from two unpaired sets of H x W x 3 pictures: what ``noisy`` has more of than ``clean``.
 
-        D(f) = S_noisy(f) - S_clean(f), S the mean 3 x 3 cross-spectral matrix of 64 x 64 patches (Hann
+        D(f) = S_noisy(f) - c S_clean(f), S the mean 3 x 3 cross-spectral matrix of 64 x 64 patches (Hann
         window, each patch's mean removed, every picture weighing the same); negative eigenvalues of D(f)
-        become zero, and the filter's response is the Hermitian square root. Raises DataError if a set has
-        no picture of 64 x 64.
+        become zero, and the filter's response is the Hermitian square root. c is 1, the plain difference.
+
+        Two unpaired sets never show the same scenes, and the difference of their contents swamps noise at low
+        frequencies. ``quiet`` below 1 keeps that share of each picture's patches, those of least variance.
+        ``match_content`` sets c to the ratio of powers at |f| <= 2.5 / 64, where content outweighs noise.
+
+        Raises DataError if a set has no picture of 64 x 64.
         """
-        difference = mean_spectrum(noisy, "noisy") - mean_spectrum(clean, "clean")
-        return cls.from_spectrum(difference)
+        noisy_spectrum = mean_spectrum(noisy, quiet, "noisy")
+        clean_spectrum = mean_spectrum(clean, quiet, "clean")
+        ratio = 1.0
+        if match_content:
+            frequency = np.fft.fftfreq(PATCH)
+            radius = np.hypot(frequency[:, None], frequency[None])
+            low = (radius > 0) & (radius <= 2.5 / PATCH)
+            power = [np.einsum("naa->", s[low]).real for s in (noisy_spectrum, clean_spectrum)]
+            ratio = float(power[0] / max(power[1], 1e-30))
+        return cls.from_spectrum(noisy_spectrum - ratio * clean_spectrum)
 
     @classmethod
     def from_spectrum(cls, spectrum: NDArray[np.complex128]) -> SpectralNoise:
@@ -89,26 +106,38 @@ class SpectralNoise:
         return (image_bchw + noise.to(image_bchw)).clamp(0, 1)
 
 
-def mean_spectrum(images: Iterable[NDArray[np.uint8]], name: str = "images") -> NDArray[np.complex128]:
+def mean_spectrum(
+    images: Iterable[NDArray[np.uint8]], quiet: float = 1.0, name: str = "images"
+) -> NDArray[np.complex128]:
     """Mean cross-spectral matrix, 64 x 64 x 3 x 3 in FFT order, of pictures H x W x 3 uint8 taken as [0, 1].
 
     Patches of 64 x 64 every 32 pixels under a Hann window, each one's (windowed) mean removed, |FFT|^2
-    over the window's energy. Pictures below 64 x 64 are passed over; raises DataError if none is left.
+    over the window's energy; of each picture's patches the share ``quiet`` of least energy counts. Pictures
+    below 64 x 64 are passed over; raises DataError if none is left.
     """
     window = np.outer(np.hanning(PATCH + 1)[:-1], np.hanning(PATCH + 1)[:-1])
     total, count = np.zeros((PATCH, PATCH, 3, 3), dtype=np.complex128), 0
     for image in images:
         if image.shape[0] < PATCH or image.shape[1] < PATCH:
             continue
-        pixels = image.astype(np.float64) / 255.0
-        views = np.lib.stride_tricks.sliding_window_view(pixels, (PATCH, PATCH), axis=(0, 1))
+        # patches stay views of 8-bit pixels until their turn, to bound memory
+        views = np.lib.stride_tricks.sliding_window_view(image, (PATCH, PATCH), axis=(0, 1))
         views = views[:: PATCH // 2, :: PATCH // 2]
-        scale = views.shape[0] * views.shape[1] * np.sum(window**2)
-        for patches in views:  # a row of patches at a time, to bound memory
-            mean = np.einsum("pcyx,yx->pc", patches, window) / window.sum()
-            spectra = np.fft.fft2((patches - mean[..., None, None]) * window)
-            total += np.einsum("payx,pbyx->yxab", spectra, spectra.conj()) / scale
+        places = [(y, x) for y in range(views.shape[0]) for x in range(views.shape[1])]
+        if quiet < 1.0:
+            energies = [float(np.sum(_windowed(views[place], window) ** 2)) for place in places]
+            kept = np.argsort(energies)[: max(1, round(quiet * len(places)))]
+            places = [places[index] for index in kept]
+        for place in places:
+            spectrum = np.fft.fft2(_windowed(views[place], window))
+            total += np.einsum("ayx,byx->yxab", spectrum, spectrum.conj()) / (len(places) * np.sum(window**2))
         count += 1
     if count == 0:
         raise DataError(f"the {name} set has no picture of at least {PATCH}x{PATCH} px")
     return total / count
+
+
+def _windowed(patch_chw: NDArray[np.uint8], window: NDArray[np.float64]) -> NDArray[np.float64]:
+    pixels = patch_chw / 255.0
+    mean = np.einsum("cyx,yx->c", pixels, window) / window.sum()
+    return (pixels - mean[:, None, None]) * window

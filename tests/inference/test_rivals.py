@@ -49,6 +49,28 @@ def test_known_noise_is_recovered_from_unpaired_sets():
         assert lagged(sample, *lag) / scale == pytest.approx(lagged(truth, *lag) / scale, abs=0.06), lag
 
 
+def test_quiet_patches_and_matched_content_see_through_unlike_scenes():
+    """Stronger scenes in the noisy set: the plain difference takes content for noise, the other not."""
+    generator = np.random.default_rng(1)
+
+    def scene(strength):
+        picture = 0.5 + strength * (smooth_scene(generator, 160, 192) - 0.5)
+        picture[:, :96] = picture[:, :96].mean(axis=(0, 1))
+        return picture
+
+    clean = [to_uint8(scene(0.7)) for _ in range(12)]
+    noisy = [to_uint8(scene(1.4) + coloured(generator, 160, 192)) for _ in range(12)]
+    truth = np.trace(lagged(coloured(generator, 300, 300), 0, 0))
+
+    def power(**options):
+        rival = SpectralNoise.from_images(clean, noisy, **options)
+        sample = rival.sample((1, 300, 300), torch.Generator().manual_seed(0))[0].numpy()
+        return np.trace(lagged(sample.transpose(1, 2, 0), 0, 0)) / truth
+
+    assert power() > 1.5
+    assert power(quiet=0.25, match_content=True) == pytest.approx(1, abs=0.1)
+
+
 def test_equal_sets_give_almost_no_noise():
     generator = np.random.default_rng(0)
     images = [to_uint8(smooth_scene(generator, 96, 96)) for _ in range(4)]
@@ -69,10 +91,10 @@ def test_noise_is_stationary_to_the_border():
     rival = SpectralNoise.from_images(
         [np.full((64, 64, 3), 128, np.uint8)], [to_uint8(0.5 + coloured(generator, 512, 512))]
     )
-    noise = rival.sample((200, 24, 24), torch.Generator().manual_seed(1))
+    noise = rival.sample((60, 24, 24), torch.Generator().manual_seed(1))
     spread = noise.std(dim=(0, 1))
-    assert spread[0, :].mean() == pytest.approx(spread[8:16, 8:16].mean().item(), rel=0.05)
-    assert spread[:, -1].mean() == pytest.approx(spread[8:16, 8:16].mean().item(), rel=0.05)
+    assert spread[0, :].mean() == pytest.approx(spread[8:16, 8:16].mean().item(), rel=0.08)
+    assert spread[:, -1].mean() == pytest.approx(spread[8:16, 8:16].mean().item(), rel=0.08)
 
 
 def test_mean_spectrum_of_white_noise_is_its_covariance():

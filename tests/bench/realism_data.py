@@ -1,0 +1,125 @@
+"""Domains of the realism bench: unpaired train pictures and a paired test of each."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deflow_cli.data.camera_noise import camera_noise
+from deflow_cli.data.photos import packaged_photos
+
+Pixels = NDArray[np.uint8]
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One picture of the paired test: uint8 H x W x 3 each."""
+
+    name: str
+    clean: Pixels
+    noisy: Pixels
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Unpaired train pictures, the paired test, and other draws of the true degradation where it is known."""
+
+    clean: Callable[[], Iterator[Pixels]]
+    noisy: Callable[[], Iterator[Pixels]]
+    pairs: list[Pair]
+    redraw: Callable[[Pair, int], Pixels] | None = None  # (pair, seed) -> noisy
+    test_clean: Sequence[Path] = ()  # all clean pictures that may be drawn upon
+
+
+def read(path: Path) -> Pixels:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def files(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise SystemExit(f"{folder}: no picture found; --data needs the layout that README.md describes")
+    return found
+
+
+def reader(paths: Sequence[Path]) -> Callable[[], Iterator[Pixels]]:
+    return lambda: (read(path) for path in paths)
+
+
+def pair_up(clean: Path, noisy: Path) -> list[Pair]:
+    by_stem = {path.stem: path for path in files(clean)}
+    return [Pair(path.stem, read(by_stem[path.stem]), read(path)) for path in files(noisy)]
+
+
+def synthetic_domain(data: Path, name: str) -> Domain:
+    root = data / "synthetic"
+    listed = (root / "train_clean.txt").read_text(encoding="utf-8").split()
+    train = [data / "bsd" / "train" / file for file in listed]
+    pairs = pair_up(data / "bsd" / "test", root / name / "test_noisy")
+    spec = importlib.util.spec_from_file_location("recipes", root / "degrade_recipes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    recipes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipes)
+    return Domain(
+        reader(train),
+        reader(files(root / name / "train_noisy")),
+        pairs,
+        lambda pair, seed: recipes.degrade(pair.clean, name, seed=2000 + seed, key=pair.name)[0],
+        files(data / "bsd" / "test"),
+    )
+
+
+def camera_domain(data: Path, name: str) -> Domain:
+    root = data / name
+    return Domain(
+        reader(files(root / "train" / "clean")),
+        reader(files(root / "train" / "noisy")),
+        pair_up(root / "test" / "clean", root / "test" / "noisy"),
+    )
+
+
+def photos_domain() -> Domain:
+    """Packaged photographs under the packaged recipe; tested on fresh noise over half A."""
+    clean, to_degrade = packaged_photos()
+
+    def noise(path: Path, seed: int) -> Pixels:
+        return camera_noise(read(path), np.random.default_rng([seed, *path.stem.encode()]))
+
+    by_stem = {path.stem: path for path in clean}
+    return Domain(
+        reader(clean),
+        lambda: (noise(path, 0) for path in to_degrade),
+        [Pair(path.stem, read(path), noise(path, 1000)) for path in clean],
+        lambda pair, seed: noise(by_stem[pair.name], 2000 + seed),
+        clean,
+    )
+
+
+def load_domain(data: Path | None, name: str) -> Domain:
+    if name == "photos":
+        return photos_domain()
+    if data is None:
+        raise SystemExit(f"--domain {name} needs --data DIR")
+    return camera_domain(data, name) if (data / name / "test").is_dir() else synthetic_domain(data, name)
+
+
+def with_draws(domain: Domain, draws: int) -> Domain:
+    """The paired test replaced by ``draws`` degradations of every clean test picture."""
+    if domain.redraw is None:
+        raise SystemExit("--draws needs a domain whose recipe is known: a synthetic one, or photos")
+    blanks = [Pair(path.stem, pixels, pixels) for path in domain.test_clean for pixels in (read(path),)]
+    pairs = [
+        Pair(blank.name, blank.clean, domain.redraw(blank, 1 + seed))
+        for seed in range(draws)
+        for blank in blanks
+    ]
+    return replace(domain, pairs=pairs)
