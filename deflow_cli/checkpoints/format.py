@@ -1,0 +1,112 @@
+"""Format: one safetensors file that carries a model and all that is needed to use it anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .. import __version__
+from ..config import EncoderConfig, FlowConfig, ModelConfig
+from ..errors import CheckpointError
+from ..models.deflow.model import DeFlow
+
+FORMAT_VERSION = "1"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name in the same folder, flush to disk, then rename: never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file with string metadata, written atomically."""
+    contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    write_atomically(path, save(contiguous, metadata={"format": "pt", **metadata}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors (on the CPU) and metadata of a safetensors file. Raises CheckpointError naming the file."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file", next_step="check the path, or fit a model first")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error})", next_step="copy or fit it again"
+        ) from error
+
+
+def save_model(path: Path, model: DeFlow, training: Mapping[str, Any], *, title: str = "") -> None:
+    """Write ``model.safetensors``. ``training``: JSON-ready facts of the fit (data, steps, NLLs, ...)."""
+    metadata = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "deflow",
+        "modelspec.implementation": "deflow-cli",
+        "modelspec.title": title or path.stem,
+        "modelspec.description": "Stochastic degradation model: clean photographs to degraded ones",
+        "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "deflow.format": FORMAT_VERSION,
+        "deflow.version": __version__,
+        "deflow.config": json.dumps(dataclasses.asdict(model.config)),
+        "deflow.training": json.dumps(dict(training)),
+    }
+    write_tensors(path, model.state_dict(), metadata)
+
+
+def model_config_from_json(text: str) -> ModelConfig:
+    """The configuration stored beside the tensors. Raises CheckpointError when it is not one of ours."""
+    try:
+        content = json.loads(text)
+        encoder = dict(content["encoder"])
+        encoder["stacked_blocks"] = tuple(encoder["stacked_blocks"])
+        return ModelConfig(FlowConfig(**content["flow"]), EncoderConfig(**encoder))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the stored configuration cannot be read ({error})") from error
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, dict[str, Any]]:
+    """A model in evaluation mode and the facts of its fit. Raises CheckpointError naming the file."""
+    tensors, metadata = read_tensors(path)
+    if "deflow.config" not in metadata:
+        raise CheckpointError(
+            f"{path}: not a deflow model (it has no deflow.config)",
+            next_step="published DeFlow weights are converted by `deflow import-weights FILE OUT.safetensors`",
+        )
+    if metadata.get("deflow.format") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: model format {metadata.get('deflow.format')}, this deflow reads {FORMAT_VERSION}",
+            next_step="update deflow",
+        )
+    model = DeFlow(model_config_from_json(metadata["deflow.config"]))
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: tensors do not fit the stored configuration ({error})") from error
+    training = json.loads(metadata.get("deflow.training", "{}"))
+    facts = {
+        "title": metadata.get("modelspec.title", path.stem),
+        "date": metadata.get("modelspec.date", ""),
+        "version": metadata.get("deflow.version", ""),
+        **training,
+    }
+    return model.eval().to(device), facts
