@@ -175,12 +175,14 @@ def floor_rows(domain: Domain, real: ResidualStatistics) -> list[dict[str, float
 def table(rows: Sequence[dict[str, float | str]], real: ResidualStatistics, pairs: Sequence[Pair]) -> str:
     """The markdown table; the first row holds the real noise's own values where it has any."""
     head = [
-        "noise", "KL, pooled", "KL, per image", "ACF RMS", "PSD dB", "std ratio", "kurtosis", "kurtosis per image",
-        "channel corr.", "low-pass PSNR", "colour shift", "std flat", "std dark", "std bright",
+        "noise", "KL, pooled", "KL, per image", "ACF RMS", "PSD dB", "std ratio", "kurtosis",
+        "kurtosis per image", "channel corr.",
+        "low-pass PSNR", "colour shift", "std flat", "std dark", "std bright",
     ]  # fmt: skip
     psnr = float(np.mean([low_pass_psnr(as_float(pair.clean), as_float(pair.noisy)) for pair in pairs]))
     values = [
-        "", "", "", "", f"std {real.std * 255:.2f}", f"{real.excess_kurtosis:.2f}", f"{real.image_kurtosis:.2f}",
+        "", "", "", "", f"std {real.std * 255:.2f}",
+        f"{real.excess_kurtosis:.2f}", f"{real.image_kurtosis:.2f}",
         ", ".join(f"{c:.2f}" for c in real.channel_correlation), f"{psnr:.1f}",
         ", ".join(f"{c * 255:+.2f}" for c in real.colour_shift),
         *(f"{value * 255:.2f}" for value in real.region_std.values()),
