@@ -123,6 +123,7 @@ class FitConfig:
     clip_gradients: float = 0.0  # global norm; 0: none
     ema: float = 0.0  # decay per step; 0: none
     start: str = "moments"  # moments | constant | zero (the published M = 0)
+    encoder_weights: str = ""  # an ESRGAN file that starts the encoder; empty: none
     whiten: bool = False  # start the transition 1x1s at the whitening of the details
     channel_statistics: str = "auto"  # auto | yes | no
     leak_test: bool = False  # choose flow.downsample and flow.h_noise by the domain-leak test

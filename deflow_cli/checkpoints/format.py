@@ -90,7 +90,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, 
     if "deflow.config" not in metadata:
         raise CheckpointError(
             f"{path}: not a deflow model (it has no deflow.config)",
-            next_step="published DeFlow weights are converted by `deflow import-weights FILE OUT.safetensors`",
+            next_step="convert published weights by `deflow import-weights FILE OUT.safetensors`",
         )
     if metadata.get("deflow.format") != FORMAT_VERSION:
         raise CheckpointError(

@@ -58,9 +58,7 @@ class ConditionEncoder(nn.Module):
 
     def forward(self, h_bchw: Tensor) -> list[Tensor]:
         """Features per level, finest first: (B, feature_channels, H / 2^l, W / 2^l)."""
-        with torch.autocast(
-            h_bchw.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
-        ):
+        with torch.autocast(h_bchw.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
             trunk, stacked = self._trunk(h_bchw)
             pyramid = self._pyramid(trunk)
             return [self._level(index, pyramid[index], stacked) for index in range(self.levels)]

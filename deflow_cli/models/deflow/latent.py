@@ -1,4 +1,4 @@
-"""The shared latent: clean images are N(0, I), degraded ones N(mu, I + M M^T), or a mixture of such shifts."""
+"""The shared latent: clean images are N(0, I), degraded ones N(mu, I + M M^T) or a mixture of such."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ class SharedLatent(nn.Module):
         root = left * (power / (1.0 + power)).sqrt()[:, None, :]
         return gain.to(self.mean.dtype), root.to(self.mean.dtype)
 
-    def unshift(
-        self, z_bchw: Tensor, noise_bchw: Tensor, component_b: Tensor, temperature: Tensor
-    ) -> Tensor:
+    def unshift(self, z_bchw: Tensor, noise_bchw: Tensor, component_b: Tensor, temperature: Tensor) -> Tensor:
         """Posterior of z_x given z_y at a temperature; 0 is its mean (I + C)^-1 (z_y - mu)."""
         gain, root = self.posterior_matrices()
         centred = z_bchw - self.mean[component_b][:, :, None, None]

@@ -104,7 +104,9 @@ class DeFlow(nn.Module):
             parts.append(_log_normal(zy - zx, latent.mean, latent.covariance(), jitter))
         return torch.logsumexp(torch.stack(parts).sum(0) + self.prior.log_weights(), dim=1) + log_det
 
-    def nats_to_bits_per_dim(self, log_prob_b: Tensor, shape: torch.Size, levels: int | None = None) -> Tensor:
+    def nats_to_bits_per_dim(
+        self, log_prob_b: Tensor, shape: torch.Size, levels: int | None = None
+    ) -> Tensor:
         """-log2 p per dimension of images with sides H, W, quantised to ``levels`` (default: training's)."""
         dims = math.prod(shape[1:])
         levels = levels or self.config.flow.quantization_levels

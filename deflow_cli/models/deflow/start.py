@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ...errors import TrainingError
-from ...layers.coupling import FlowStep, TransitionStep
+from ...layers.coupling import FlowStep
 from ...layers.invconv import InvertibleConv1x1
+from ...layers.nets import CouplingNet, ZeroConv3x3
 from ...layers.split import Split
 from .latent import LatentPrior
-from .model import Conditions, DeFlow
+from .model import DeFlow
 
 Latents = list[Tensor]
+
+WHITENED_STEP = 2  # the step of each level whose 1x1 starts as a whitening
 
 
 @torch.no_grad()
 def start_flow(model: DeFlow, x_bchw: Tensor, h_bchw: Tensor, *, whiten: bool) -> None:
     """Start every ActNorm from data and, with ``whiten``, the linear part of the flow by regression.
 
-    With ``whiten`` the first injector of each level subtracts from z its best linear prediction from the
-    injector's own hidden features (ridge regression), and the next 1x1 whitens what is left: the latents
-    begin as decorrelated detail that h does not explain, of unit variance.
+    With ``whiten`` the first injector of each level subtracts from z its ridge regression on the injector's
+    own hidden features of h, and the next 1x1 whitens what is left: the latents begin as decorrelated
+    detail that h does not explain, of unit variance. The couplings start at the identity: started by
+    regression too, they amplified noise.
     """
     model.pending_start()
     if not whiten:
-        conditions = model.prepare(h_bchw)
-        model.encode_conditioned(x_bchw, conditions)
+        model.encode_conditioned(x_bchw, model.prepare(h_bchw))
         return
     features = model.encoder(h_bchw) if model.encoder is not None else None
     z = x_bchw
@@ -36,24 +39,24 @@ def start_flow(model: DeFlow, x_bchw: Tensor, h_bchw: Tensor, *, whiten: bool) -
     for layer, level in zip(model.flow.layers, model.flow.level_of_layer, strict=True):
         if isinstance(layer, FlowStep):
             steps_in_level += 1
-            if steps_in_level == 2:
+            if steps_in_level == WHITENED_STEP:
                 _whiten(layer.actnorm.scale(z), layer.invconv)
             condition = layer.condition(features[level - 1]) if features is not None else None
-            if steps_in_level == 1 and features is not None:
-                z, _ = layer(z, condition)
-                _regress(layer, features[level - 1], z)
-                assert condition is not None
-                shift = layer.condition(features[level - 1]).injector.shift
-                z = z - shift
-            else:
-                z, _ = layer(z, condition)
+            z, _ = layer(z, condition)
+            if steps_in_level == 1 and features is not None and layer.injector is not None:
+                z = _subtract(layer.injector, features[level - 1], z)
         elif isinstance(layer, Split):
             z, _, _ = layer(z)
         else:
             steps_in_level = 0
-            if isinstance(layer, TransitionStep):
-                layer.actnorm.scale(z)
             z, _ = layer(z)
+
+
+def _subtract(injector: CouplingNet, features_bchw: Tensor, target_bchw: Tensor) -> Tensor:
+    """Start the injector's shift at the target's regression on its hidden features; returns what is left."""
+    hidden = injector.hidden(None, injector.condition_term(features_bchw)).float()
+    _regress(injector.conv_out, hidden, target_bchw)
+    return target_bchw - injector.conv_out(hidden)[:, 0::2]
 
 
 def _whiten(z_bchw: Tensor, conv: InvertibleConv1x1) -> None:
@@ -65,17 +68,14 @@ def _whiten(z_bchw: Tensor, conv: InvertibleConv1x1) -> None:
     conv.set_matrix(conv.matrix(torch.float64) @ whitening)
 
 
-def _regress(step: FlowStep, features_bchw: Tensor, target_bchw: Tensor, ridge: float = 1e-3) -> None:
-    """Least squares for the injector's last convolution: its shift becomes E[z | ft], its scale stays."""
-    assert step.injector is not None
-    hidden = step.injector.hidden(None, step.injector.condition_term(features_bchw)).float()
-    columns = torch.nn.functional.unfold(hidden, 3, padding=1).transpose(0, 1).flatten(1).double()
+def _regress(conv: ZeroConv3x3, hidden_bchw: Tensor, target_bchw: Tensor, ridge: float = 1e-3) -> None:
+    """Ridge regression of the target on 3x3 neighbourhoods of hidden features, into the even channels."""
+    columns = torch.nn.functional.unfold(hidden_bchw, 3, padding=1).transpose(0, 1).flatten(1)
     design = torch.cat((columns, torch.ones_like(columns[:1])))
-    target = target_bchw.transpose(0, 1).flatten(1).double()
-    gram = design @ design.T
+    target = target_bchw.transpose(0, 1).flatten(1)
+    gram = (design @ design.T).double()
     gram += ridge * gram.diagonal().mean() * torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
-    weights = torch.linalg.solve(gram, design @ target.T).T
-    conv = step.injector.conv_out
+    weights = torch.linalg.solve(gram, (design @ target.T).double()).T
     conv.weight[0::2] = weights[:, :-1].reshape(conv.weight[0::2].shape).to(conv.weight.dtype)
     conv.bias[0::2] = weights[:, -1].to(conv.bias.dtype)
 
@@ -90,73 +90,119 @@ def start_constant(prior: LatentPrior, scale: float = 0.1) -> None:
             latent.set_moments(k, mean, factor**2 * torch.eye(latent.channels).to(mean))
 
 
-class Moments:
-    """Running first and second moments of latents, per image: what the moment-matched start needs."""
+class LatentSample:
+    """Latents of a sample of patches of one domain, with the image and the stratum of every position.
 
-    def __init__(self, channels: Sequence[int]) -> None:
-        self.channels = list(channels)
-        self.count: dict[str, list[float]] = {}
-        self.total: dict[str, list[Tensor]] = {}
-        self.outer: dict[str, list[Tensor]] = {}
+    Strata are made of how much detail h shows around a position. h looks alike in both domains, so
+    comparing the domains within a stratum removes most of what differs only because the two folders show
+    different scenes.
+    """
 
-    def add(self, key: str, latents: Sequence[Tensor]) -> None:
-        """Add one image's latents (each 1 C H W)."""
-        if key not in self.total:
-            self.count[key] = [0.0] * len(self.channels)
-            self.total[key] = [torch.zeros(c, dtype=torch.float64) for c in self.channels]
-            self.outer[key] = [torch.zeros(c, c, dtype=torch.float64) for c in self.channels]
-        for index, z in enumerate(latents):
-            flat = z.transpose(0, 1).flatten(1).double().cpu()
-            self.count[key][index] += flat.shape[1]
-            self.total[key][index] += flat.sum(1)
-            self.outer[key][index] += flat @ flat.T
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.latents: list[Latents] = []
+        self.detail: list[Latents] = []
 
-    def of(self, keys: Iterable[str], index: int) -> tuple[Tensor, Tensor]:
-        """(mean, covariance) of one latent pooled over images."""
-        keys = list(keys)
-        count = sum(self.count[k][index] for k in keys)
-        mean = torch.stack([self.total[k][index] for k in keys]).sum(0) / count
-        outer = torch.stack([self.outer[k][index] for k in keys]).sum(0) / count
-        return mean, outer - mean[:, None] * mean[None, :]
+    def add(self, key: str, latents: Sequence[Tensor], h_bchw: Tensor) -> None:
+        """Add one image's latents (each 1 C H W) and its h (1 C H / s W / s)."""
+        gradient = _detail(h_bchw)
+        self.keys.append(key)
+        self.latents.append([z[0].flatten(1).cpu() for z in latents])
+        self.detail.append(
+            [torch.nn.functional.adaptive_avg_pool2d(gradient, z.shape[-2:]).flatten().cpu() for z in latents]
+        )
+
+    def of(self, index: int, keys: set[str] | None = None) -> tuple[Tensor, Tensor]:
+        """(z_cn, detail_n) of one latent over the images named, or all."""
+        chosen = [i for i, key in enumerate(self.keys) if keys is None or key in keys]
+        z_cn = torch.cat([self.latents[i][index] for i in chosen], dim=1)
+        return z_cn, torch.cat([self.detail[i][index] for i in chosen])
+
+
+def _detail(h_bchw: Tensor) -> Tensor:
+    """Squared gradient of h, smoothed over 3x3: 1 1 H W."""
+    dx = torch.nn.functional.pad(h_bchw[..., 1:] - h_bchw[..., :-1], (0, 1)).square().sum(1, keepdim=True)
+    dy = (
+        torch.nn.functional.pad(h_bchw[..., 1:, :] - h_bchw[..., :-1, :], (0, 0, 0, 1))
+        .square()
+        .sum(1, keepdim=True)
+    )
+    return torch.nn.functional.avg_pool2d(dx + dy, 3, 1, 1, count_include_pad=False)
+
+
+def _moments(z_cn: Tensor, stratum_n: Tensor, strata: int) -> list[tuple[float, Tensor, Tensor]]:
+    """(count, mean, covariance) per stratum."""
+    result = []
+    for stratum in range(strata):
+        part = z_cn[:, stratum_n == stratum]
+        mean = part.mean(1)
+        centred = part - mean[:, None]
+        covariance = centred @ centred.T / max(part.shape[1], 1)
+        result.append((float(part.shape[1]), mean.double(), covariance.double()))
+    return result
+
+
+def _excess(
+    clean: tuple[Tensor, Tensor], degraded: tuple[Tensor, Tensor], strata: int = 8
+) -> tuple[Tensor, Tensor]:
+    """mean(z_y) - mean(z_x) and Cov(z_y) - Cov(z_x), compared within strata of detail.
+
+    Strata weigh as in least squares: by their count over their squared variance, so flat areas, where the
+    scene adds little, count most.
+    """
+    (zx, detail_x), (zy, detail_y) = clean, degraded
+    stride = max(1, len(detail_y) // 100_000)
+    edges = torch.quantile(detail_y[::stride], torch.linspace(0, 1, strata + 1)[1:-1])
+    parts_x = _moments(zx, torch.bucketize(detail_x, edges), strata)
+    parts_y = _moments(zy, torch.bucketize(detail_y, edges), strata)
+    channels = zx.shape[0]
+    total, mean = 0.0, torch.zeros(channels, dtype=torch.float64)
+    covariance = torch.zeros(channels, channels, dtype=torch.float64)
+    for (nx, mx, cx), (ny, my, cy) in zip(parts_x, parts_y, strict=True):
+        if min(nx, ny) < 2:
+            continue
+        weight = 1 / (1 / nx + 1 / ny) / float(torch.diagonal(cx + cy).mean()) ** 2
+        total += weight
+        mean += weight * (my - mx)
+        covariance += weight * (cy - cx)
+    return mean / total, covariance / total
 
 
 @torch.no_grad()
 def start_from_moments(
-    prior: LatentPrior, clean: Moments, degraded: Moments, generator: torch.Generator
+    prior: LatentPrior, clean: LatentSample, degraded: LatentSample, generator: torch.Generator
 ) -> list[list[str]]:
     """The closed form in many dimensions: mu = mean(z_y) - mean(z_x), M M^T = positive part of
     Cov(z_y) - Cov(z_x) (DeFlow, appendix A, B). With K components, over K clusters of images.
 
     Returns the degraded images' keys per component. Raises TrainingError without images.
     """
-    keys = sorted(degraded.total)
-    if not keys or not clean.total:
+    keys = sorted(set(degraded.keys))
+    if not keys or not clean.keys:
         raise TrainingError("the moment-matched start needs images of both domains")
     clusters = _cluster(degraded, keys, prior.components, generator)
     for index, latent in enumerate(prior.shared()):
-        clean_mean, clean_cov = clean.of(clean.total, index)
-        pooled_mean, pooled_cov = degraded.of(keys, index)
         for k, members in enumerate(clusters):
-            mean, cov = degraded.of(members, index) if members else (pooled_mean, pooled_cov)
-            latent.set_moments(k, mean - clean_mean, cov - clean_cov)
+            mean, covariance = _excess(clean.of(index), degraded.of(index, set(members or keys)))
+            latent.set_moments(k, mean, covariance)
     sizes = torch.tensor([float(max(len(members), 0.5)) for members in clusters])
     prior.weight_logits.copy_((sizes / sizes.sum()).log())
     return clusters
 
 
 def _cluster(
-    moments: Moments, keys: list[str], count: int, generator: torch.Generator, rounds: int = 25
+    sample: LatentSample, keys: list[str], count: int, generator: torch.Generator, rounds: int = 25
 ) -> list[list[str]]:
-    """k-means of the images' log-covariances of latents, in the eigenbasis of the pooled covariance."""
+    """k-means of the images' log-variances of latents along the eigenvectors of the pooled covariance."""
     if count == 1 or len(keys) <= count:
         return [[key] for key in keys[: count - 1]] + [keys[count - 1 :]] if count > 1 else [keys]
+    latents = range(len(sample.latents[0]))
+    bases = [torch.linalg.eigh(torch.cov(sample.of(i)[0]))[1] for i in latents]
     rows = []
-    bases = [torch.linalg.eigh(moments.of(keys, i)[1])[1] for i in range(len(moments.channels))]
     for key in keys:
         parts = []
-        for index, basis in enumerate(bases):
-            covariance = moments.of([key], index)[1]
-            along = torch.einsum("ij,ik,kj->j", basis, covariance, basis)
+        for index, basis in zip(latents, bases, strict=True):
+            along = (basis.T @ sample.of(index, {key})[0]).var(1)
             parts.append(along.clamp_min(1e-6).log() / len(along) ** 0.5)
         rows.append(torch.cat(parts))
     points = torch.stack(rows)
@@ -174,10 +220,3 @@ def _cluster(
             else:
                 centres[k] = points[int(torch.randint(len(keys), (1,), generator=generator))]
     return [[keys[i] for i in torch.nonzero(nearest == k)[:, 0].tolist()] for k in range(count)]
-
-
-def encode_for_start(model: DeFlow, x_bchw: Tensor, h_bchw: Tensor) -> Latents:
-    """Latents of a batch, for the moments."""
-    with torch.no_grad():
-        conditions: Conditions = model.prepare(h_bchw)
-        return model.encode_conditioned(x_bchw, conditions)[0]

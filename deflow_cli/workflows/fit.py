@@ -1,0 +1,364 @@
+"""`deflow fit`: from two unpaired folders to one degradation model."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.foreign import load_encoder, read_state_dict
+from ..checkpoints.format import save_model, write_atomically
+from ..config import RunConfig
+from ..data.unpaired import Prefetcher, eval_crops
+from ..models.deflow.model import CLEAN, DEGRADED, DeFlow
+from ..models.deflow.start import LatentSample, start_constant, start_flow, start_from_moments
+from ..presets import to_toml
+from ..runtime.device import choose_device, choose_precision
+from ..runtime.progress import Reporter, Silent
+from ..runtime.seeding import generator
+from .fit_data import Domains, choose, open_domains, samplers
+from .previews import preview_grid
+from .training import STATE_FILE, Engine, parameter_groups
+
+MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.toml"
+START_PATCHES = 64  # patches that start the ActNorms
+MOMENT_PATCHES = 600  # patches of each domain that start mu and M
+HELD_OUT_PATCHES = 32
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """What `deflow fit` was asked to do. out: the run's folder."""
+
+    clean: Path
+    noisy: Path
+    out: Path
+    config: RunConfig
+    pairs: Path | None = None
+    device: str = "auto"
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came of it. Bits per dimension are of held-out patches, with the training's dequantisation."""
+
+    run_dir: Path
+    model_path: Path
+    step: int
+    interrupted: bool
+    bits_per_dim_clean: float
+    bits_per_dim_noisy: float
+    seconds: float
+
+
+def default_preset(device: str) -> str:
+    """The preset for a machine: base with a GPU, tiny without."""
+    return "base" if choose_device(device).type == "cuda" else "tiny"
+
+
+def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
+    """Fit a model. Raises DataError, ConfigError, CheckpointError or TrainingError with the next step."""
+    started = time.monotonic()
+    reporter = reporter or Silent()
+    device = choose_device(request.device)
+    request.out.mkdir(parents=True, exist_ok=True)
+    has_pairs = request.pairs is not None
+    domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
+    config, colour, facts = choose(domains, request.config, reporter)
+    write_atomically(request.out / CONFIG_FILE, to_toml(config).encode())
+    model = DeFlow(config.model, seed=config.fit.seed)
+    if colour is not None:
+        model.statistics.set(colour.mean, colour.std)
+    model.to(device)
+    model.set_net_precision(choose_precision(config.fit.precision, device))
+    run = _Run(request, config, domains, model, {**domains.facts, **facts}, reporter, started)
+    return run.go()
+
+
+class _Run:
+    """One run: the model, its data and its records."""
+
+    def __init__(
+        self,
+        request: FitRequest,
+        config: RunConfig,
+        domains: Domains,
+        model: DeFlow,
+        facts: dict[str, Any],
+        reporter: Reporter,
+        started: float,
+    ) -> None:
+        self.request, self.config, self.domains, self.model = request, config, domains, model
+        self.facts, self.reporter = facts, reporter
+        self.device = next(model.parameters()).device
+        self.unpaired, self.paired = samplers(domains, request.pairs, config)
+        self.post_hoc = config.flow.shift == "post-hoc"
+        if self.post_hoc or config.fit.start == "zero":
+            self._freeze_shift(self.post_hoc)
+        self.engine = Engine(
+            model,
+            parameter_groups(model, config.fit),
+            config.fit,
+            request.out,
+            self.loss_of,
+            reporter,
+            started,
+        )
+        self.batches: Prefetcher[Any] | None = None
+        self.held = tuple(
+            eval_crops(pool, config.fit.patch_size, HELD_OUT_PATCHES, config.fit.seed)
+            for pool in (domains.held_clean, domains.held_noisy)
+        )
+        self.bits = (float("nan"), float("nan"))
+
+    def _freeze_shift(self, frozen: bool) -> None:
+        for parameter in self.model.prior.parameters():
+            parameter.requires_grad_(not frozen and parameter.numel() > 1)
+
+    # -- the story ------------------------------------------------------------------------------------
+
+    def go(self) -> FitResult:
+        fit, engine = self.config.fit, self.engine
+        self._describe()
+        if self.request.resume and (self.request.out / STATE_FILE).exists():
+            engine.restore()
+            self.reporter.note(f"resumed at step {engine.progress.step}")
+        else:
+            self._start()
+            engine.restart_average()
+            engine.save()
+        hooks = {
+            "validate": (fit.validate_every, self.validate),
+            "preview": (fit.preview_every, self.preview),
+        }
+        batch = self._unpaired_size()
+        with Prefetcher(self.unpaired, engine.progress.step, batch) as self.batches:
+            self._next_step = engine.progress.step
+            finished = engine.run(hooks)
+        for path, reason in self.unpaired.dropped:
+            self.reporter.warn(f"{path} left out: {reason}")
+        return self._finish(finished)
+
+    def _describe(self) -> None:
+        flow, fit = self.config.flow, self.config.fit
+        count = sum(p.numel() for p in self.model.parameters())
+        length = f"{fit.iterations} iterations" if fit.iterations else f"{fit.time_budget:.0f} s"
+        precision = next(
+            (m.autocast_dtype for m in self.model.modules() if hasattr(m, "autocast_dtype")), None
+        )
+        self.reporter.note(
+            f"model: {count / 1e6:.2f} M parameters, {flow.levels} levels x {flow.steps} steps, h = x / "
+            f"{flow.downsample} + noise {flow.h_noise:g}, shift {flow.shift}"
+        )
+        self.reporter.note(
+            f"training: {length}, batch {fit.batch_size} x {fit.patch_size} px, rate {fit.learning_rate:g}, "
+            f"{'bf16 nets' if precision else 'fp32'} on {self.device}, seed {fit.seed}"
+        )
+
+    def _unpaired_size(self) -> int:
+        """Patches per batch that are not pairs: an even number."""
+        size = self.config.fit.batch_size
+        if self.paired is None:
+            return size
+        return max(2, 2 * round(size * (1 - self.config.fit.pair_share) / 2))
+
+    def _finish(self, finished: bool) -> FitResult:
+        engine = self.engine
+        model = self._averaged_model()
+        if finished and self.post_hoc:
+            start_from_moments(
+                model.prior, *self._latents(model, "post-hoc"), generator(self.config.fit.seed, "clusters")
+            )
+        if finished or self.bits[0] != self.bits[0]:
+            self._measure(model)
+        path = self.request.out / MODEL_FILE
+        save_model(path, model, self._training_facts(), title=self.request.out.name)
+        self.preview(engine.progress.step)
+        return FitResult(
+            self.request.out,
+            path,
+            engine.progress.step,
+            not finished,
+            *self.bits,
+            engine.progress.seconds,
+        )
+
+    def _training_facts(self) -> dict[str, Any]:
+        progress = self.engine.progress
+        return {
+            **self.facts,
+            "step": progress.step,
+            "seconds": round(progress.seconds, 1),
+            "skipped_steps": progress.bad_total,
+            "bits_per_dim_clean": self.bits[0],
+            "bits_per_dim_noisy": self.bits[1],
+            "device": str(self.device),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "config": to_toml(self.config),
+        }
+
+    def _averaged_model(self) -> DeFlow:
+        """A copy with the averaged weights, for use."""
+        model = DeFlow(self.config.model)
+        model.load_state_dict(self.engine.averaged())
+        return model.eval().to(self.device)
+
+    # -- start ----------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """The data-dependent start: encoder weights, ActNorms, the linear part, then mu and M."""
+        fit = self.config.fit
+        if fit.encoder_weights:
+            unused = load_encoder(self.model, read_state_dict(Path(fit.encoder_weights)))
+            self.reporter.note(f"encoder starts from {fit.encoder_weights} ({len(unused)} tensors unused)")
+        self.reporter.start("start", None)
+        images, labels = self._start_batch(START_PATCHES, 0)
+        random = generator(fit.seed, "start", device=self.device)
+        x, h = self._inputs(images, labels, random)
+        start_flow(self.model, x, h, whiten=fit.whiten)
+        if fit.start == "moments" and not self.post_hoc:
+            clean, noisy = self._latents(self.model, "moments")
+            clusters = start_from_moments(self.model.prior, clean, noisy, generator(fit.seed, "clusters"))
+            if len(clusters) > 1:
+                sizes = ", ".join(str(len(members)) for members in clusters)
+                self.reporter.note(f"mixture starts from clusters of {sizes} noisy images")
+        elif fit.start == "constant":
+            start_constant(self.model.prior)
+        self.reporter.finish()
+
+    def _start_batch(self, count: int, step: int) -> tuple[Tensor, Tensor]:
+        """Patches of a stream of their own: step numbers that training never reaches."""
+        batch = self.unpaired.batch(2**40 + step, count)
+        return batch.images_bchw.to(self.device), batch.labels_b.to(self.device)
+
+    @torch.no_grad()
+    def _latents(self, model: DeFlow, purpose: str) -> tuple[LatentSample, LatentSample]:
+        """Latents of many patches of both domains, with the image each comes from."""
+        result = (LatentSample(), LatentSample())
+        random = generator(self.config.fit.seed, purpose, device=self.device)
+        chunk = 20
+        for step in range(2 * MOMENT_PATCHES // chunk):
+            batch = self.unpaired.batch(2**41 + step, chunk)
+            images, labels = batch.images_bchw.to(self.device), batch.labels_b.to(self.device)
+            x, h = self._inputs(images, labels, random)
+            latents, _ = model.encode_conditioned(x, model.prepare(h))
+            order = torch.argsort(labels, stable=True).tolist()
+            for row, source in enumerate(order):
+                part = [z[row : row + 1] for z in latents]
+                result[int(labels[source])].add(batch.keys[source], part, h[row : row + 1])
+            self.reporter.update(step * chunk)
+        return result
+
+    # -- training -------------------------------------------------------------------------------------
+
+    def _inputs(self, images: Tensor, labels: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Dequantised images and noisy h, clean ones first: what the flow is trained on."""
+        images = images.float() / 255
+        return self._prepare(images[labels == CLEAN], images[labels == DEGRADED], random)
+
+    def _prepare(self, clean: Tensor, noisy: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        model, flow = self.model, self.config.flow
+        h = torch.cat((model.condition_image(clean), model.condition_image(noisy, DEGRADED)))
+        x = torch.cat((clean, model.statistics.to_clean(noisy)))
+        uniform = torch.rand(x.shape, generator=random, device=x.device) - 0.5
+        noise = torch.randn(h.shape, generator=random, device=h.device)
+        return x + uniform / flow.quantization_levels, h + flow.h_noise * noise
+
+    def loss_of(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean bits per dimension of a step's batch (eq. 4), with eq. 5 for pairs."""
+        assert self.batches is not None
+        batch = self._batch(step)
+        random = generator(self.config.fit.seed, "step", step, device=self.device)
+        images = batch.images_bchw.to(self.device, non_blocking=True).float() / 255
+        clean, noisy = images[0::2], images[1::2]  # the sampler alternates the domains
+        x, h = self._prepare(clean, noisy, random)
+        bits = self._bits(x, h, len(clean))
+        clean_bits, noisy_bits = bits[: len(clean)].mean(), bits[len(clean) :].mean()
+        loss, figures = 0.5 * (clean_bits + noisy_bits), {"clean": clean_bits, "noisy": noisy_bits}
+        if self.paired is not None:
+            pair_bits = self._pair_bits(step, random)
+            share = self.config.fit.pair_share
+            loss = (1 - share) * loss + share * pair_bits
+            figures["pairs"] = pair_bits
+        return loss, figures
+
+    def _batch(self, step: int) -> Any:
+        """The step's batch; after a restore the prefetched ones are of other steps."""
+        assert self.batches is not None
+        if step == self._next_step:
+            self._next_step += 1
+            return next(self.batches)
+        return self.unpaired.batch(step, self._unpaired_size())
+
+    def _bits(self, x: Tensor, h: Tensor, clean_count: int, model: DeFlow | None = None) -> Tensor:
+        model = model or self.model
+        latents, log_det = model.encode_conditioned(x, model.prepare(h))
+        log_prior = torch.cat(
+            (
+                model.prior.log_prob_clean([z[:clean_count] for z in latents]),
+                model.prior.log_prob_degraded([z[clean_count:] for z in latents]),
+            )
+        )
+        return model.nats_to_bits_per_dim(log_prior + log_det, x.shape)
+
+    def _pair_bits(self, step: int, random: torch.Generator) -> Tensor:
+        """Bits per dimension of noisy given clean, both encoded with the clean image's h."""
+        assert self.paired is not None
+        count = max(1, self.config.fit.batch_size - self._unpaired_size())
+        clean, noisy = (t.to(self.device).float() / 255 for t in self.paired.batch(step, count))
+        x, h = self._prepare(clean, noisy, random)
+        conditions = self.model.prepare(torch.cat((h[:count], h[:count])))
+        latents, log_det = self.model.encode_conditioned(x, conditions)
+        log_prob = self.model.pair_log_prob(
+            [z[:count] for z in latents], [z[count:] for z in latents], log_det[count:]
+        )
+        return self.model.nats_to_bits_per_dim(log_prob, x.shape).mean()
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def validate(self, step: int) -> None:
+        """Held-out bits per dimension of both domains and the shift's spectrum, into the log."""
+        model = self._averaged_model()
+        self._measure(model)
+        spectra = {}
+        for index, latent in enumerate(model.prior.shared()):
+            values = latent.spectrum()
+            spectra[f"latent{index}"] = {
+                "largest": [round(float(v), 4) for v in values[:, 0]],
+                "trace": [round(float(v), 3) for v in values.sum(1)],
+                "mean_norm": [round(float(v), 4) for v in latent.mean.norm(dim=1)],
+            }
+        self.engine.log.write(
+            {
+                "step": step,
+                "held_out_clean": round(self.bits[0], 6),
+                "held_out_noisy": round(self.bits[1], 6),
+                "shift": spectra,
+                "weights": [round(float(w), 4) for w in model.prior.log_weights().exp()],
+            }
+        )
+
+    @torch.no_grad()
+    def _measure(self, model: DeFlow) -> None:
+        random = generator(self.config.fit.seed, "held-out", device=self.device)
+        totals = [0.0, 0.0]
+        for start in range(0, HELD_OUT_PATCHES, 8):
+            clean, noisy = (t[start : start + 8].to(self.device).float() / 255 for t in self.held)
+            x, h = self._prepare(clean, noisy, random)
+            bits = self._bits(x, h, len(clean), model)
+            totals[0] += float(bits[: len(clean)].sum())
+            totals[1] += float(bits[len(clean) :].sum())
+        self.bits = (totals[0] / len(self.held[0]), totals[1] / len(self.held[1]))
+
+    def preview(self, step: int) -> None:
+        """A grid of real clean, real noisy and three samples."""
+        model = self._averaged_model()
+        path = self.request.out / "previews" / f"{step:07d}.png"
+        preview_grid(path, model, self.held[0][:4], self.held[1][:4], self.config.fit.seed)

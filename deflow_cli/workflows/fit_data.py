@@ -1,0 +1,173 @@
+"""What `deflow fit` finds out about two folders before it trains, and the choices it makes for the user."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import RunConfig
+from ..data.folders import FolderScan, check_domains, fingerprint, scan_folder
+from ..data.paired import PairedSampler, scan_pairs
+from ..data.statistics import channel_statistics, differ
+from ..data.unpaired import ImagePool, UnpairedSampler, split_held_out
+from ..errors import ConfigError
+from ..runtime.progress import Reporter
+from .domain_leak import choose_conditioning
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The two folders, split into training and held-out images."""
+
+    clean: ImagePool
+    noisy: ImagePool
+    held_clean: ImagePool
+    held_noisy: ImagePool
+    facts: dict[str, Any]
+
+
+def patch_size(config: RunConfig) -> int:
+    """The patch of the preset, which must hold whole cells of every level. Raises ConfigError."""
+    size, multiple = config.fit.patch_size, config.flow.size_multiple
+    if size % multiple:
+        raise ConfigError(
+            f"fit.patch_size is {size}, the flow needs a multiple of {multiple}",
+            next_step=f"pass --set fit.patch_size={max(size // multiple, 1) * multiple}",
+        )
+    return size
+
+
+def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, reporter: Reporter) -> Domains:
+    """Scan, check and split both folders. Raises DataError early, with the reason."""
+    size = patch_size(config)
+    scans = (scan_folder(clean, size), scan_folder(noisy, size))
+    check_domains(*scans, allow_pairs=has_pairs)
+    for name, scan in zip(("clean", "noisy"), scans, strict=True):
+        _tell(name, scan, size, reporter)
+    share, seed, cache = config.fit.held_out, config.fit.seed, config.fit.cache_mib * 2**20
+    pools: list[ImagePool] = []
+    for scan in scans:
+        train, held = split_held_out(scan.paths, share, seed)
+        bound = int(cache * len(scan.paths) / max(sum(len(s.paths) for s in scans), 1))
+        # a set too small to hold images out is validated on its own images
+        pools += [ImagePool(train, bound), ImagePool(held or train, bound // 4)]
+    facts = {
+        "clean_images": len(scans[0].paths),
+        "noisy_images": len(scans[1].paths),
+        "held_out_images": [len(pools[1]), len(pools[3])] if share else [0, 0],
+        "clean_fingerprint": fingerprint(scans[0]),
+        "noisy_fingerprint": fingerprint(scans[1]),
+    }
+    return Domains(pools[0], pools[2], pools[1], pools[3], facts)
+
+
+def _tell(name: str, scan: FolderScan, size: int, reporter: Reporter) -> None:
+    reporter.note(f"{name}: {len(scan.paths)} images in {scan.folder}")
+    if scan.too_small:
+        reporter.warn(f"{name}: {len(scan.too_small)} images smaller than {size} px skipped")
+    for path, reason in scan.broken[:5]:
+        reporter.warn(f"{name}: {path} skipped: {reason}")
+    if len(scan.broken) > 5:
+        reporter.warn(f"{name}: {len(scan.broken) - 5} more broken images skipped")
+
+
+@dataclass(frozen=True)
+class ColourStatistics:
+    """Rows: clean, degraded, clean h, degraded h; columns: R G B."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def choose(
+    domains: Domains, config: RunConfig, reporter: Reporter
+) -> tuple[RunConfig, ColourStatistics | None, dict[str, Any]]:
+    """Choose what the preset leaves open: channel statistics, then s and the noise on h.
+
+    Returns the configuration with the choices made, the statistics if used, and the facts to keep.
+    """
+    facts: dict[str, Any] = {}
+    fit, flow = config.fit, config.flow
+    use_statistics = fit.channel_statistics == "yes"
+    if fit.channel_statistics == "auto":
+        coarse = 8
+        difference = differ(
+            channel_statistics(domains.clean, downsample=coarse),
+            channel_statistics(domains.noisy, downsample=coarse),
+        )
+        use_statistics = difference.differs
+        verb = "used" if use_statistics else "not needed"
+        reporter.note(f"channel statistics {verb}: {difference.text}")
+        facts["channel_statistics"] = difference.text
+    colour = None
+    if use_statistics:
+        colour = measure_colours(domains, flow.downsample)
+    if fit.leak_test:
+        affine = None if colour is None else _noisy_to_clean(colour)
+        choice = choose_conditioning(
+            domains.clean,
+            domains.noisy,
+            held_clean=domains.held_clean,
+            held_noisy=domains.held_noisy,
+            h_noise=flow.h_noise,
+            candidates=tuple(s for s in (4, 8, 16) if fit.patch_size % s == 0),
+            seed=fit.seed,
+            noisy_affine=affine,
+        )
+        reporter.note(choice.text)
+        facts["leak_test"] = [list(row) for row in choice.table]
+        flow = dataclasses.replace(flow, downsample=choice.downsample, h_noise=choice.h_noise)
+        if colour is not None:
+            colour = measure_colours(domains, flow.downsample)
+    decided = dataclasses.replace(fit, leak_test=False, channel_statistics="yes" if use_statistics else "no")
+    config = dataclasses.replace(config, flow=flow, fit=decided)
+    patch_size(config)
+    return config, colour, facts
+
+
+def measure_colours(domains: Domains, downsample: int) -> ColourStatistics:
+    """Channel means and stds of both domains, of the images and of h."""
+    sets = [channel_statistics(pool) for pool in (domains.clean, domains.noisy)]
+    sets += [channel_statistics(pool, downsample=downsample) for pool in (domains.clean, domains.noisy)]
+    mean = torch.tensor([s.mean for s in sets])
+    std = torch.tensor([s.std for s in sets])
+    return ColourStatistics(mean, std)
+
+
+def _noisy_to_clean(colour: ColourStatistics) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset per channel that bring noisy images to the clean set's statistics."""
+    scale = colour.std[0] / colour.std[1]
+    offset = colour.mean[0] - colour.mean[1] * scale
+    return tuple(scale.tolist()), tuple(offset.tolist())
+
+
+def samplers(
+    domains: Domains, pairs: Path | None, config: RunConfig
+) -> tuple[UnpairedSampler, PairedSampler | None]:
+    """Stateless samplers of training patches."""
+    fit = config.fit
+    unpaired = UnpairedSampler(
+        domains.clean,
+        domains.noisy,
+        patch_size=fit.patch_size,
+        align=config.flow.downsample,
+        flips=fit.flips,
+        seed=fit.seed,
+    )
+    if pairs is None:
+        return unpaired, None
+    cache = fit.cache_mib * 2**18
+    paired = PairedSampler(
+        scan_pairs(pairs),
+        patch_size=fit.patch_size,
+        align=config.flow.downsample,
+        flips=fit.flips,
+        seed=fit.seed,
+        cache_bytes=cache,
+    )
+    return unpaired, paired
