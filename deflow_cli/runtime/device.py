@@ -10,7 +10,7 @@ from ..errors import DeviceError
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the first CUDA device where there is one, else the CPU. Raises DeviceError if it is missing."""
+    """``auto`` is the first CUDA device, or the CPU without one. Raises DeviceError for a missing device."""
     available = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda:0" if available else "cpu")

@@ -1,0 +1,81 @@
+"""Registry: which model is used when none is named, and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+
+MODEL_FILE = "model.safetensors"
+RUNS = "runs"
+MANIFEST = "manifest.toml"
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model file. origin: how it was found, in words for the user."""
+
+    path: Path
+    origin: str
+
+
+def find_model(given: Path | None, working: Path, embedded: Path | None) -> FoundModel:
+    """The model given, else the newest fit below ``working``/runs, else the embedded one.
+
+    given: a file, or a run folder. embedded: the folder of packaged files, None where there is none.
+    Raises CheckpointError when there is no such file, or none of the three.
+    """
+    if given is not None:
+        path = given / MODEL_FILE if given.is_dir() else given
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: no such model", next_step=f"pass a {MODEL_FILE} or a run folder that holds one"
+            )
+        return FoundModel(path, "given")
+    newest = newest_fit(working)
+    if newest is not None:
+        return FoundModel(newest, "newest fit here")
+    return FoundModel(embedded_model(embedded), "embedded")
+
+
+def newest_fit(working: Path) -> Path | None:
+    """The ``runs/*/model.safetensors`` written last; None without any."""
+    found = [path for path in (working / RUNS).glob(f"*/{MODEL_FILE}") if path.is_file()]
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()), default=None)
+
+
+def embedded_model(folder: Path | None) -> Path:
+    """The packaged model that the manifest names as ``default_model``; its checksum is verified.
+
+    Raises CheckpointError where the package carries none, or a damaged one.
+    """
+    next_step = "fit one: deflow fit CLEAN NOISY, or name one with --model"
+    if folder is None or not (folder / MANIFEST).is_file():
+        raise CheckpointError("there is no fit here, and no embedded model is installed", next_step=next_step)
+    manifest = _read_manifest(folder / MANIFEST)
+    name = manifest.get("default_model")
+    if not isinstance(name, str):
+        raise CheckpointError("there is no fit here, and this package embeds no model", next_step=next_step)
+    path = folder / name
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the embedded model is missing", next_step="install deflow-cli again")
+    entries = [entry for entry in manifest.get("file", []) if entry.get("path") == name]
+    expected = entries[0].get("sha256") if entries else None
+    if expected and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise CheckpointError(
+            f"{path}: its checksum differs from the one in {MANIFEST}", next_step="install deflow-cli again"
+        )
+    return path
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error})", next_step="install deflow-cli again"
+        ) from error

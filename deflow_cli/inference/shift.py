@@ -1,0 +1,127 @@
+"""The shift in use: which component, and how strong; as a model has it, or as a reference image shows it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..models.deflow.latent import LatentPrior
+from .noise import stable_generator
+
+Latents = Sequence[Tensor]
+
+
+class ShiftLaw:
+    """The distribution of u in z_y = z_x + u: a prior's components and their probabilities (K).
+
+    The temperature scales all of u's spread about its mean m = sum_k p_k mu_k:
+    u = m + T (mu_k - m) + T M_k e. For one component this is the paper's mu + T M e (eq. 40); for several,
+    too, T = 0 is deterministic, the mean does not depend on T, and T = 1 is the model itself.
+    """
+
+    def __init__(self, prior: LatentPrior, probabilities_k: Tensor | None = None) -> None:
+        self.prior = prior
+        if probabilities_k is None:
+            probabilities_k = prior.log_weights().detach().exp()
+        self.probabilities = probabilities_k.double().cpu() / probabilities_k.double().sum().cpu()
+
+    def components(self, seed: int, key: str, samples: int) -> list[int]:
+        """The component of each sample of an image, drawn by (seed, key, sample)."""
+        bounds = torch.cumsum(self.probabilities, 0)
+        drawn = [stable_generator(seed, key, "component", sample).random() for sample in range(samples)]
+        indices = torch.searchsorted(bounds, torch.tensor(drawn, dtype=torch.float64), right=True)
+        return [min(int(index), len(bounds) - 1) for index in indices]
+
+    @property
+    def likeliest(self) -> int:
+        """The most probable component."""
+        return int(self.probabilities.argmax())
+
+    @cached_property
+    def _centres(self) -> list[Tensor]:
+        weights = self.probabilities
+        return [
+            torch.einsum("k,kc->c", weights.to(latent.mean), latent.mean.detach())
+            for latent in self.prior.shared()
+        ]
+
+    @cached_property
+    def _posteriors(self) -> list[tuple[Tensor, Tensor]]:
+        return [latent.posterior_matrices() for latent in self.prior.shared()]
+
+    def degrade(
+        self, latents: Latents, noise: Latents | None, temperature_b: Tensor, component_b: Tensor
+    ) -> list[Tensor]:
+        """z + u. noise: standard normals e per latent, or None where every temperature is 0."""
+        heat = temperature_b[:, None]
+        result = []
+        for index, (latent, centre) in enumerate(zip(self.prior.shared(), self._centres, strict=True)):
+            mean_bc = centre + heat * (latent.mean[component_b] - centre)
+            z = latents[index] + mean_bc[:, :, None, None]
+            if noise is not None:
+                root = heat[:, :, None] * latent.root_matrix()[component_b]
+                z = z + torch.einsum("bij,bjhw->bihw", root, noise[index])
+            result.append(z)
+        return result
+
+    def restore(
+        self, latents: Latents, noise: Latents | None, temperature_b: Tensor, component_b: Tensor
+    ) -> list[Tensor]:
+        """Samples of z_x given z_y: mean (I + C)^-1 (z_y - mu), covariance C (I + C)^-1 times T^2."""
+        result = []
+        for index, latent in enumerate(self.prior.shared()):
+            gain, root = self._posteriors[index]
+            centred = latents[index] - latent.mean[component_b][:, :, None, None]
+            z = torch.einsum("bij,bjhw->bihw", gain[component_b], centred)
+            if noise is not None:
+                spread = temperature_b[:, None, None] * root[component_b]
+                z = z + torch.einsum("bij,bjhw->bihw", spread, noise[index])
+            result.append(z)
+        return result
+
+
+@torch.no_grad()
+def responsibilities(prior: LatentPrior, crops: Sequence[Latents]) -> Tensor:
+    """p(k | crop) averaged over crops of one degraded image: K. crops: latents, each 1 C H W."""
+    return torch.stack([prior.responsibilities(crop)[0] for crop in crops]).mean(0)
+
+
+@torch.no_grad()
+def law_like(prior: LatentPrior, crops: Sequence[Latents]) -> ShiftLaw:
+    """The shift that a degraded reference shows.
+
+    With several components: their responsibilities for the reference. With one: its moments estimated anew,
+    the latents' mean and the positive part of their covariance less the identity, blended with the model's
+    own as if those came from as many positions as the latent has channels.
+    """
+    if prior.components > 1:
+        return ShiftLaw(prior, responsibilities(prior, crops))
+    prior = copy.deepcopy(prior)
+    for index, latent in enumerate(prior.shared()):
+        columns = torch.cat([crop[index][0].flatten(1) for crop in crops], dim=1).double()
+        own = latent.channels / (latent.channels + columns.shape[1])
+        mean = own * latent.mean[0].double() + (1 - own) * columns.mean(1)
+        covariance = own * latent.covariance()[0].double() + (1 - own) * _positive_excess(columns)
+        latent.set_moments(0, mean.to(latent.mean), covariance.to(latent.mean))
+    return ShiftLaw(prior)
+
+
+def _positive_excess(columns_cn: Tensor) -> Tensor:
+    """The positive part of Cov - I. Directions come from one half of the positions and the variances along
+    them from the other, both ways round: else sampling error alone would count as positive variance."""
+    centred = columns_cn - columns_cn.mean(1, keepdim=True)
+    channels, count = centred.shape
+    if count < 4:
+        return torch.zeros(channels, channels, dtype=centred.dtype, device=centred.device)
+    eye = torch.eye(channels, dtype=centred.dtype, device=centred.device)
+    halves = [part @ part.T / part.shape[1] - eye for part in (centred[:, 0::2], centred[:, 1::2])]
+    total = torch.zeros_like(eye)
+    for directions, variances in (halves, halves[::-1]):
+        vectors = torch.linalg.eigh(directions)[1]
+        along = torch.einsum("ij,ik,kj->j", vectors, variances, vectors).clamp_min(0)
+        total += 0.5 * (vectors * along) @ vectors.T
+    return total

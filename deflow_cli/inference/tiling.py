@@ -1,0 +1,130 @@
+"""Tiling: large images in pieces whose overlap covers what a pixel can depend on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ..config import ModelConfig
+from ..models.deflow.model import DeFlow
+
+# What a pixel depends on in fact ends long before the theoretical radius: largest differences between tiled
+# and whole, in grey levels, stand in docs/numerics.md.
+FLOW_OVERLAP_LIMIT = 128  # image pixels
+ENCODER_OVERLAP_LIMIT = 128  # image pixels
+CPU_BUDGET = 1_200_000_000  # bytes
+LARGEST_TILE = 2048
+SMALLEST_TILE = 32
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    def grown(self, by: int, height: int, width: int) -> Window:
+        """Larger by so many pixels on each side, within an image of the given size."""
+        top, left = max(self.top - by, 0), max(self.left - by, 0)
+        bottom, right = min(self.bottom + by, height), min(self.right + by, width)
+        return Window(top, left, bottom - top, right - left)
+
+    def divided(self, factor: int) -> Window:
+        """The same rectangle at 1 / factor of the resolution."""
+        sides = (self.top, self.left, self.height, self.width)
+        assert not any(side % factor for side in sides), f"{sides} at 1/{factor}"
+        return Window(*(side // factor for side in sides))
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of this rectangle in the whole image."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def within(self, outer: Window) -> tuple[slice, slice]:
+        """Rows and columns of this rectangle in a tensor that shows ``outer``."""
+        top, left = self.top - outer.top, self.left - outer.left
+        return slice(top, top + self.height), slice(left, left + self.width)
+
+
+def tiles(height: int, width: int, side: int) -> Iterator[Window]:
+    """Windows of at most ``side`` that cover an image without overlap, row by row; 0: the whole image."""
+    side = side or max(height, width)
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            yield Window(top, left, min(side, height - top), min(side, width - left))
+
+
+def flow_radius(config: ModelConfig) -> int:
+    """How far, in pixels, a change can travel: two 3x3 convolutions per step, encoding and decoding."""
+    flow = config.flow
+    steps = sum(2 * flow.steps * 2**level for level in range(1, flow.levels + 1))
+    splits = sum(2**level for level in range(1, flow.levels)) if flow.splits != "none" else 0
+    return 2 * (steps + splits)
+
+
+def encoder_radius(config: ModelConfig) -> int:
+    """How far, in image pixels, h reaches the features: 15 convolutions per RRDB block, and the frame."""
+    if config.flow.conditioning == "none":
+        return 0
+    return (15 * config.encoder.blocks + 4) * config.flow.downsample
+
+
+def overlaps(config: ModelConfig) -> tuple[int, int]:
+    """Pixels around a tile: for the flow, and around that for the encoder; multiples of ``size_multiple``."""
+    multiple = config.flow.size_multiple
+    flow = round_up(min(flow_radius(config), FLOW_OVERLAP_LIMIT), multiple)
+    encoder = round_up(min(encoder_radius(config), ENCODER_OVERLAP_LIMIT), multiple)
+    return flow, encoder
+
+
+def round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def bytes_per_pixel(model: DeFlow) -> int:
+    """Memory that a translation holds at its peak per pixel of a tile, estimated from the channel counts."""
+    flow, encoder = model.config.flow, model.config.encoder
+    floats, channels, latents = 0.0, flow.in_channels, {f: c for c, f in model.flow.latent_plan}
+    transient = 0.0
+    for level in range(1, flow.levels + 1):
+        channels, area = channels * 4, 4**level
+        if model.encoder is not None:  # injector's scale, its logarithm and shift; the coupling's term
+            floats += flow.steps * (3 * channels + flow.hidden_channels) / area
+        transient = max(transient, (4 * flow.hidden_channels + 8 * channels) / area)
+        if level < flow.levels:
+            channels -= latents.get(2**level, 0)
+    if model.encoder is not None:
+        floats += sum(model.encoder.feature_channels / 4**level for level in range(1, flow.levels + 1))
+        trunk = encoder.feature_channels + 5 * encoder.channels + 5 * encoder.growth_channels
+        finest = 3 * (encoder.channels + encoder.feature_channels) / 4
+        floats += max(trunk / flow.downsample**2 + finest, transient)
+    else:
+        floats += transient
+    return math.ceil(4 * 1.25 * (floats + 6 * flow.in_channels))
+
+
+def automatic_side(model: DeFlow, height: int, width: int, device: torch.device) -> int:
+    """Side of the largest tile that fits the device's memory; 0 where the whole image does."""
+    budget = CPU_BUDGET
+    if device.type == "cuda":
+        budget = max(torch.cuda.mem_get_info(device)[0] // 2, CPU_BUDGET // 2)
+    pixels = budget // bytes_per_pixel(model)
+    if height * width <= pixels:
+        return 0
+    around = 2 * overlaps(model.config)[0]
+    side = min(max(math.isqrt(pixels) - around, around // 2, SMALLEST_TILE), LARGEST_TILE)
+    return round_up(side, model.size_multiple)

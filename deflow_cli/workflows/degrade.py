@@ -1,0 +1,221 @@
+"""Degrade: every image of a folder through a model, to files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..checkpoints.format import load_model
+from ..checkpoints.registry import FoundModel, find_model
+from ..data.images import Image, list_images, open_header, read_image, to_pixels, to_tensor, write_image
+from ..data.outputs import PlannedOutput, plan_outputs
+from ..data.photos import weights_folder
+from ..errors import DataError, DeflowError
+from ..inference.noise import stable_generator
+from ..inference.sampling import ImageNoise, Job, Translator
+from ..inference.shift import ShiftLaw, law_like
+from ..inference.tiling import Window
+from ..models.deflow.model import DeFlow
+from ..runtime.device import choose_device
+from ..runtime.progress import Reporter
+
+OUTPUT_BUDGET = 512 << 20  # bytes of finished samples held at once
+MOST_REFERENCES = 16  # images of a reference folder that are looked at
+
+
+@dataclass(frozen=True)
+class DegradeRequest:
+    """What `deflow degrade` was asked for.
+
+    source: an image or a folder. target: an image or a folder to write. model: a file or a run folder; None:
+    the default. temperature: lowest and highest, drawn per image. like: a degraded reference image or
+    folder. tile: side in pixels; None: chosen by memory, 0: none. ext: ``auto`` or an image suffix.
+    """
+
+    source: Path
+    target: Path
+    model: Path | None = None
+    temperature: tuple[float, float] = (1.0, 1.0)
+    samples: int = 1
+    seed: int = 0
+    reverse: bool = False
+    like: Path | None = None
+    tile: int | None = None
+    ext: str = "auto"
+    skip_existing: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class DegradeRecord:
+    """One image done. component: of each sample, in the order of targets. seconds: reading to writing."""
+
+    source: Path
+    targets: list[Path]
+    temperature: float
+    component: list[int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DegradeReport:
+    """What was done: the model and how it was found, images done, skipped, and failed with the reason."""
+
+    model: Path
+    model_origin: str
+    records: list[DegradeRecord] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def default_model(given: Path | None) -> FoundModel:
+    """The model to use from the working directory. Raises CheckpointError if there is none."""
+    try:
+        embedded = weights_folder()
+    except DataError:
+        embedded = None
+    return find_model(given, Path.cwd(), embedded)
+
+
+def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
+    """Degrade (or restore) images to files; a bad file is reported and the rest goes on.
+
+    The same request gives the same files, whatever the tile size and the other images in the folder. Raises
+    DeflowError for what concerns all images: no model, no images, no such device, a bad reference.
+    """
+    planned = _plan(request)
+    found = default_model(request.model)
+    device = choose_device(request.device)
+    model, _ = load_model(found.path, device)
+    reporter.note(f"model: {found.path} ({found.origin}), on {device}")
+    translator = Translator(model, device, request.tile)
+    law = _law(request, model, translator, reporter)
+    report = DegradeReport(found.path, found.origin)
+    reporter.start("restoring" if request.reverse else "degrading", len(planned))
+    for index, item in enumerate(planned):
+        if request.skip_existing and all(target.exists() for target in item.targets):
+            report.skipped.append(item.source)
+        else:
+            try:
+                report.records.append(_one(item, request, translator, law))
+            except DeflowError as error:
+                report.failed.append((item.source, str(error)))
+            except MemoryError:
+                report.failed.append((item.source, "too large for this machine's memory"))
+        reporter.update(index + 1, failed=len(report.failed))
+    reporter.finish()
+    return report
+
+
+def _plan(request: DegradeRequest) -> list[PlannedOutput]:
+    if request.source.is_dir():
+        inputs = [
+            path for path in list_images(request.source) if not _lies_in(path, request.target, request.source)
+        ]
+        if not inputs:
+            raise DataError(
+                f"{request.source}: no image found", next_step="pass an image or a folder of images"
+            )
+    else:
+        inputs = [request.source]
+    return plan_outputs(
+        inputs,
+        request.source,
+        request.target,
+        ext=request.ext,
+        samples=request.samples,
+        needs_png=_needs_png,
+    )
+
+
+def _lies_in(path: Path, target: Path, source: Path) -> bool:
+    """Whether an image is an earlier output: OUT lies inside IN."""
+    out, root = target.resolve(), source.resolve()
+    return out != root and out.is_relative_to(root) and path.resolve().is_relative_to(out)
+
+
+def _needs_png(source: Path) -> bool:
+    """Whether a format cannot hold what the file has: BMP can be read, but not written, with alpha."""
+    if source.suffix.lower() != ".bmp":
+        return False
+    try:
+        with open_header(source) as image:
+            return "A" in image.getbands()
+    except (OSError, ValueError, SyntaxError):
+        return False  # the reading proper will say what is wrong
+
+
+def _law(request: DegradeRequest, model: DeFlow, translator: Translator, reporter: Reporter) -> ShiftLaw:
+    """The model's own shift, or the one that a reference shows."""
+    if request.like is None:
+        return ShiftLaw(model.prior)
+    files = list_images(request.like) if request.like.is_dir() else [request.like]
+    if not files:
+        raise DataError(f"{request.like}: no image found", next_step="pass a degraded image as --like")
+    files = files[:: -(-len(files) // MOST_REFERENCES)]
+    crops: list[list[Tensor]] = []
+    for file in files:
+        image = read_image(file)
+        noise = ImageNoise(0, file.name)
+        crops += translator.crop_latents(to_tensor(image.pixels), noise, _gray_levels(image))
+    law = law_like(model.prior, crops)
+    shares = ", ".join(f"{k}: {p:.2f}" for k, p in enumerate(law.probabilities.tolist()))
+    told = f"components {shares}" if model.prior.components > 1 else "its shift estimated anew"
+    reporter.note(f"like {request.like}: {told}")
+    return law
+
+
+def _gray_levels(image: Image) -> int:
+    return 2**image.bits - 1
+
+
+def _one(
+    item: PlannedOutput, request: DegradeRequest, translator: Translator, law: ShiftLaw
+) -> DegradeRecord:
+    """Read, translate and write one image. Raises DeflowError naming the file."""
+    started = time.perf_counter()
+    image = read_image(item.source)
+    tensor = to_tensor(image.pixels)
+    noise = ImageNoise(request.seed, item.key)
+    low, high = request.temperature
+    temperature = low + (high - low) * stable_generator(request.seed, item.key, "temperature").random()
+    if request.reverse:
+        own = law.likeliest if request.like else translator.own_component(tensor, noise, _gray_levels(image))
+        components = [own] * request.samples
+    else:
+        components = law.components(request.seed, item.key, request.samples)
+    job = Job(law, [noise], [components], [temperature], request.reverse, _gray_levels(image))
+    group = max(1, OUTPUT_BUDGET // image.pixels.nbytes)
+    for first in range(0, request.samples, group):
+        samples = range(first, min(first + group, request.samples))
+        try:
+            outputs = _translate(translator, tensor, job, samples, image)
+        except DataError:
+            raise
+        except DeflowError as error:
+            raise type(error)(f"{item.source}: {error}", next_step=error.next_step) from error
+        for sample, pixels in zip(samples, outputs, strict=True):
+            done = Image(pixels, image.alpha, image.gray, image.icc, image.exif)
+            write_image(item.targets[sample], done)
+    seconds = time.perf_counter() - started
+    return DegradeRecord(item.source, list(item.targets), temperature, components, seconds)
+
+
+def _translate(
+    translator: Translator, tensor: Tensor, job: Job, samples: Sequence[int], image: Image
+) -> list[NDArray[Any]]:
+    """Whole-number pixels of each sample, H x W x 3."""
+    outputs = {sample: np.empty_like(image.pixels) for sample in samples}
+
+    def write(sample: int, window: Window, piece: Tensor) -> None:
+        outputs[sample][window.slices] = to_pixels(piece, image.bits)
+
+    translator.translate(tensor, job, samples, write)
+    return [outputs[sample] for sample in samples]
