@@ -140,9 +140,9 @@ def unused_published(model: DeFlow) -> dict[str, tuple[int, ...]]:
         name = published_name(model, f"prior.latents.{index}.mean")
         assert name is not None
         unused[name.replace("mean_shift", "I")] = (latent.channels, latent.channels)
-    last = model.flow.latent_plan[-1][0]
-    unused["flowUpsamplerNet.f.0.weight"] = (last, encoder.feature_channels, 3, 3)
-    unused["flowUpsamplerNet.f.0.bias"] = (last,)
+    # 96 whatever the flow's sizes: so in files of two and of three levels
+    unused["flowUpsamplerNet.f.0.weight"] = (96, encoder.feature_channels, 3, 3)
+    unused["flowUpsamplerNet.f.0.bias"] = (96,)
     assert model.encoder is not None
     published_ups = {4: 2, 8: 3, 16: 4}.get(config.downsample, 2)
     tail = [f"upconv{i}" for i in range(model.encoder.up_convs + 1, published_ups + 1)]
