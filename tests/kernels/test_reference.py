@@ -1,0 +1,53 @@
+"""Reference operations: values of the two scale forms, and the affine map's two directions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from deflow_cli.kernels import reference
+
+RAW = torch.tensor([-1e4, -30.0, -2.0, 0.0, 1.5, 30.0, 1e4], dtype=torch.float64)
+
+
+def test_published_scale_values() -> None:
+    scale, log_scale = reference.published_scale(RAW, 1e-3)
+    expected = [1 / (1 + math.exp(-(v + 2))) + 1e-3 if v > -500 else 1e-3 for v in RAW.tolist()]
+    assert scale.tolist() == pytest.approx(expected, rel=1e-12)
+    torch.testing.assert_close(log_scale, scale.log())
+    assert scale.min() >= 1e-3  # the inverse is never larger than 1000
+    assert float(scale[3]) == pytest.approx(0.8817970779778823)  # sigmoid(2) + 1e-3
+
+
+def test_bounded_scale_values() -> None:
+    scale, log_scale = reference.bounded_scale(RAW, 0.5)
+    expected = [0.5 * math.atan(v / 0.5) for v in RAW.tolist()]
+    assert log_scale.tolist() == pytest.approx(expected, rel=1e-12)
+    torch.testing.assert_close(scale, log_scale.exp())
+    assert log_scale.abs().max() <= 0.5 * math.pi / 2
+    near = torch.tensor([1e-6], dtype=torch.float64)
+    torch.testing.assert_close(reference.bounded_scale(near, 0.5)[1], near)  # identity around zero
+
+
+def test_extreme_inputs_stay_finite_in_float32() -> None:
+    raw = RAW.float().requires_grad_()
+    for scale, log_scale in (reference.published_scale(raw, 1e-3), reference.bounded_scale(raw, 1.0)):
+        assert torch.isfinite(scale).all()
+        assert torch.isfinite(log_scale).all()
+        (gradient,) = torch.autograd.grad(log_scale.sum(), raw, retain_graph=True)
+        assert torch.isfinite(gradient).all()
+
+
+def test_affine_directions() -> None:
+    generator = torch.Generator().manual_seed(1)
+    z, shift = torch.randn((2, 2, 3, 4, 5), generator=generator, dtype=torch.float64).unbind()
+    log_scale = torch.randn((2, 3, 4, 5), generator=generator, dtype=torch.float64)
+    scale = log_scale.exp()
+    y, log_det = reference.affine_forward(z, scale, log_scale, shift)
+    torch.testing.assert_close(y, z / scale - shift)
+    torch.testing.assert_close(log_det, -log_scale.sum((1, 2, 3)))
+    back, log_det_back = reference.affine_inverse(y, scale, log_scale, shift)
+    torch.testing.assert_close(back, z)
+    torch.testing.assert_close(log_det_back, -log_det)
