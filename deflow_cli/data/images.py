@@ -278,7 +278,7 @@ def _encode(image: Image, kind: str, quality: int) -> bytes:
         return encode_png16(samples, icc=image.icc, exif=image.exif)
     picture = Pillow.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     by_kind: dict[str, dict[str, Any]] = {
-        "JPEG": {"quality": quality, "subsampling": 0 if quality >= 90 else 2, "optimize": True},
+        "JPEG": {"quality": quality, "subsampling": 0 if quality >= 90 else 2},
         "WEBP": {"quality": min(quality, 100), "lossless": quality >= 100, "method": 4},
         "PNG": {"compress_level": 4},
     }

@@ -237,6 +237,13 @@ def test_writing_errors(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_pure_noise_is_written_as_jpeg(tmp_path: Path) -> None:
+    """Such files are larger than the buffer that an optimised encoding would allow."""
+    pixels = np.random.default_rng(1).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    write_image(tmp_path / "a.jpg", Image(pixels, icc=ICC, exif=exif_block(1).tobytes()), quality=100)
+    assert np.abs(read_rgb8(tmp_path / "a.jpg").astype(int) - pixels).mean() < 2
+
+
 def test_listing(tmp_path: Path) -> None:
     for name in (
         "b.PNG",
