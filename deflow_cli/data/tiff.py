@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 import zlib
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class TiffHeader:
         return ""
 
 
-def read_header(data: bytes) -> TiffHeader | None:
+def read_header(data: bytes | mmap.mmap) -> TiffHeader | None:
     """Header of classic or Big TIFF bytes; None for other files. Raises ValueError where it is cut off."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < 8:
@@ -117,65 +118,82 @@ def _exif_entries(block: bytes, order: str) -> dict[int, bytes]:
     return {struct.unpack_from(order + "H", entry)[0]: entry for entry in entries if len(entry) == 12}
 
 
+class _Writer:
+    """A TIFF file in the making: bytes so far and directory entries by tag.
+
+    An EXIF block is a TIFF file itself: the output starts with it, so that the offsets within it hold,
+    and a new directory at the end joins its entries with those of the image.
+    """
+
+    def __init__(self, exif: bytes | None) -> None:
+        block = (exif or b"").removeprefix(b"Exif\0\0")
+        usable = len(block) >= 8
+        self.order = {b"II": "<", b"MM": ">"}.get(block[:2], "<")
+        self.out = bytearray(block if usable else b"II" + struct.pack("<HI", 42, 8))
+        self.entries = _exif_entries(block, self.order) if usable else {}
+
+    def add(self, tag: int, kind: int, values: list[int] | bytes) -> None:
+        """Add an entry: kind 3 short, 4 long, 7 bytes; what is longer than its field goes to the file."""
+        length = len(values)
+        if isinstance(values, bytes):
+            body = values
+        else:
+            body = struct.pack(f"{self.order}{length}{'HI'[kind - 3]}", *values)
+        if len(body) > 4:
+            self.pad()
+            place = struct.pack(self.order + "I", len(self.out))
+            self.out.extend(body)
+        else:
+            place = body.ljust(4, b"\0")
+        self.entries[tag] = struct.pack(self.order + "HHI", tag, kind, length) + place
+
+    def pad(self) -> None:
+        self.out.extend(b"\0" * (len(self.out) % 2))
+
+    def finish(self) -> bytes:
+        self.pad()
+        struct.pack_into(self.order + "I", self.out, 4, len(self.out))
+        self.out.extend(struct.pack(self.order + "H", len(self.entries)))
+        self.out.extend(b"".join(self.entries[tag] for tag in sorted(self.entries)))
+        self.out.extend(struct.pack(self.order + "I", 0))
+        return bytes(self.out)
+
+
 def encode_tiff(samples_hwc: NDArray[Any], *, icc: bytes | None, exif: bytes | None) -> bytes:
     """TIFF file of H x W x C uint8 or uint16 samples, deflated with horizontal prediction.
 
-    C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA.
-    The EXIF block is a TIFF file itself: the output starts with it, so that the offsets within it hold,
-    and a new directory at the end joins its entries with those of the image.
+    C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA. exif: a TIFF block, with or without ``Exif\\0\\0`` in front.
     Raises ValueError above 4 GiB, the end of classic TIFF.
     """
     height, width, channels = samples_hwc.shape
     depth = samples_hwc.dtype.itemsize
-    block = (exif or b"").removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(block[:2], "<")
-    out = bytearray(block) if len(block) >= 8 else bytearray(b"II" + struct.pack("<HI", 42, 8))
-    entries = _exif_entries(block, order) if len(block) >= 8 else {}
-
-    def add(tag: int, kind: int, values: list[int] | bytes) -> None:
-        length = len(values)
-        body = (
-            values if isinstance(values, bytes) else struct.pack(f"{order}{length}{'HI'[kind - 3]}", *values)
-        )
-        if len(body) > 4:
-            out.extend(b"\0" * (len(out) % 2))
-            place = struct.pack(order + "I", len(out))
-            out.extend(body)
-        else:
-            place = body.ljust(4, b"\0")
-        entries[tag] = struct.pack(order + "HHI", tag, kind, length) + place
-
+    writer = _Writer(exif)
     rows = max(1, _STRIP_BYTES // (width * channels * depth))
     offsets, counts = [], []
     for top in range(0, height, rows):
         strip = samples_hwc[top : top + rows].copy()
         strip[:, 1:] -= samples_hwc[top : top + rows, :-1]
-        packed = zlib.compress(strip.astype(f"{order}u{depth}").tobytes(), 6)
-        offsets.append(len(out))
+        packed = zlib.compress(strip.astype(f"{writer.order}u{depth}").tobytes(), 6)
+        offsets.append(len(writer.out))
         counts.append(len(packed))
-        out.extend(packed)
-        if len(out) > 0xF0000000:
+        writer.out.extend(packed)
+        if len(writer.out) > 0xF0000000:
             raise ValueError("it would be larger than 4 GiB, which TIFF cannot hold")
-    add(256, 4, [width])
-    add(257, 4, [height])
-    add(258, 3, [8 * depth] * channels)
-    add(259, 3, [8])
-    add(262, 3, [1 if channels < 3 else 2])
-    add(273, 4, offsets)
-    add(_ORIENTATION, 3, [1])
-    add(277, 3, [channels])
-    add(278, 4, [rows])
-    add(279, 4, counts)
-    add(284, 3, [1])
-    add(317, 3, [2])
+    writer.add(256, 4, [width])
+    writer.add(257, 4, [height])
+    writer.add(258, 3, [8 * depth] * channels)
+    writer.add(259, 3, [8])  # deflate
+    writer.add(262, 3, [1 if channels < 3 else 2])
+    writer.add(273, 4, offsets)
+    writer.add(_ORIENTATION, 3, [1])
+    writer.add(277, 3, [channels])
+    writer.add(278, 4, [rows])
+    writer.add(279, 4, counts)
+    writer.add(284, 3, [1])
+    writer.add(317, 3, [2])  # horizontal prediction
     if channels in (2, 4):
-        add(338, 3, [2])
-    add(339, 3, [1] * channels)
+        writer.add(338, 3, [2])
+    writer.add(339, 3, [1] * channels)
     if icc:
-        add(34675, 7, icc)
-    out.extend(b"\0" * (len(out) % 2))
-    struct.pack_into(order + "I", out, 4, len(out))
-    out.extend(struct.pack(order + "H", len(entries)))
-    out.extend(b"".join(entries[tag] for tag in sorted(entries)))
-    out.extend(struct.pack(order + "I", 0))
-    return bytes(out)
+        writer.add(34675, 7, icc)
+    return writer.finish()
