@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from .nets import ZeroConv3x3
 
+PUBLISHED_EPS = 1e-6
+
 
 class Split(nn.Module):
     """z1 goes on; the latent is (z2 - mean(z1)) / (exp(logs(z1)) + 1e-6); log-det -sum(logs).
@@ -29,7 +31,7 @@ class Split(nn.Module):
         """Returns (kept z1, latent, log-det per sample)."""
         z1, z2 = z_bchw[:, : self.kept_channels], z_bchw[:, self.kept_channels :]
         mean, logs = self._prior(z1)
-        latent = (z2 - mean) / (torch.exp(logs) + 1e-6)
+        latent = (z2 - mean) / (torch.exp(logs) + PUBLISHED_EPS)
         return z1, latent, -logs.flatten(1).sum(1)
 
     def inverse(self, z1: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:

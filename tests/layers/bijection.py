@@ -106,5 +106,7 @@ def randomise(module: nn.Module, generator: torch.Generator, std: float = 0.2) -
             channels = layer.log_s.shape[0]
             order = torch.randperm(channels, generator=generator)
             layer.p.copy_(torch.eye(channels)[order])
+            layer.l.mul_(channels**-0.5)  # random triangles are exponentially ill-conditioned otherwise
+            layer.u.mul_(channels**-0.5)
             layer.sign_s.copy_(torch.randint(2, (channels,), generator=generator) * 2 - 1)
     return module

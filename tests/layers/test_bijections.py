@@ -47,10 +47,13 @@ def test_flow_step(form: ScaleForm, channels: int, condition_channels: int) -> N
 
 
 @pytest.mark.parametrize("channels", [4, 5])
-def test_split(channels: int) -> None:
+@pytest.mark.parametrize("name", ["bijection", "bijection.split"])
+def test_split(channels: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "bijection":
+        monkeypatch.setattr("deflow_cli.layers.split.PUBLISHED_EPS", 0.0)
     split = Split(channels)
     randomise(split, generator())
-    assert_bijection(SplitAsBijection(split), image(2, channels, 4, 3), name="bijection.split")
+    assert_bijection(SplitAsBijection(split), image(2, channels, 4, 3), name=name)
 
 
 class _WrongLogDet(ActNorm):
