@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..config import EncoderConfig, FlowConfig, ModelConfig
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..models.deflow.model import DeFlow
 
 CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
@@ -87,7 +87,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
             break
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+    named = isinstance(content, Mapping) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    )
+    if not named:
         raise CheckpointError(f"{path}: holds no state dict", next_step="export the weights alone")
     state = dict(content)
     for prefix in PREFIXES:
@@ -144,8 +147,7 @@ def unused_published(model: DeFlow) -> dict[str, tuple[int, ...]]:
     unused["flowUpsamplerNet.f.0.weight"] = (96, encoder.feature_channels, 3, 3)
     unused["flowUpsamplerNet.f.0.bias"] = (96,)
     assert model.encoder is not None
-    published_ups = {4: 2, 8: 3, 16: 4}.get(config.downsample, 2)
-    tail = [f"upconv{i}" for i in range(model.encoder.up_convs + 1, published_ups + 1)]
+    tail = [f"upconv{i}" for i in range(model.encoder.up_convs + 1, model.encoder.log2_downsample + 1)]
     for name in [*tail, "HRconv"]:
         unused[f"RRDB.{name}.weight"] = (channels, channels, 3, 3)
         unused[f"RRDB.{name}.bias"] = (channels,)
@@ -157,15 +159,18 @@ def unused_published(model: DeFlow) -> dict[str, tuple[int, ...]]:
 def detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
     """Sizes of a published DeFlow state dict, from its keys and shapes alone.
 
-    Raises CheckpointError when a telling key is missing.
+    Raises CheckpointError when a telling key is missing or has no such shape.
     """
     try:
         return _detect_published(state)
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"not a DeFlow state dict in the published layout: {error} is missing",
-            next_step="ESRGAN weights initialise an encoder instead: fit --set fit.encoder_weights=FILE",
-        ) from error
+    except KeyError as error:
+        problem, cause = f"{error} is missing", error  # type: str, Exception
+    except (ValueError, IndexError, ZeroDivisionError, ConfigError) as error:
+        problem, cause = f"its names and shapes tell no sizes ({error})", error
+    raise CheckpointError(
+        f"not a DeFlow state dict in the published layout: {problem}",
+        next_step="ESRGAN weights initialise an encoder instead: fit --set fit.encoder_weights=FILE",
+    ) from cause
 
 
 def _detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
@@ -192,7 +197,7 @@ def _detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
         transition_steps=len(transitions) // levels,
         hidden_channels=hidden,
         splits="published" if len(splits) == published else "all",
-        downsample=8 if "RRDB.upconv3.weight" in state else 4,
+        downsample=_published_downsample(state),
         in_channels=state["RRDB.conv_first.weight"].shape[1],
     )
     return ModelConfig(
@@ -204,6 +209,15 @@ def _detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
             stacked_blocks=_published_stack(blocks, stacked),
         ),
     )
+
+
+def _published_downsample(state: Mapping[str, Tensor]) -> int:
+    """s from the up-convolutions: a whole file has log2(s), of which the last is never used.
+
+    A file without its unused tensors (no HRconv either) has one less.
+    """
+    ups = sum(1 for index in range(1, 5) if f"RRDB.upconv{index}.weight" in state)
+    return int(2 ** (ups if "RRDB.HRconv.weight" in state else ups + 1))
 
 
 def _published_stack(blocks: int, count: int) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ class ResidualDenseBlock(nn.Module):
         for index in range(1, 5):
             conv = getattr(self, f"conv{index}")
             stack.append(F.leaky_relu(conv(torch.cat(stack, dim=1)), 0.2))
-        return x_bchw + 0.2 * self.conv5(torch.cat(stack, dim=1))
+        return x_bchw + 0.2 * self.get_submodule("conv5")(torch.cat(stack, dim=1))
 
 
 class RRDB(nn.Module):

@@ -70,13 +70,13 @@ def close_spread(tensor: Tensor, expected: dict[str, Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_weights_come_from_the_recipe_bit_for_bit(name: str):
+def test_weights_come_from_the_recipe_bit_for_bit(name: str) -> None:
     assert state_sha256(state(name)) == figures(name)["state_sha256"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_encoding(name: str):
+def test_encoding(name: str) -> None:
     info, model = figures(name), golden_model(state(name))
     x, h, labels = batch(info["batch"])
     latents, log_det, nll = encode_with_nll(model, x, h, labels)
@@ -90,7 +90,7 @@ def test_encoding(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_encoding_in_float64(name: str):
+def test_encoding_in_float64(name: str) -> None:
     info, model = figures(name), golden_model(state(name), torch.float64)
     x, h, labels = batch(info["batch"], torch.float64)
     _, log_det, nll = encode_with_nll(model, x, h, labels)
@@ -100,7 +100,7 @@ def test_encoding_in_float64(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_posterior_matrices(name: str):
+def test_posterior_matrices(name: str) -> None:
     latents = golden_model(state(name)).prior.shared()
     for latent, expected in zip(latents, figures(name)["posterior"], strict=True):
         gain, root = latent.posterior_matrices()
@@ -109,7 +109,7 @@ def test_posterior_matrices(name: str):
 
 
 @torch.no_grad()
-def test_quantisation_noise_and_translation():
+def test_quantisation_noise_and_translation() -> None:
     info, model = figures("small_x4"), golden_model(state("small_x4"))
     x, h, labels = batch(info["batch"])
     latents, _, nll = encode_with_nll(model, x, h, labels, uniform(info))
@@ -125,7 +125,7 @@ def test_quantisation_noise_and_translation():
         close(z[1, :, 2, 3], translated["z"], "golden.latent")
 
 
-def test_gradient_norms_and_three_adam_steps():
+def test_gradient_norms_and_three_adam_steps() -> None:
     info, model = figures("small_x4"), golden_model(state("small_x4"))
     x, h, labels = batch(info["batch"])
     u, parameters = uniform(info), published_parameters(model)
@@ -146,7 +146,7 @@ def test_gradient_norms_and_three_adam_steps():
 
 
 @torch.no_grad()
-def test_start_of_actnorm_from_data():
+def test_start_of_actnorm_from_data() -> None:
     info, model = figures("small_x4"), golden_model(state("small_x4"))
     x, h, labels = batch(info["start"])
     for key, value in model.named_parameters():
@@ -162,7 +162,7 @@ def test_start_of_actnorm_from_data():
 
 
 @pytest.mark.parametrize("preset", ["aim", "ntire"])
-def test_full_size_layout_key_for_key(preset: str):
+def test_full_size_layout_key_for_key(preset: str) -> None:
     expected = json.loads((HERE / "layouts.json").read_text())[preset]
     model = DeFlow(load_preset(preset).model)
     layout = published_layout(model)
@@ -174,7 +174,7 @@ def test_full_size_layout_key_for_key(preset: str):
     assert layout_sha256(layout) == expected["layout_sha256"]
 
 
-def test_tolerances_are_in_the_table():
+def test_tolerances_are_in_the_table() -> None:
     table = read_table()
     assert len(table) >= 10
     assert all(0 < value < 1e-3 for value in table.values())

@@ -44,7 +44,7 @@ def first_component(batch: int) -> Tensor:
     return torch.zeros(batch, dtype=torch.long)
 
 
-def test_state_dict_is_the_golden_one(golden: Golden):
+def test_state_dict_is_the_golden_one(golden: Golden) -> None:
     assert len(golden.state) == golden.info["n_state_tensors"]
     assert state_sha256(golden.state) == golden.info["sd_sha256"]
 
@@ -52,7 +52,7 @@ def test_state_dict_is_the_golden_one(golden: Golden):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", ["enc", "encu"])
 @torch.no_grad()
-def test_encoding(golden: Golden, size: str, kind: str):
+def test_encoding(golden: Golden, size: str, kind: str) -> None:
     model, io = golden.model(), golden.io
     uniform = io[f"{size}.u"] if kind == "encu" else None
     latents, log_det, nll = encode_with_nll(
@@ -68,7 +68,7 @@ def test_encoding(golden: Golden, size: str, kind: str):
 
 @pytest.mark.parametrize("size", SIZES)
 @torch.no_grad()
-def test_encoding_in_float64(golden: Golden, size: str):
+def test_encoding_in_float64(golden: Golden, size: str) -> None:
     double = torch.float64
     model, labels = golden.model(double), golden.io[f"{size}.labels"]
     x, h = golden.image(f"{size}.gt", double), golden.image(f"{size}.lr", double)
@@ -80,15 +80,17 @@ def test_encoding_in_float64(golden: Golden, size: str):
 
 @pytest.mark.parametrize("size", SIZES)
 @torch.no_grad()
-def test_features(golden: Golden, size: str):
-    features = golden.model().encoder(golden.image(f"{size}.lr"))
+def test_features(golden: Golden, size: str) -> None:
+    encoder = golden.model().encoder
+    assert encoder is not None
+    features = encoder(golden.image(f"{size}.lr"))
     for ours, name in zip(features, FEATURES, strict=False):
         first = ours[:1] if size == "s0" else ours[:1].mean((2, 3))  # s1 holds means over positions
         close(first, golden.io[f"{size}.feat.{name}"], "golden.feature", relative=True)
 
 
 @torch.no_grad()
-def test_every_traced_layer(golden: Golden):
+def test_every_traced_layer(golden: Golden) -> None:
     model, labels = golden.model(), golden.io["s0.labels"]
     conditions = model.prepare(golden.image("s0.lr"))
     z, log_det, latents = golden.image("s0.gt"), torch.zeros(2), []
@@ -111,7 +113,7 @@ def test_every_traced_layer(golden: Golden):
 
 @pytest.mark.parametrize("size", SIZES)
 @torch.no_grad()
-def test_decoding_gives_the_image_back(golden: Golden, size: str):
+def test_decoding_gives_the_image_back(golden: Golden, size: str) -> None:
     model, x, io = golden.model(), golden.image(f"{size}.gt"), golden.io
     conditions = model.prepare(golden.image(f"{size}.lr"))
     image, log_det = model.flow.decode(golden.listed(f"{size}.enc.eps"), conditions)
@@ -123,7 +125,7 @@ def test_decoding_gives_the_image_back(golden: Golden, size: str):
 
 @pytest.mark.parametrize("size", SIZES)
 @torch.no_grad()
-def test_translation_to_degraded(golden: Golden, size: str):
+def test_translation_to_degraded(golden: Golden, size: str) -> None:
     model, io = golden.model(), golden.io
     conditions = model.prepare(golden.image(f"{size}.lr"))
     x = golden.image(f"{size}.gt") + (io[f"{size}.u"] - 0.5) / 32
@@ -137,7 +139,7 @@ def test_translation_to_degraded(golden: Golden, size: str):
 
 @pytest.mark.parametrize("size", SIZES)
 @torch.no_grad()
-def test_translation_to_clean(golden: Golden, size: str):
+def test_translation_to_clean(golden: Golden, size: str) -> None:
     """The published noise went through its own root of the posterior covariance, as arbitrary as any."""
     model, io = golden.model(), golden.io
     conditions = model.prepare(golden.image(f"{size}.lr"))
@@ -154,7 +156,7 @@ def test_translation_to_clean(golden: Golden, size: str):
 
 
 @torch.no_grad()
-def test_posterior_matrices(golden: Golden):
+def test_posterior_matrices(golden: Golden) -> None:
     for index, shared in enumerate(golden.model().prior.shared()):
         gain, root = shared.posterior_matrices()
         covariance, theirs = root[0] @ root[0].T, golden.io[f"t10.root{index}"]
@@ -166,7 +168,7 @@ def test_posterior_matrices(golden: Golden):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("domain", [0, 1])
 @torch.no_grad()
-def test_domain_samples(golden: Golden, size: str, domain: int):
+def test_domain_samples(golden: Golden, size: str, domain: int) -> None:
     """Draws come coarsest latent first; the degraded domain draws z_x, then e, for each."""
     model, name = golden.model(), f"{size}.gen{domain}"
     draws = golden.listed(f"{name}.draw")
@@ -179,7 +181,7 @@ def test_domain_samples(golden: Golden, size: str, domain: int):
     close(image, golden.io[f"{name}.img"], "golden.image")
 
 
-def test_gradients_and_adam_steps(golden: Golden):
+def test_gradients_and_adam_steps(golden: Golden) -> None:
     model, io = golden.model(), golden.io
     x, h, labels = golden.image("s0.gt"), golden.image("s0.lr"), io["s0.labels"]
     parameters = published_parameters(model)
@@ -224,7 +226,7 @@ def _check_gradients(golden: Golden, parameters: dict[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def test_start_of_actnorm_from_data(golden: Golden):
+def test_start_of_actnorm_from_data(golden: Golden) -> None:
     model, io = golden.model(), golden.io
     model.pending_start()
     x, labels = golden.image("init.gt"), torch.tensor(golden.info["init_labels"])

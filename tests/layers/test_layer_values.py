@@ -83,8 +83,8 @@ def test_1x1_takes_any_matrix_and_ignores_the_masked_halves(generator: torch.Gen
     layer.set_matrix(wanted)
     torch.testing.assert_close(layer.matrix(), wanted)
     with torch.no_grad():
-        layer.l += torch.triu(torch.full((6, 6), 9.0))
-        layer.u += torch.tril(torch.full((6, 6), 9.0))
+        layer.l.add_(torch.triu(torch.full((6, 6), 9.0)))
+        layer.u.add_(torch.tril(torch.full((6, 6), 9.0)))
     torch.testing.assert_close(layer.matrix(), wanted)
     torch.testing.assert_close(layer.inverse_matrix(), torch.linalg.inv(wanted))
     x = image(generator, 2, 6, 3, 4)
