@@ -92,9 +92,11 @@ def test_domain_latents_have_the_domains_moments() -> None:
     clean = [draw(1, c, 150, 150, seed=c) for c, _ in model.flow.latent_plan]
     assert all(a is b for a, b in zip(model.domain_latents(clean, CLEAN, component), clean, strict=True))
     pairs = [draw(2, 1, c, 150, 150, seed=c) for c, _ in model.flow.latent_plan]
-    for latent, z in zip(model.prior.shared(), model.domain_latents(pairs, DEGRADED, component), strict=True):
-        flat = z[0].flatten(1)
-        variance = 1 + latent.root[0].square()
+    samples = model.domain_latents(pairs, DEGRADED, component)
+    for latent, (z_x, e), z in zip(model.prior.shared(), pairs, samples, strict=True):
+        mean, root = latent.mean[0][:, None, None], latent.root[0][:, None, None]
+        torch.testing.assert_close(z, z_x + mean + root * e, rtol=1e-10, atol=1e-10)
+        flat, variance = z[0].flatten(1), 1 + latent.root[0].square()
         torch.testing.assert_close(flat.mean(1), latent.mean[0], rtol=0, atol=0.04)
         torch.testing.assert_close(flat.var(1), variance, rtol=0.05, atol=0)
 
