@@ -123,6 +123,8 @@ class FitConfig:
     clip_gradients: float = 0.0  # global norm; 0: none
     ema: float = 0.0  # decay per step; 0: none
     start: str = "moments"  # moments | constant | zero (the published M = 0)
+    shift_update: str = "gradient"  # gradient | moments: mu and M by the closed form again and again
+    moments_every: int = 200  # steps between closed-form updates of the shift
     encoder_weights: str = ""  # an ESRGAN file that starts the encoder; empty: none
     whiten: bool = False  # start the transition 1x1s at the whitening of the details
     channel_statistics: str = "auto"  # auto | yes | no
@@ -167,6 +169,11 @@ class FitConfig:
             "use moments, constant or zero",
         )
         _require(
+            self.shift_update in ("gradient", "moments"),
+            f"fit.shift_update is {self.shift_update!r}",
+            "use gradient or moments",
+        )
+        _require(
             self.precision in ("auto", "fp32", "bf16"),
             f"fit.precision is {self.precision!r}",
             "use auto, fp32 or bf16",
@@ -177,7 +184,14 @@ class FitConfig:
             "use auto, yes or no",
         )
         _require(0 <= self.held_out < 0.5, "fit.held_out is a share of the images, 0 to below 0.5")
-        for name in ("log_every", "validate_every", "preview_every", "checkpoint_every", "max_bad_steps"):
+        for name in (
+            "moments_every",
+            "log_every",
+            "validate_every",
+            "preview_every",
+            "checkpoint_every",
+            "max_bad_steps",
+        ):
             _require(getattr(self, name) >= 1, f"fit.{name} must be at least 1")
 
 

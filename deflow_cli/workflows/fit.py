@@ -16,7 +16,13 @@ from ..checkpoints.format import save_model, write_atomically
 from ..config import RunConfig
 from ..data.unpaired import Prefetcher, eval_crops
 from ..models.deflow.model import CLEAN, DEGRADED, DeFlow
-from ..models.deflow.start import LatentSample, start_constant, start_flow, start_from_moments
+from ..models.deflow.start import (
+    LatentSample,
+    refresh_from_moments,
+    start_constant,
+    start_flow,
+    start_from_moments,
+)
 from ..presets import to_toml
 from ..runtime.device import choose_device, choose_precision
 from ..runtime.progress import Reporter, Silent
@@ -27,7 +33,8 @@ from .training import STATE_FILE, Engine, parameter_groups
 
 MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.toml"
 START_PATCHES = 64  # patches that start the ActNorms
-MOMENT_PATCHES = 600  # patches of each domain that start mu and M
+MOMENT_PATCHES = 600  # patches of each domain that start mu and M, or renew them
+FINAL_PATCHES = 1600  # the same for the last closed form, on the averaged flow
 HELD_OUT_PATCHES = 32
 
 
@@ -99,8 +106,9 @@ class _Run:
         self.device = next(model.parameters()).device
         self.unpaired, self.paired = samplers(domains, request.pairs, config)
         self.post_hoc = config.flow.shift == "post-hoc"
-        if self.post_hoc or config.fit.start == "zero":
-            self._freeze_shift(self.post_hoc)
+        self.closed_form = config.fit.shift_update == "moments" and not self.post_hoc
+        if self.post_hoc or self.closed_form:
+            model.prior.requires_grad_(False)
         self.engine = Engine(
             model,
             parameter_groups(model, config.fit),
@@ -117,10 +125,6 @@ class _Run:
         )
         self.bits = (float("nan"), float("nan"))
 
-    def _freeze_shift(self, frozen: bool) -> None:
-        for parameter in self.model.prior.parameters():
-            parameter.requires_grad_(not frozen and parameter.numel() > 1)
-
     # -- the story ------------------------------------------------------------------------------------
 
     def go(self) -> FitResult:
@@ -131,12 +135,13 @@ class _Run:
             self.reporter.note(f"resumed at step {engine.progress.step}")
         else:
             self._start()
-            engine.restart_average()
-            engine.save()
+            engine.begin()
         hooks = {
             "validate": (fit.validate_every, self.validate),
             "preview": (fit.preview_every, self.preview),
         }
+        if self.closed_form:
+            hooks = {"shift": (fit.moments_every, self.renew_shift), **hooks}
         batch = self._unpaired_size()
         with Prefetcher(self.unpaired, engine.progress.step, batch) as self.batches:
             self._next_step = engine.progress.step
@@ -172,9 +177,10 @@ class _Run:
         engine = self.engine
         model = self._averaged_model()
         if finished and self.post_hoc:
-            start_from_moments(
-                model.prior, *self._latents(model, "post-hoc"), generator(self.config.fit.seed, "clusters")
-            )
+            sample = self._latents(model, "post-hoc", FINAL_PATCHES)
+            start_from_moments(model.prior, *sample, generator(self.config.fit.seed, "clusters"))
+        elif finished and self.closed_form:
+            refresh_from_moments(model.prior, *self._latents(model, "last moments", FINAL_PATCHES))
         if finished or self.bits[0] != self.bits[0]:
             self._measure(model)
         path = self.request.out / MODEL_FILE
@@ -224,7 +230,7 @@ class _Run:
         x, h = self._inputs(images, labels, random)
         start_flow(self.model, x, h, whiten=fit.whiten)
         if fit.start == "moments" and not self.post_hoc:
-            clean, noisy = self._latents(self.model, "moments")
+            clean, noisy = self._latents(self.model, "moments", MOMENT_PATCHES)
             clusters = start_from_moments(self.model.prior, clean, noisy, generator(fit.seed, "clusters"))
             if len(clusters) > 1:
                 sizes = ", ".join(str(len(members)) for members in clusters)
@@ -239,12 +245,12 @@ class _Run:
         return batch.images_bchw.to(self.device), batch.labels_b.to(self.device)
 
     @torch.no_grad()
-    def _latents(self, model: DeFlow, purpose: str) -> tuple[LatentSample, LatentSample]:
+    def _latents(self, model: DeFlow, purpose: str, count: int) -> tuple[LatentSample, LatentSample]:
         """Latents of many patches of both domains, with the image each comes from."""
         result = (LatentSample(), LatentSample())
         random = generator(self.config.fit.seed, purpose, device=self.device)
         chunk = 20
-        for step in range(2 * MOMENT_PATCHES // chunk):
+        for step in range(2 * count // chunk):
             batch = self.unpaired.batch(2**41 + step, chunk)
             images, labels = batch.images_bchw.to(self.device), batch.labels_b.to(self.device)
             x, h = self._inputs(images, labels, random)
@@ -253,8 +259,14 @@ class _Run:
             for row, source in enumerate(order):
                 part = [z[row : row + 1] for z in latents]
                 result[int(labels[source])].add(batch.keys[source], part, h[row : row + 1])
-            self.reporter.update(step * chunk)
         return result
+
+    def renew_shift(self, step: int) -> None:
+        """mu and M by the closed form for the flow as it is now; averaging roots would mix their signs."""
+        refresh_from_moments(self.model.prior, *self._latents(self.model, f"moments {step}", MOMENT_PATCHES))
+        if self.engine.average is not None:
+            for key, value in self.model.prior.state_dict().items():
+                self.engine.average[f"prior.{key}"].copy_(value)
 
     # -- training -------------------------------------------------------------------------------------
 
@@ -323,6 +335,7 @@ class _Run:
 
     # -- records --------------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def validate(self, step: int) -> None:
         """Held-out bits per dimension of both domains and the shift's spectrum, into the log."""
         model = self._averaged_model()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.format import read_tensors, write_tensors
+from ..checkpoints.format import read_tensors, write_atomically, write_tensors
 from ..config import FitConfig
 from ..errors import CheckpointError, TrainingError
 from ..runtime.progress import Reporter
@@ -54,11 +54,14 @@ def schedule_factor(fit: FitConfig, share: float) -> float:
 class Log:
     """One JSON object per line; rows beyond a step are dropped when a run goes back to it."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _row_step(line) <= step]
-            path.write_text("".join(line + "\n" for line in kept))
+
+    def go_back(self, step: int) -> None:
+        """Drop what was logged after a step, and a line cut short by a kill."""
+        if self.path.exists():
+            kept = [line for line in self.path.read_text().splitlines() if _row_step(line) <= step]
+            write_atomically(self.path, "".join(line + "\n" for line in kept).encode())
 
     def write(self, row: Mapping[str, Any]) -> None:
         with open(self.path, "a") as file:
@@ -69,7 +72,7 @@ def _row_step(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return math.inf  # a line cut short by a kill
+        return math.inf
 
 
 class Engine:
@@ -102,14 +105,16 @@ class Engine:
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if fit.ema else None
         self._clock = started
         self._stop = False
-        self.log = Log(run_dir / LOG_FILE, 0)
+        self.log = Log(run_dir / LOG_FILE)
 
     # -- state ----------------------------------------------------------------------------------------
 
-    def restart_average(self) -> None:
-        """The average begins at the model's present weights (after a data-dependent start)."""
+    def begin(self) -> None:
+        """A run begins at the model's present weights (after a data-dependent start); the log is empty."""
+        self.log.go_back(-1)
         if self.average is not None:
             self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.save()
 
     def save(self) -> None:
         """Write the whole state to one file, atomically."""
@@ -145,7 +150,7 @@ class Engine:
             ) from error
         for parameter in [p for p in self.optimizer.state if not self.optimizer.state[p]]:
             del self.optimizer.state[parameter]
-        self.log = Log(self.run_dir / LOG_FILE, self.progress.step)
+        self.log.go_back(self.progress.step)
         self._clock = time.monotonic()
 
     def averaged(self) -> dict[str, Tensor]:
@@ -253,7 +258,7 @@ class Engine:
             }
         )
         shown = {k: round(v, 3) for k, v in row.items() if k != "gradient_norm"}
-        self.reporter.update(self.progress.step, **shown, done=f"{100 * share:.0f} %")
+        self.reporter.update(self.progress.step, **shown, share=f"{100 * share:.0f} %")
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -109,7 +109,10 @@ class LatentSample:
         self.keys.append(key)
         self.latents.append([z[0].flatten(1).cpu() for z in latents])
         self.detail.append(
-            [torch.nn.functional.adaptive_avg_pool2d(gradient, z.shape[-2:]).flatten().cpu() for z in latents]
+            [
+                torch.nn.functional.adaptive_avg_pool2d(gradient, (z.shape[-2], z.shape[-1])).flatten().cpu()
+                for z in latents
+            ]
         )
 
     def of(self, index: int, keys: set[str] | None = None) -> tuple[Tensor, Tensor]:
@@ -147,8 +150,9 @@ def _excess(
 ) -> tuple[Tensor, Tensor]:
     """mean(z_y) - mean(z_x) and Cov(z_y) - Cov(z_x), compared within strata of detail.
 
-    Strata weigh as in least squares: by their count over their squared variance, so flat areas, where the
-    scene adds little, count most.
+    Strata weigh by their count over the fourth power of the clean variance: flat areas, where the scene
+    adds little to a difference of covariances, count most. Least squares for Gaussian latents would take
+    the square; details have heavier tails, and the fourth power came closest to known noise.
     """
     (zx, detail_x), (zy, detail_y) = clean, degraded
     stride = max(1, len(detail_y) // 100_000)
@@ -161,7 +165,7 @@ def _excess(
     for (nx, mx, cx), (ny, my, cy) in zip(parts_x, parts_y, strict=True):
         if min(nx, ny) < 2:
             continue
-        weight = 1 / (1 / nx + 1 / ny) / float(torch.diagonal(cx + cy).mean()) ** 2
+        weight = 1 / (1 / nx + 1 / ny) / float(torch.diagonal(cx).mean()) ** 4
         total += weight
         mean += weight * (my - mx)
         covariance += weight * (cy - cx)
@@ -181,13 +185,39 @@ def start_from_moments(
     if not keys or not clean.keys:
         raise TrainingError("the moment-matched start needs images of both domains")
     clusters = _cluster(degraded, keys, prior.components, generator)
+    _set_moments(prior, clean, degraded, clusters)
+    return clusters
+
+
+@torch.no_grad()
+def refresh_from_moments(prior: LatentPrior, clean: LatentSample, degraded: LatentSample) -> list[list[str]]:
+    """The closed form again, for a flow that has moved on: images stay with their likeliest component.
+
+    An image belongs to a component by the log-densities of all its patches (one step of hard EM).
+    """
+    keys = sorted(set(degraded.keys))
+    scores = {key: torch.zeros(prior.components, dtype=torch.float64) for key in keys}
+    weight = prior.shared()[0].mean
+    for key, latents in zip(degraded.keys, degraded.latents, strict=True):
+        parts = [z[None, :, :, None].to(weight) for z in latents]
+        scores[key] += prior.log_prob_components(parts)[0].double().cpu()
+    clusters: list[list[str]] = [[] for _ in range(prior.components)]
+    for key in keys:
+        clusters[int(scores[key].argmax())].append(key)
+    _set_moments(prior, clean, degraded, clusters)
+    return clusters
+
+
+def _set_moments(
+    prior: LatentPrior, clean: LatentSample, degraded: LatentSample, clusters: Sequence[Sequence[str]]
+) -> None:
+    """mu, M and the weight of every component from its images; of all images for an empty one."""
     for index, latent in enumerate(prior.shared()):
         for k, members in enumerate(clusters):
-            mean, covariance = _excess(clean.of(index), degraded.of(index, set(members or keys)))
+            mean, covariance = _excess(clean.of(index), degraded.of(index, set(members or degraded.keys)))
             latent.set_moments(k, mean, covariance)
     sizes = torch.tensor([float(max(len(members), 0.5)) for members in clusters])
     prior.weight_logits.copy_((sizes / sizes.sum()).log())
-    return clusters
 
 
 def _cluster(

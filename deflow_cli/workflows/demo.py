@@ -1,0 +1,93 @@
+"""`deflow demo`: the main job, end to end, on photographs that come with the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data.camera_noise import camera_noise
+from ..data.images import Image, read_rgb8, write_image
+from ..data.photos import packaged_photos
+from ..presets import load_preset
+from ..reports.contact_sheet import contact_sheet, residual_view
+from ..runtime.progress import Reporter
+from ..runtime.seeding import derived_seed
+from .degrade import DegradeRequest, degrade
+from .fit import MODEL_FILE, FitRequest, fit
+
+CROP = 160
+SHOWN = 4
+TEXT = """\
+What to look at, in each row:
+  clean          a photograph the model saw only as clean
+  model 1, 2     two samples of its degradation: different noise, the same picture
+  residual x8    what the model added: its grain should look like the last column's, stronger where the
+                 picture is bright or dark as in the real one, with no trace of edges
+  real noisy     another scene with the camera noise the model was to learn
+  real x8        that scene's true noise, known here because the demo made it (the model never saw it)"""
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """Where things are and what to look at."""
+
+    contact_sheet: Path
+    model_path: Path
+    text: str
+
+
+def make_noisy(folder: Path, seed: int = 0) -> dict[str, Path]:
+    """Degrade the packaged half B by the camera-noise recipe; returns source by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = {}
+    for path in packaged_photos()[1]:
+        rng = np.random.default_rng(derived_seed(seed, "camera", path.name))
+        write_image(folder / path.name, Image(camera_noise(read_rgb8(path), rng)))
+        sources[path.name] = path
+    return sources
+
+
+def demo(out: Path, time_budget: float, device: str, reporter: Reporter) -> DemoReport:
+    """Fit `tiny` for ``time_budget`` seconds, degrade the clean photographs twice, draw a contact sheet.
+
+    Raises DataError when the package has no photographs.
+    """
+    clean_paths, _ = packaged_photos()
+    clean, noisy, run = out / "clean", out / "noisy", out / "run"
+    clean.mkdir(parents=True, exist_ok=True)
+    for path in clean_paths:
+        shutil.copyfile(path, clean / path.name)
+    sources = make_noisy(noisy)
+    config = load_preset("tiny")
+    settings = dataclasses.replace(config.fit, iterations=0, time_budget=time_budget)
+    result = fit(
+        FitRequest(clean, noisy, run, dataclasses.replace(config, fit=settings), device=device), reporter
+    )
+    request = DegradeRequest(clean, out / "degraded", model=run / MODEL_FILE, samples=2, device=device)
+    report = degrade(request, reporter)
+    rows = []
+    names = sorted(sources)
+    for index, record in enumerate(report.records[:: max(1, len(report.records) // SHOWN)][:SHOWN]):
+        name = names[index * len(names) // SHOWN]
+        rows.append(_row(record.source, record.targets, noisy / name, sources[name]))
+    labels = ["clean", "model 1", "model 2", "residual x8", "real noisy", "real x8"]
+    sheet = out / "contact_sheet.png"
+    write_image(sheet, Image(contact_sheet(rows, labels, scale=2)))
+    return DemoReport(sheet, result.model_path, TEXT)
+
+
+def _row(clean: Path, samples: list[Path], noisy: Path, source: Path) -> list[np.ndarray]:
+    """One row of the sheet: central crops."""
+    x, first, second, real, truth = (_crop(read_rgb8(p)) for p in (clean, *samples[:2], noisy, source))
+    added = (first.astype(np.float32) - x) / 255
+    true = (real.astype(np.float32) - truth) / 255
+    return [x, first, second, residual_view(added), real, residual_view(true)]
+
+
+def _crop(pixels: np.ndarray) -> np.ndarray:
+    top, left = ((side - CROP) // 2 for side in pixels.shape[:2])
+    return pixels[max(top, 0) : max(top, 0) + CROP, max(left, 0) : max(left, 0) + CROP]
