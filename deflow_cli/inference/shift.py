@@ -53,6 +53,7 @@ class ShiftLaw:
     def _posteriors(self) -> list[tuple[Tensor, Tensor]]:
         return [latent.posterior_matrices() for latent in self.prior.shared()]
 
+    @torch.no_grad()
     def degrade(
         self, latents: Latents, noise: Latents | None, temperature_b: Tensor, component_b: Tensor
     ) -> list[Tensor]:
@@ -68,6 +69,7 @@ class ShiftLaw:
             result.append(z)
         return result
 
+    @torch.no_grad()
     def restore(
         self, latents: Latents, noise: Latents | None, temperature_b: Tensor, component_b: Tensor
     ) -> list[Tensor]:

@@ -13,8 +13,8 @@ from ..models.deflow.model import DeFlow
 
 # What a pixel depends on in fact ends long before the theoretical radius: largest differences between tiled
 # and whole, in grey levels, stand in docs/numerics.md.
-FLOW_OVERLAP_LIMIT = 128  # image pixels
-ENCODER_OVERLAP_LIMIT = 128  # image pixels
+FLOW_OVERLAP_LIMIT = 96  # image pixels
+ENCODER_OVERLAP_LIMIT = 96  # image pixels, around the flow's
 CPU_BUDGET = 1_200_000_000  # bytes
 LARGEST_TILE = 2048
 SMALLEST_TILE = 32

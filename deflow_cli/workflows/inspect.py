@@ -35,8 +35,8 @@ class ModelReport:
     shift: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """All sections by name."""
-        return dataclasses.asdict(self)
+        """The sections that hold anything, by name."""
+        return {name: section for name, section in dataclasses.asdict(self).items() if section}
 
 
 def inspect_model(path: Path) -> ModelReport:

@@ -1,0 +1,73 @@
+"""Tiling: windows cover an image once, and what a pixel depends on lies within the overlap."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.inference import tiling
+from deflow_cli.inference.tiling import Window, automatic_side, flow_radius, overlaps, tiles
+from tests.inference.small import small_model
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(24, 40, 16), (16, 16, 0), (8, 64, 16), (40, 24, 64)])
+def test_tiles_cover_every_pixel_once(height, width, side):
+    count = torch.zeros(height, width)
+    for window in tiles(height, width, side):
+        count[window.slices] += 1
+    assert bool((count == 1).all())
+
+
+def test_windows_grow_within_the_image():
+    assert Window(16, 0, 8, 8).grown(12, 100, 14) == Window(4, 0, 32, 14)
+    assert Window(16, 8, 8, 4).divided(4) == Window(4, 2, 2, 1)
+    assert Window(16, 8, 8, 4).within(Window(12, 8, 20, 20)) == (slice(4, 12), slice(0, 4))
+
+
+@pytest.mark.parametrize("splits", ["none", "all"])
+def test_radius_bounds_what_a_change_reaches(splits):
+    """A changed pixel moves nothing beyond the radius of encoding and decoding, and something near it."""
+    config = ModelConfig(
+        FlowConfig(levels=2, steps=2, hidden_channels=8, splits=splits), EncoderConfig(8, 4, 1, (0,))
+    )
+    model = small_model().__class__(config, seed=1).double()
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.flow.named_parameters():
+        if "conv_out" in name or name.endswith("conv.weight"):
+            torch.nn.init.normal_(parameter, 0.0, 0.1, generator=generator)
+    radius = flow_radius(config)
+    side = 2 * radius + 32
+    image = torch.rand(1, 3, side, side, generator=generator, dtype=torch.float64)
+    changed = image.clone()
+    changed[..., 0, 0] += 0.5
+    with torch.no_grad():
+        conditions = model.prepare(model.condition_image(image))
+        latents = [model.encode_conditioned(x, conditions)[0] for x in (image, changed)]
+        # a shift that is no constant, or decoding would undo the encoding and its reach
+        outputs = [model.decode_conditioned([z.abs() for z in zs], conditions) for zs in latents]
+    moved = (outputs[1] - outputs[0]).abs().amax((0, 1))
+    assert float(moved[: radius // 2, : radius // 2].max()) > 0
+    assert float(moved[radius + 4 :].max()) == 0
+    assert float(moved[:, radius + 4 :].max()) == 0
+
+
+def test_overlaps_are_bounded_multiples():
+    flow, encoder = overlaps(dataclasses.replace(small_model().config, flow=FlowConfig(levels=3, steps=16)))
+    assert flow == tiling.FLOW_OVERLAP_LIMIT
+    assert encoder == (15 + 4) * 4 + 4  # rounded up to a multiple of 8
+    flow, _ = overlaps(small_model().config)
+    assert flow == flow_radius(small_model().config)
+    assert flow % small_model().size_multiple == 0
+
+
+def test_small_images_are_not_tiled_and_large_ones_within_the_budget():
+    model, cpu = small_model(), torch.device("cpu")
+    assert automatic_side(model, 512, 512, cpu) == 0
+    side = automatic_side(model, 40_000, 60_000, cpu)
+    assert side % model.size_multiple == 0
+    assert 256 <= side <= tiling.LARGEST_TILE
+    window = side + 2 * overlaps(model.config)[0]
+    assert side == tiling.LARGEST_TILE or window**2 * tiling.bytes_per_pixel(model) < 1.2 * tiling.CPU_BUDGET
