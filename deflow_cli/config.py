@@ -116,6 +116,7 @@ class FitConfig:
     patch_size: int = 160
     learning_rate: float = 1e-4
     shift_learning_rate: float = 0.0  # of mu and M; 0: learning_rate
+    coupling_rate: float = 1.0  # factor on the rate of the couplings' nets; 0: they stay at the identity
     schedule: str = "published"  # published: halved at 50, 75, 90, 95 % | cosine | constant
     warmup: float = 0.0  # share of the run with a rising rate
     betas: tuple[float, float] = (0.9, 0.999)
@@ -156,6 +157,7 @@ class FitConfig:
         )
         _require(self.patch_size >= 8, f"fit.patch_size is {self.patch_size}; at least 8 is needed")
         _require(self.learning_rate > 0, "fit.learning_rate must be positive")
+        _require(self.coupling_rate >= 0, "fit.coupling_rate must not be negative")
         _require(
             self.schedule in ("published", "cosine", "constant"),
             f"fit.schedule is {self.schedule!r}",

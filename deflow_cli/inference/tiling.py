@@ -11,8 +11,10 @@ import torch
 from ..config import ModelConfig
 from ..models.deflow.model import DeFlow
 
-# What a pixel depends on in fact ends long before the theoretical radius: largest differences between tiled
-# and whole, in grey levels, stand in docs/numerics.md.
+# What a pixel depends on in fact ends long before the theoretical radius. Measured on two fitted models with
+# M = I (samples 19 and 30 gray levels strong), 64-pixel tiles against the whole: 4 bounded steps per level
+# (radius 224) differ by at most 2.1, 0.08 and 0.008 gray levels with overlaps of 32, 48 and 64 pixels; 16
+# published steps (radius 908) by 0.005 with 64 and 0.001 with 96. The encoder's adds less than 0.001 from 16.
 FLOW_OVERLAP_LIMIT = 96  # image pixels
 ENCODER_OVERLAP_LIMIT = 96  # image pixels, around the flow's
 CPU_BUDGET = 1_200_000_000  # bytes

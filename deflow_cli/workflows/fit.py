@@ -16,13 +16,8 @@ from ..checkpoints.format import save_model, write_atomically
 from ..config import RunConfig
 from ..data.unpaired import Prefetcher, eval_crops
 from ..models.deflow.model import CLEAN, DEGRADED, DeFlow
-from ..models.deflow.start import (
-    LatentSample,
-    refresh_from_moments,
-    start_constant,
-    start_flow,
-    start_from_moments,
-)
+from ..models.deflow.moments import LatentSample, start_from_moments
+from ..models.deflow.start import start_constant, start_flow
 from ..presets import to_toml
 from ..runtime.device import choose_device, choose_precision
 from ..runtime.progress import Reporter, Silent
@@ -176,11 +171,8 @@ class _Run:
     def _finish(self, finished: bool) -> FitResult:
         engine = self.engine
         model = self._averaged_model()
-        if finished and self.post_hoc:
-            sample = self._latents(model, "post-hoc", FINAL_PATCHES)
-            start_from_moments(model.prior, *sample, generator(self.config.fit.seed, "clusters"))
-        elif finished and self.closed_form:
-            refresh_from_moments(model.prior, *self._latents(model, "last moments", FINAL_PATCHES))
+        if finished and (self.post_hoc or self.closed_form):
+            self._match_moments(model, "last moments", FINAL_PATCHES)
         if finished or self.bits[0] != self.bits[0]:
             self._measure(model)
         path = self.request.out / MODEL_FILE
@@ -230,8 +222,7 @@ class _Run:
         x, h = self._inputs(images, labels, random)
         start_flow(self.model, x, h, whiten=fit.whiten)
         if fit.start == "moments" and not self.post_hoc:
-            clean, noisy = self._latents(self.model, "moments", MOMENT_PATCHES)
-            clusters = start_from_moments(self.model.prior, clean, noisy, generator(fit.seed, "clusters"))
+            clusters = self._match_moments(self.model, "moments", MOMENT_PATCHES)
             if len(clusters) > 1:
                 sizes = ", ".join(str(len(members)) for members in clusters)
                 self.reporter.note(f"mixture starts from clusters of {sizes} noisy images")
@@ -261,9 +252,14 @@ class _Run:
                 result[int(labels[source])].add(batch.keys[source], part, h[row : row + 1])
         return result
 
+    def _match_moments(self, model: DeFlow, purpose: str, count: int) -> list[list[str]]:
+        """Set mu and M by the closed form; returns the noisy images of each component."""
+        clean, noisy = self._latents(model, purpose, count)
+        return start_from_moments(model.prior, clean, noisy, generator(self.config.fit.seed, purpose))
+
     def renew_shift(self, step: int) -> None:
         """mu and M by the closed form for the flow as it is now; averaging roots would mix their signs."""
-        refresh_from_moments(self.model.prior, *self._latents(self.model, f"moments {step}", MOMENT_PATCHES))
+        self._match_moments(self.model, f"moments {step}", MOMENT_PATCHES)
         if self.engine.average is not None:
             for key, value in self.model.prior.state_dict().items():
                 self.engine.average[f"prior.{key}"].copy_(value)

@@ -89,7 +89,7 @@ def _sizes(model: DeFlow) -> dict[str, Any]:
 
 
 def multiply_adds(model: DeFlow, side: int = PROBE_SIDE) -> dict[str, int]:
-    """Multiply-adds per input pixel of convolutions and matrix products, counted on a small image.
+    """Multiply-adds per input pixel of the convolutions, counted on a small image.
 
     features: from h to all that depends on it alone, once per image. encode, decode: the flow, the latter
     once per sample.
@@ -99,7 +99,9 @@ def multiply_adds(model: DeFlow, side: int = PROBE_SIDE) -> dict[str, int]:
     )
 
     def per_pixel(counter: FlopCounterMode) -> int:
-        return round(counter.get_total_flops() / 2 / side**2)
+        # matrix products too would count the making of the 1x1s, once per call and not per pixel
+        convolutions = counter.get_flop_counts().get("Global", {}).get(torch.ops.aten.convolution, 0)
+        return round(convolutions / 2 / side**2)
 
     with torch.no_grad():
         with FlopCounterMode(display=False) as features:

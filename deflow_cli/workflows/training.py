@@ -287,24 +287,25 @@ class Engine:
 
 
 def parameter_groups(model: nn.Module, fit: FitConfig) -> list[dict[str, Any]]:
-    """Weights with decay; ActNorm, biases and logs without; the shift with its own rate."""
-    decayed, plain, shift = [], [], []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if name.startswith("prior."):
-            shift.append(parameter)
-        elif parameter.ndim >= 2 and name.endswith(("weight", "weight_in", "weight_mid")):
-            decayed.append(parameter)
-        else:
-            plain.append(parameter)
+    """Weights with decay; ActNorm, biases and logs without; couplings and the shift at their own rates."""
     rate = fit.learning_rate
-    groups = [
-        {"params": decayed, "lr": rate, "weight_decay": fit.weight_decay},
-        {"params": plain, "lr": rate, "weight_decay": 0.0},
-        {"params": shift, "lr": fit.shift_learning_rate or rate, "weight_decay": 0.0},
+    rates = {
+        "prior": fit.shift_learning_rate or rate,
+        "coupling": rate * fit.coupling_rate,
+        "other": rate,
+    }
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        kind = "prior" if name.startswith("prior.") else "coupling" if ".coupling." in name else "other"
+        if kind == "coupling" and not fit.coupling_rate:
+            parameter.requires_grad_(False)
+        if parameter.requires_grad:
+            decays = kind != "prior" and name.endswith(("weight", "weight_in", "weight_mid"))
+            groups.setdefault((kind, decays), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rates[kind], "weight_decay": fit.weight_decay if decays else 0.0}
+        for (kind, decays), parameters in groups.items()
     ]
-    return [group for group in groups if group["params"]]
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
