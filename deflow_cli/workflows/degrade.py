@@ -26,7 +26,7 @@ from ..models.deflow.model import DeFlow
 from ..runtime.device import choose_device
 from ..runtime.progress import Reporter
 
-OUTPUT_BUDGET = 512 << 20  # bytes of finished samples held at once
+OUTPUT_BUDGET = 384 << 20  # bytes of finished samples held at once
 MOST_REFERENCES = 16  # images of a reference folder that are looked at
 
 
