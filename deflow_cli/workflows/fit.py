@@ -29,7 +29,7 @@ from .training import STATE_FILE, Engine, parameter_groups
 MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.toml"
 START_PATCHES = 64  # patches that start the ActNorms
 MOMENT_PATCHES = 600  # patches of each domain that start mu and M, or renew them
-FINAL_PATCHES = 1600  # the same for the last closed form, on the averaged flow
+FINAL_PATCHES = 1200  # the same for the last closed form, on the averaged flow
 HELD_OUT_PATCHES = 32
 
 
