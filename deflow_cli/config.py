@@ -140,6 +140,7 @@ class FitConfig:
     preview_every: int = 1000
     checkpoint_every: int = 500
     max_bad_steps: int = 20  # non-finite steps in a row before the last good state is restored
+    tensorboard: bool = False  # also write TensorBoard events (needs deflow-cli[tensorboard])
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from ..runtime.device import choose_device, choose_precision
 from ..runtime.progress import Reporter, Silent
 from ..runtime.seeding import generator
 from .fit_data import Domains, choose, open_domains, samplers
-from .previews import preview_grid
+from .previews import component_grid, preview_grid
 from .training import STATE_FILE, Engine, parameter_groups
 
 MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.toml"
@@ -127,8 +127,10 @@ class _Run:
         self._describe()
         if self.request.resume and (self.request.out / STATE_FILE).exists():
             engine.restore()
+            self.facts = engine.progress.facts
             self.reporter.note(f"resumed at step {engine.progress.step}")
         else:
+            engine.progress.facts = self.facts
             self._start()
             engine.begin()
         hooks = {
@@ -172,7 +174,8 @@ class _Run:
         engine = self.engine
         model = self._averaged_model()
         if finished and (self.post_hoc or self.closed_form):
-            self._match_moments(model, "last moments", FINAL_PATCHES)
+            clusters = self._match_moments(model, "last moments", FINAL_PATCHES)
+            self._show_components(clusters)
         if finished or self.bits[0] != self.bits[0]:
             self._measure(model)
         path = self.request.out / MODEL_FILE
@@ -365,6 +368,15 @@ class _Run:
             totals[0] += float(bits[: len(clean)].sum())
             totals[1] += float(bits[len(clean) :].sum())
         self.bits = (totals[0] / len(self.held[0]), totals[1] / len(self.held[1]))
+
+    def _show_components(self, clusters: list[list[str]]) -> None:
+        """Name images of each component of a mixture, and draw them."""
+        if len(clusters) < 2:
+            return
+        examples = [members[:: max(1, len(members) // 4)][:4] for members in clusters]
+        self.facts["components"] = [[Path(key).name for key in members] for members in examples]
+        path = self.request.out / "previews" / "components.png"
+        component_grid(path, [[Path(key) for key in members] for members in examples])
 
     def preview(self, step: int) -> None:
         """A grid of real clean, real noisy and three samples."""

@@ -46,7 +46,8 @@ def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, r
     """Scan, check and split both folders. Raises DataError early, with the reason."""
     size = patch_size(config)
     scans = (scan_folder(clean, size), scan_folder(noisy, size))
-    check_domains(*scans, allow_pairs=has_pairs)
+    for note in check_domains(*scans, allow_pairs=has_pairs):
+        reporter.note(note)
     for name, scan in zip(("clean", "noisy"), scans, strict=True):
         _tell(name, scan, size, reporter)
     share, seed, cache = config.fit.held_out, config.fit.seed, config.fit.cache_mib * 2**20

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.images import Image, to_pixels, write_image
+from ..data.images import Image, read_rgb8, to_pixels, write_image
 from ..models.deflow.model import DeFlow
 from ..reports.contact_sheet import contact_sheet, residual_view
 from ..runtime.seeding import generator
@@ -48,3 +48,18 @@ def preview_grid(path: Path, model: DeFlow, clean_u8: Tensor, noisy_u8: Tensor, 
     labels = ["clean", "real noisy", *(f"sample {i + 1}" for i in range(SAMPLES)), "residual x8"]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, Image(contact_sheet(rows, labels, scale=2)))
+
+
+def component_grid(path: Path, examples: list[list[Path]], side: int = 128) -> None:
+    """Write a PNG: a row per mixture component with central crops of some of its noisy images."""
+    rows = []
+    for members in examples:
+        crops = []
+        for member in members:
+            pixels = read_rgb8(member)
+            top, left = ((n - min(side, n)) // 2 for n in pixels.shape[:2])
+            crops.append(pixels[top : top + side, left : left + side])
+        rows.append(crops + crops[-1:] * (max(map(len, examples)) - len(crops)))
+    labels = ["images of a component", *[""] * (len(rows[0]) - 1)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, Image(contact_sheet(rows, labels, [f"k = {k + 1}" for k in range(len(rows))])))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.format import read_tensors, write_atomically, write_tensors
 from ..config import FitConfig
-from ..errors import CheckpointError, TrainingError
+from ..errors import CheckpointError, ConfigError, TrainingError
 from ..runtime.progress import Reporter
 
 STATE_FILE = "state.safetensors"
@@ -37,6 +37,7 @@ class Progress:
     bad_total: int = 0
     restores: int = 0
     losses: dict[str, list[float]] = field(default_factory=dict)  # sums and counts since the last log line
+    facts: dict[str, Any] = field(default_factory=dict)  # what was found out about the data before step 0
 
 
 def schedule_factor(fit: FitConfig, share: float) -> float:
@@ -55,8 +56,9 @@ def schedule_factor(fit: FitConfig, share: float) -> float:
 class Log:
     """One JSON object per line; rows beyond a step are dropped when a run goes back to it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tensorboard: bool = False) -> None:
         self.path = path
+        self._events = _event_writer(path.parent) if tensorboard else None
 
     def go_back(self, step: int) -> None:
         """Drop what was logged after a step, and a line cut short by a kill."""
@@ -67,6 +69,22 @@ class Log:
     def write(self, row: Mapping[str, Any]) -> None:
         with open(self.path, "a") as file:
             file.write(json.dumps(row) + "\n")
+        if self._events is not None:
+            for key, value in row.items():
+                if isinstance(value, float):
+                    self._events.add_scalar(key, value, int(row["step"]))
+            self._events.flush()
+
+
+def _event_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "fit.tensorboard is set, but tensorboard is not installed",
+            next_step="pip install 'deflow-cli[tensorboard]'",
+        ) from error
+    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def _row_step(line: str) -> float:
@@ -106,7 +124,7 @@ class Engine:
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if fit.ema else None
         self._clock = started
         self._stop = False
-        self.log = Log(run_dir / LOG_FILE)
+        self.log = Log(run_dir / LOG_FILE, fit.tensorboard)
 
     # -- state ----------------------------------------------------------------------------------------
 

@@ -253,6 +253,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--draws", type=int, default=0, help="redraw the test: N degradations of each picture"
     )
+    parser.add_argument(
+        "--samples", type=int, default=1, help="degradations of each picture by every degrader, pooled"
+    )
     parser.add_argument("--limit", type=int, default=0, help="only so many test pairs, 0: all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="folder for realism-DOMAIN.md and .json")
@@ -278,16 +281,22 @@ def main() -> None:
         name, _, path = entry.rpartition("=")
         degraders[name or Path(path).stem] = model_degrader(path, options.temperature)
     degraders["white"] = WhiteNoise(sigma).degrade
+    repeated = list(pairs) * options.samples
+    real_repeated = real_statistics(repeated) if options.samples > 1 else real
     degraders["spectral"] = SpectralNoise.from_images(domain.clean(), domain.noisy()).degrade
     quiet = SpectralNoise.from_images(domain.clean(), domain.noisy(), quiet=0.25, match_content=True)
     degraders["spectral, quiet patches"] = quiet.degrade
+    gray = torch.full((1, 3, 512, 512), 0.5)
+    blind = float((quiet.degrade(gray, torch.Generator().manual_seed(0)) - gray).std())
+    degraders["white, σ from the two folders"] = WhiteNoise(blind).degrade
     made: dict[str, list[Pixels]] = {}
     for name, degrade_fn in degraders.items():
-        made[name] = apply(degrade_fn, pairs)
+        made[name] = apply(degrade_fn, repeated)
         if name != "white":
-            rows.append(figures(name, pairs, made[name], real))
-    text = f"{options.domain}, {len(pairs)} pairs, temperature {options.temperature}\n\n" + table(
-        rows, real, pairs
+            rows.append(figures(name, repeated, made[name], real_repeated))
+    text = (
+        f"{options.domain}, {len(pairs)} pairs, {options.samples} samples of each, temperature "
+        f"{options.temperature}\n\n" + table(rows, real, pairs)
     )
     print(text)
     if options.out:
