@@ -29,16 +29,6 @@ class ResidualDenseBlock(nn.Module):
         return x_bchw + 0.2 * self.get_submodule("conv5")(torch.cat(stack, dim=1))
 
 
-def _quiet_conv3x3(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Conv2d:
-    """Kaiming normal times 0.1, bias zero: a block starts near the identity."""
-    conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-    with torch.no_grad():
-        conv.weight.normal_(0.0, 0.1 * (2.0 / (inputs * 9)) ** 0.5, generator=generator)
-        assert conv.bias is not None
-        conv.bias.zero_()
-    return conv
-
-
 class RRDB(nn.Module):
     """Three dense blocks with an outer residual, x + 0.2 f(x)."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,20 +23,12 @@ Conditions = list[StepCondition | None]
 CLEAN, DEGRADED = 0, 1
 
 
-class Translation(NamedTuple):
-    """The random numbers of one translation, drawn by the caller: standard normals per latent, and the
-    uniform dequantisation noise (B C H W, in [-0.5, 0.5])."""
-
-    latent_noise: Sequence[Tensor]
-    uniform: Tensor
-
-
 class DeFlow(nn.Module):
     """Learns p(x) of clean and p(y) of degraded images with one invertible f (Wolf et al., CVPR 2021).
 
     z_x = f(x; h(x)) ~ N(0, I) and z_y = f(y; h(y)) ~ N(mu, I + M M^T). Images are float in [0, 1], BCHW;
-    inside the flow their sides must be multiples of ``size_multiple``. ``degrade``, ``restore``, ``encode``,
-    ``decode`` and ``log_prob`` of :class:`deflow_cli.models.deflow.api` take any size.
+    inside the flow their sides must be multiples of ``size_multiple`` (else ShapeError).
+    :class:`deflow_cli.inference.degradation_model.DegradationModel` takes images of any size.
     """
 
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
@@ -97,7 +88,8 @@ class DeFlow(nn.Module):
     ) -> Tensor:
         """log p(y | x) = log N(z_y - z_x; mu, M M^T) + log|det| (eq. 5), in nats per sample.
 
-        ``jitter`` (a variance) keeps M M^T invertible. Both latents come from the same conditions h(y).
+        ``jitter`` (a variance) keeps M M^T invertible. Both latents come from the same conditions, h(x):
+        given x, they must not depend on y. log_det: of the encoding of y, B.
         """
         parts = []
         for latent, zx, zy in zip(self.prior.shared(), z_clean, z_degraded, strict=True):

@@ -20,9 +20,12 @@ def start_flow(model: DeFlow, x_bchw: Tensor, h_bchw: Tensor, *, whiten: bool) -
     """Start every ActNorm from data and, with ``whiten``, the linear part of the flow by regression.
 
     With ``whiten`` the first injector of each level subtracts from z its ridge regression on the injector's
-    own hidden features of h, and the next 1x1 whitens what is left: the latents begin as decorrelated
-    detail that h does not explain, of unit variance. The couplings start at the identity: started by
-    regression too, they amplified noise.
+    own hidden features of h, and the 1x1 of the level's second step whitens what is left: the latents begin
+    as decorrelated detail that h does not explain, of unit variance. Levels of one step are not whitened.
+    The couplings start at the identity: started by regression too, they amplified noise.
+
+    x_bchw: a batch of both domains, h_bchw: its noisy h (B C H / s W / s). The start is computed in the
+    parameters' own type, whatever precision the nets are set to.
     """
     model.pending_start()
     if not whiten:
@@ -49,7 +52,8 @@ def start_flow(model: DeFlow, x_bchw: Tensor, h_bchw: Tensor, *, whiten: bool) -
 
 def _subtract(injector: CouplingNet, features_bchw: Tensor, target_bchw: Tensor) -> Tensor:
     """Start the injector's shift at the target's regression on its hidden features; returns what is left."""
-    hidden = injector.hidden(None, injector.condition_term(features_bchw)).float()
+    features_bchw = features_bchw.to(injector.weight_in.dtype)  # bfloat16 from an encoder that computes in it
+    hidden = injector.hidden(None, injector.condition_term(features_bchw))
     _regress(injector.conv_out, hidden, target_bchw)
     return target_bchw - injector.conv_out(hidden)[:, 0::2]
 
