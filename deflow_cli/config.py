@@ -24,6 +24,7 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         _require(self.channels > 0 and self.growth_channels > 0, "encoder channels must be positive")
         _require(self.blocks > 0, f"encoder.blocks is {self.blocks}; at least 1 is needed")
+        _require(len(self.stacked_blocks) > 0, "encoder.stacked_blocks names no block", "name at least one")
         bad = [b for b in self.stacked_blocks if not 0 <= b < self.blocks]
         _require(
             not bad,
@@ -127,7 +128,7 @@ class FitConfig:
     shift_update: str = "gradient"  # gradient | moments: mu and M by the closed form again and again
     moments_every: int = 200  # steps between closed-form updates of the shift
     encoder_weights: str = ""  # an ESRGAN file that starts the encoder; empty: none
-    whiten: bool = False  # start the transition 1x1s at the whitening of the details
+    whiten: bool = False  # start each level as what h does not explain of the images, whitened
     channel_statistics: str = "auto"  # auto | yes | no
     leak_test: bool = False  # choose flow.downsample and flow.h_noise by the domain-leak test
     precision: str = "auto"  # auto | fp32 | bf16 (inside the nets only)
@@ -187,6 +188,12 @@ class FitConfig:
             "use auto, yes or no",
         )
         _require(0 <= self.held_out < 0.5, "fit.held_out is a share of the images, 0 to below 0.5")
+        _require(0 <= self.pair_share <= 1, "fit.pair_share is a share of a batch, 0 to 1")
+        _require(
+            all(0 <= beta < 1 for beta in self.betas), f"fit.betas are {self.betas}; each is 0 to below 1"
+        )
+        for name in ("shift_learning_rate", "weight_decay", "clip_gradients", "cache_mib"):
+            _require(getattr(self, name) >= 0, f"fit.{name} must not be negative")
         for name in (
             "moments_every",
             "log_every",
