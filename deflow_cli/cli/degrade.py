@@ -25,9 +25,13 @@ def degrade(
         ),
     ] = None,
     temperature: Annotated[
-        str,
-        typer.Option(metavar="T|LOW:HIGH", help="Strength of the noise, or a range drawn from per image."),
-    ] = "1.0",
+        str | None,
+        typer.Option(
+            metavar="T|LOW:HIGH",
+            help="Strength of the noise, or a range drawn from per image (default: 1; with --reverse 0, "
+            "the posterior's mean).",
+        ),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     reverse: Annotated[
@@ -50,7 +54,7 @@ def degrade(
     check_source(source)
     if like is not None:
         check_source(like)
-    temperatures, tile_side = parse_temperature(temperature), parse_tile(tile)
+    temperatures, tile_side = choose_temperature(temperature, reverse), parse_tile(tile)
     model_path = model_file(model) if model is not None else None
 
     from ..workflows import degrade as workflow
@@ -84,6 +88,11 @@ def degrade(
         typer.echo(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", err=True)
     if report.failed:
         raise typer.Exit(1)
+
+
+def choose_temperature(text: str | None, reverse: bool) -> tuple[float, float]:
+    """The temperatures given; without any 1, which is the model itself, or 0, the mean of what was clean."""
+    return parse_temperature(text if text is not None else "0" if reverse else "1")
 
 
 def parse_temperature(text: str) -> tuple[float, float]:

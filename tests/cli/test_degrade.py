@@ -45,6 +45,13 @@ def test_request_with_everything(deflow, folders, degrade_workflow):
     assert (request.skip_existing, request.device) == (True, "cuda:1")
 
 
+def test_restoring_is_the_posterior_mean_unless_a_temperature_is_given(deflow, folders, degrade_workflow):
+    for args in ([], ["--reverse"], ["--reverse", "--temperature", "0.5"]):
+        assert deflow("degrade", folders[0], "out", *args).exit_code == 0
+    temperatures = [request.temperature for request in degrade_workflow.requests]
+    assert temperatures == [(1.0, 1.0), (0.0, 0.0), (0.5, 0.5)]
+
+
 def test_says_which_model_and_how_many(deflow, folders, degrade_workflow):
     out = deflow("degrade", folders[0], "out").stdout
     assert "2 written to out" in out
