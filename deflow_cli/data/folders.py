@@ -23,6 +23,7 @@ _ENDS = 1 << 16
 _NAMED = 3  # broken files named in a message; the rest is counted
 _PAIRS_LOOKED_AT = 8
 _PAIR_CORRELATION = 0.8
+PAIR_LAYOUTS = (("clean", "noisy"), ("gt", "lq"))  # names of the two folders in a folder of pairs
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,13 @@ def _are_pairs(clean: FolderScan, noisy: FolderScan) -> bool:
     return bool(correlations) and float(np.median(correlations)) > _PAIR_CORRELATION
 
 
+def _pairs_hint(clean: Path, noisy: Path) -> str:
+    """How to use two folders of pairs as what they are."""
+    if clean.parent == noisy.parent and (clean.name, noisy.name) in PAIR_LAYOUTS:
+        return f"add --pairs {clean.parent} to train on them as pairs too"
+    return "put them into one folder as DIR/clean and DIR/noisy; pass these two, and --pairs DIR"
+
+
 def check_domains(clean: FolderScan, noisy: FolderScan, *, allow_pairs: bool = False) -> tuple[str, ...]:
     """Make sure that two scans can serve as unpaired domains; returns notes worth printing.
 
@@ -223,7 +231,7 @@ def check_domains(clean: FolderScan, noisy: FolderScan, *, allow_pairs: bool = F
         raise DataError(
             f"{clean.folder} and {noisy.folder} hold pairs only: all {len(clean.paths)} names, sizes and"
             " contents match, and the unpaired fit needs different images in the two folders",
-            next_step="put them as DIR/clean and DIR/noisy and pass --pairs DIR, beside unpaired folders",
+            next_step=_pairs_hint(clean.folder, noisy.folder),
         )
     if shared:
         return (f"{len(shared)} files are in both folders: {name_some(path.name for path in shared)}",)

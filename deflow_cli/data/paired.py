@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .folders import inspect_size, reason_of
+from .folders import PAIR_LAYOUTS, inspect_size, reason_of
 from .images import list_images
 from .pool import GIB, ImagePool
 from .unpaired import Drops, cut_patch, draw_image, take_patch
-
-_LAYOUTS = (("clean", "noisy"), ("gt", "lq"))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -38,7 +36,7 @@ def scan_pairs(folder: Path) -> list[tuple[Path, Path]]:
     that cannot be read, and naming the folder if neither layout is there or it is empty.
     """
     folder = Path(folder)
-    layouts = [names for names in _LAYOUTS if all((folder / name).is_dir() for name in names)]
+    layouts = [names for names in PAIR_LAYOUTS if all((folder / name).is_dir() for name in names)]
     if not layouts:
         raise DataError(
             f"{folder}: holds neither clean/ and noisy/ nor gt/ and lq/",

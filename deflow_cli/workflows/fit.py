@@ -24,9 +24,9 @@ from ..runtime.progress import Reporter, Silent
 from ..runtime.seeding import generator
 from .fit_data import Domains, choose, open_domains, samplers
 from .previews import component_grid, preview_grid
-from .training import STATE_FILE, Engine, parameter_groups
+from .training import MODEL_FILE, Engine, can_resume, parameter_groups
 
-MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.toml"
+CONFIG_FILE = "config.toml"
 START_PATCHES = 64  # patches that start the ActNorms
 MOMENT_PATCHES = 600  # patches of each domain that start mu and M, or renew them
 FINAL_PATCHES = 1200  # the same for the last closed form, on the averaged flow
@@ -69,7 +69,7 @@ def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
     started = time.monotonic()
     reporter = reporter or Silent()
     device = choose_device(request.device)
-    request.out.mkdir(parents=True, exist_ok=True)
+    resumes = request.resume and can_resume(request.out, reporter)
     has_pairs = request.pairs is not None
     domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
     config, colour, facts = choose(domains, request.config, reporter)
@@ -80,7 +80,7 @@ def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
     model.to(device)
     model.set_net_precision(choose_precision(config.fit.precision, device))
     run = _Run(request, config, domains, model, {**domains.facts, **facts}, reporter, started)
-    return run.go()
+    return run.go(resumes)
 
 
 class _Run:
@@ -122,10 +122,11 @@ class _Run:
 
     # -- the story ------------------------------------------------------------------------------------
 
-    def go(self) -> FitResult:
+    def go(self, resumes: bool) -> FitResult:
+        """Train from the start, or from the state on disk, to the end; write the model."""
         fit, engine = self.config.fit, self.engine
         self._describe()
-        if self.request.resume and (self.request.out / STATE_FILE).exists():
+        if resumes:
             engine.restore()
             self.facts = engine.progress.facts
             self.reporter.note(f"resumed at step {engine.progress.step}")
@@ -173,7 +174,8 @@ class _Run:
     def _finish(self, finished: bool) -> FitResult:
         engine = self.engine
         model = self._averaged_model()
-        if finished and (self.post_hoc or self.closed_form):
+        # an interrupted post-hoc run has no shift of its own yet, and its model is to be used
+        if self.post_hoc or (finished and self.closed_form):
             clusters = self._match_moments(model, "last moments", FINAL_PATCHES)
             self._show_components(clusters)
         if finished or self.bits[0] != self.bits[0]:

@@ -19,6 +19,8 @@ from ..errors import ConfigError
 from ..runtime.progress import Reporter
 from .domain_leak import choose_conditioning
 
+LEAK_CANDIDATES = (4, 8, 16)  # downsamplings of h that the domain-leak test tries, in this order
+
 
 @dataclass(frozen=True)
 class Domains:
@@ -52,15 +54,17 @@ def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, r
         _tell(name, scan, size, reporter)
     share, seed, cache = config.fit.held_out, config.fit.seed, config.fit.cache_mib * 2**20
     pools: list[ImagePool] = []
+    held_out = []
     for scan in scans:
         train, held = split_held_out(scan.paths, share, seed)
         bound = int(cache * len(scan.paths) / max(sum(len(s.paths) for s in scans), 1))
         # a set too small to hold images out is validated on its own images
         pools += [ImagePool(train, bound), ImagePool(held or train, bound // 4)]
+        held_out.append(len(held))
     facts = {
         "clean_images": len(scans[0].paths),
         "noisy_images": len(scans[1].paths),
-        "held_out_images": [len(pools[1]), len(pools[3])] if share else [0, 0],
+        "held_out_images": held_out,
         "clean_fingerprint": fingerprint(scans[0]),
         "noisy_fingerprint": fingerprint(scans[1]),
     }
@@ -108,7 +112,7 @@ def choose(
     colour = None
     if use_statistics:
         colour = measure_colours(domains, flow.downsample)
-    if fit.leak_test:
+    if fit.leak_test and flow.conditioning == "encoder":
         affine = None if colour is None else _noisy_to_clean(colour)
         choice = choose_conditioning(
             domains.clean,
@@ -116,7 +120,7 @@ def choose(
             held_clean=domains.held_clean,
             held_noisy=domains.held_noisy,
             h_noise=flow.h_noise,
-            candidates=tuple(s for s in (4, 8, 16) if fit.patch_size % s == 0),
+            candidates=[s for s in LEAK_CANDIDATES if fit.patch_size % s == 0] or [flow.downsample],
             seed=fit.seed,
             noisy_affine=affine,
         )

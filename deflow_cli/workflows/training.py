@@ -21,8 +21,7 @@ from ..config import FitConfig
 from ..errors import CheckpointError, ConfigError, TrainingError
 from ..runtime.progress import Reporter
 
-STATE_FILE = "state.safetensors"
-LOG_FILE = "log.jsonl"
+MODEL_FILE, STATE_FILE, LOG_FILE = "model.safetensors", "state.safetensors", "log.jsonl"
 TRAINING_SHARE = 0.93  # of a time budget; the rest is for what follows the last step
 
 
@@ -303,6 +302,22 @@ class Engine:
         finally:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
+
+
+def can_resume(run_dir: Path, reporter: Reporter) -> bool:
+    """Whether there is a state to go on from; a run killed before its first one begins anew, and says so.
+
+    Raises CheckpointError for a folder with a model but no state: the model would be overwritten.
+    """
+    if (run_dir / STATE_FILE).exists():
+        return True
+    if (run_dir / MODEL_FILE).exists():
+        raise CheckpointError(
+            f"{run_dir}: holds a model but no {STATE_FILE} to go on from",
+            next_step="start afresh with another --out",
+        )
+    reporter.note(f"{run_dir} holds no {STATE_FILE} to go on from: the run begins at step 0")
+    return False
 
 
 def parameter_groups(model: nn.Module, fit: FitConfig) -> list[dict[str, Any]]:

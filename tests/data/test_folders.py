@@ -92,6 +92,10 @@ def test_pairs_only_are_refused_but_equal_names_are_not(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="pairs only: all 10") as info:
         check_domains(clean, pairs)
     assert "--pairs DIR" in info.value.next_step
+    noisy = scan_folder(fill(tmp_path / "noisy", range(10), noise=20), 8)
+    with pytest.raises(DataError, match="pairs only") as info:
+        check_domains(clean, noisy)
+    assert f"--pairs {tmp_path} " in info.value.next_step
     assert check_domains(clean, pairs, allow_pairs=True) == ()
     others = scan_folder(fill(tmp_path / "others", range(100, 110), noise=20), 8)
     assert {p.name for p in others.paths} == {p.name for p in clean.paths}

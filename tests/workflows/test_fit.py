@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.config import RunConfig
 from deflow_cli.data.images import Image, write_image
-from deflow_cli.errors import ConfigError, TrainingError
+from deflow_cli.errors import CheckpointError, ConfigError, DataError, TrainingError
 from deflow_cli.presets import apply_overrides, load_preset, to_toml
 from deflow_cli.workflows import fit as workflow
 from deflow_cli.workflows.fit import FitRequest, fit
@@ -263,6 +263,28 @@ def test_pairs_join_the_training(folders: tuple[Path, Path], tmp_path: Path) -> 
 def test_patch_that_does_not_fit_the_flow_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="multiple of 4"):
         fit(FitRequest(*folders, tmp_path / "run", small("fit.patch_size=30"), device="cpu"))
+
+
+def test_resume_without_a_state(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """A run killed before its first state begins anew and says so; a model is never overwritten."""
+    notes: list[str] = []
+
+    class Listens(workflow.Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    request = FitRequest(*folders, tmp_path / "run", small("fit.iterations=2"), device="cpu", resume=True)
+    assert fit(request, Listens()).step == 2
+    assert any("begins at step 0" in note for note in notes), notes
+    (tmp_path / "run" / "state.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="holds a model but no state"):
+        fit(request)
+
+
+def test_refused_folders_leave_no_run_folder(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="same folder"):
+        fit(FitRequest(folders[0], folders[0], tmp_path / "run", small(), device="cpu"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_resuming_another_model_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
