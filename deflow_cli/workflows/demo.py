@@ -17,7 +17,7 @@ from ..reports.contact_sheet import contact_sheet, residual_view
 from ..runtime.progress import Reporter
 from ..runtime.seeding import derived_seed
 from .degrade import DegradeRequest, degrade
-from .fit import MODEL_FILE, FitRequest, fit
+from .fit import FitRequest, fit
 
 CROP = 160
 SHOWN = 4
@@ -67,7 +67,7 @@ def demo(out: Path, time_budget: float, device: str, reporter: Reporter) -> Demo
     result = fit(
         FitRequest(clean, noisy, run, dataclasses.replace(config, fit=settings), device=device), reporter
     )
-    request = DegradeRequest(clean, out / "degraded", model=run / MODEL_FILE, samples=2, device=device)
+    request = DegradeRequest(clean, out / "degraded", model=result.model_path, samples=2, device=device)
     report = degrade(request, reporter)
     rows = []
     names = sorted(sources)

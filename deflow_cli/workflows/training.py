@@ -196,6 +196,8 @@ class Engine:
                         hook(self.progress.step)
                 if self.progress.step % self.fit.checkpoint_every == 0:
                     self.save()
+        if not self.progress.step and not self._stop:
+            self.reporter.warn("the time budget ended before the first step: the model is only its start")
         self.save()
         self.reporter.finish()
         return not self._stop

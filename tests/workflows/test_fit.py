@@ -281,6 +281,20 @@ def test_resume_without_a_state(folders: tuple[Path, Path], tmp_path: Path) -> N
         fit(request)
 
 
+def test_budget_that_ends_before_the_first_step_is_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    warnings: list[str] = []
+
+    class Listens(workflow.Silent):
+        def warn(self, text: str) -> None:
+            warnings.append(text)
+
+    config = small("fit.iterations=0", "fit.time_budget=0.01")
+    result = fit(FitRequest(*folders, tmp_path / "run", config, device="cpu"), Listens())
+    assert result.step == 0
+    assert any("before the first step" in text for text in warnings), warnings
+    load_model(result.model_path)
+
+
 def test_refused_folders_leave_no_run_folder(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="same folder"):
         fit(FitRequest(folders[0], folders[0], tmp_path / "run", small(), device="cpu"))

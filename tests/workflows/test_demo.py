@@ -1,0 +1,96 @@
+"""The demo, cut short: packaged photographs in, a model, samples and a contact sheet out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deflow_cli.checkpoints.format import load_model
+from deflow_cli.config import RunConfig
+from deflow_cli.data.images import list_images, read_rgb8
+from deflow_cli.data.photos import packaged_photos
+from deflow_cli.presets import apply_overrides, load_preset, parse_toml
+from deflow_cli.runtime.progress import Silent
+from deflow_cli.workflows import demo as workflow
+from deflow_cli.workflows import fit as fit_workflow
+from deflow_cli.workflows.training import Engine
+
+FEW = 4  # photographs of each half
+STEPS = 8  # in place of as many as the time allows: a slow machine must not change the test
+QUICK = [
+    "flow.levels=2",
+    "flow.steps=2",
+    "flow.hidden_channels=8",
+    "flow.condition_channels=8",
+    "flow.shift=correlated",
+    "encoder.channels=8",
+    "encoder.growth_channels=4",
+    "encoder.blocks=1",
+    "encoder.stacked_blocks=[0]",
+    "fit.batch_size=4",
+    "fit.patch_size=32",
+    "fit.leak_test=false",
+    "fit.log_every=1",
+]
+
+
+@pytest.fixture
+def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few photographs, a smaller flow, and closed forms from few patches."""
+    halves = tuple(half[:FEW] for half in packaged_photos())
+
+    def quick(name: str) -> RunConfig:
+        return apply_overrides(load_preset(name), QUICK)
+
+    monkeypatch.setattr(workflow, "packaged_photos", lambda: halves)
+    monkeypatch.setattr(workflow, "load_preset", quick)
+    for name, value in (("START_PATCHES", 8), ("MOMENT_PATCHES", 40), ("FINAL_PATCHES", 80)):
+        monkeypatch.setattr(fit_workflow, name, value)
+    monkeypatch.setattr(fit_workflow, "HELD_OUT_PATCHES", 4)
+    monkeypatch.setattr(Engine, "share", property(lambda engine: engine.progress.step / STEPS))
+
+
+@pytest.mark.usefixtures("cut_short")
+def test_demo_fits_degrades_and_shows(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    report = workflow.demo(out, 90.0, "cpu", Silent())
+
+    _, facts = load_model(report.model_path)
+    assert facts["clean_images"] == facts["noisy_images"] == FEW
+    rows = [json.loads(line) for line in (out / "run" / "log.jsonl").read_text().splitlines()]
+    assert facts["step"] == rows[-1]["step"] == STEPS
+    fit = parse_toml(facts["config"], "the model").fit
+    assert (fit.iterations, fit.time_budget) == (0, 90.0)
+
+    clean = list_images(out / "clean")
+    assert [path.name for path in clean] == [path.name for path in packaged_photos()[0][:FEW]]
+    for path in clean:
+        samples = sorted((out / "degraded").glob(f"{path.stem}*"))
+        assert len(samples) == 2
+        first, second = (read_rgb8(sample).astype(float) for sample in samples)
+        assert first.shape == read_rgb8(path).shape
+        assert np.abs(first - second).mean() > 0.5, "two samples hold the same noise"
+        assert np.abs(first - read_rgb8(path)).mean() < 40, "the picture is lost"
+
+    assert report.contact_sheet == out / "contact_sheet.png"
+    height, width, _ = read_rgb8(report.contact_sheet).shape
+    crop = 2 * workflow.CROP
+    assert height >= FEW * crop
+    assert width >= 6 * crop
+    for column in ("clean", "model 1, 2", "residual x8", "real noisy", "real x8"):
+        assert f"\n  {column} " in report.text
+
+
+@pytest.mark.usefixtures("cut_short")
+def test_noisy_half_is_the_recipe_and_repeats(tmp_path: Path) -> None:
+    first, again = (workflow.make_noisy(tmp_path / name) for name in ("a", "b"))
+    assert sorted(first) == sorted(path.name for path in packaged_photos()[1][:FEW])
+    for name, source in first.items():
+        noisy = read_rgb8(tmp_path / "a" / name)
+        assert np.array_equal(noisy, read_rgb8(tmp_path / "b" / name))
+        assert noisy.shape == read_rgb8(source).shape
+        assert not np.array_equal(noisy, read_rgb8(source))
+    assert again == first
