@@ -1,8 +1,8 @@
 """How real are the samples? Residual statistics of degraders on a paired test, in one table.
 
-    python tests/bench/realism.py --data DIR --domain ntire-like|polyu_camera [--models
-    NAME=model.safetensors ...] python tests/bench/realism.py --domain photos      # packaged photographs,
-    no other data needed
+    python tests/bench/realism.py --domain photos      # packaged photographs, no other data needed
+    python tests/bench/realism.py --data DIR --domain ntire-like|polyu_camera \\
+        [--models NAME=model.safetensors ...]
 
 See README.md beside this file for the folder layout and for what each column means. To measure another
 degrader from Python: ``measure(name, degrade_fn, pairs)``.

@@ -2,9 +2,10 @@
 
     python tests/bench/speed.py [--preset ntire] [--threads 2] [--runs 3] [--device cpu] [--plain]
 
-"Plain" computes everything anew for encode, decode and each sample, as the published order does; "deflow"
-keeps what depends on h alone. Multiply-adds are always counted for both; seconds of plain only with
---plain, in the same run. Medians. Weights are random: speed does not depend on them.
+"Plain" computes the features of h once, but encodes anew and runs every net anew for each sample and in each
+direction; "deflow" encodes once and keeps all that depends on h alone. Multiply-adds are always counted for
+both; seconds of plain only with --plain, in the same run. Medians. The training step is forward and backward,
+without the optimiser's. Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
