@@ -15,6 +15,7 @@ from ..checkpoints.foreign import load_encoder, read_state_dict
 from ..checkpoints.format import save_model, write_atomically
 from ..config import RunConfig
 from ..data.unpaired import Prefetcher, eval_crops
+from ..errors import CheckpointError
 from ..models.deflow.model import CLEAN, DEGRADED, DeFlow
 from ..models.deflow.moments import LatentSample, start_from_moments
 from ..models.deflow.start import start_constant, start_flow
@@ -73,14 +74,27 @@ def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
     has_pairs = request.pairs is not None
     domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
     config, colour, facts = choose(domains, request.config, reporter)
-    write_atomically(request.out / CONFIG_FILE, to_toml(config).encode())
     model = DeFlow(config.model, seed=config.fit.seed)
+    if not resumes:
+        if config.fit.encoder_weights:
+            _start_encoder(model, Path(config.fit.encoder_weights), reporter)
+        write_atomically(request.out / CONFIG_FILE, to_toml(config).encode())
     if colour is not None:
         model.statistics.set(colour.mean, colour.std)
     model.to(device)
     model.set_net_precision(choose_precision(config.fit.precision, device))
     run = _Run(request, config, domains, model, {**domains.facts, **facts}, reporter, started)
     return run.go(resumes)
+
+
+def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:
+    """Start the encoder from an ESRGAN file. Raises CheckpointError naming it."""
+    state = read_state_dict(path)
+    try:
+        unused = load_encoder(model, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}", next_step=error.next_step) from error
+    reporter.note(f"encoder starts from {path} ({len(unused)} tensors unused)")
 
 
 class _Run:
@@ -216,11 +230,8 @@ class _Run:
     # -- start ----------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """The data-dependent start: encoder weights, ActNorms, the linear part, then mu and M."""
+        """The data-dependent start: ActNorms, the linear part, then mu and M."""
         fit = self.config.fit
-        if fit.encoder_weights:
-            unused = load_encoder(self.model, read_state_dict(Path(fit.encoder_weights)))
-            self.reporter.note(f"encoder starts from {fit.encoder_weights} ({len(unused)} tensors unused)")
         self.reporter.start("start", None)
         images, labels = self._start_batch(START_PATCHES, 0)
         random = generator(fit.seed, "start", device=self.device)

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.config import RunConfig
 from deflow_cli.data.images import Image, write_image
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, TrainingError
+from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets import apply_overrides, load_preset, to_toml
 from deflow_cli.workflows import fit as workflow
 from deflow_cli.workflows.fit import FitRequest, fit
@@ -293,6 +294,28 @@ def test_budget_that_ends_before_the_first_step_is_told(folders: tuple[Path, Pat
     assert result.step == 0
     assert any("before the first step" in text for text in warnings), warnings
     load_model(result.model_path)
+
+
+def test_encoder_starts_from_a_file(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = DeFlow(small().model, seed=9).encoder
+    assert encoder is not None
+    tensors = {key: value for key, value in encoder.state_dict().items() if not key.startswith("project.")}
+    tensors |= {"conv_last.weight": torch.zeros(3, 8, 3, 3)}
+    path = tmp_path / "esrgan.safetensors"
+    save_file(tensors, path)
+    seen = {}
+    monkeypatch.setattr(workflow._Run, "_start", lambda run: seen.update(run.model.encoder.state_dict()))
+    monkeypatch.setattr(workflow._Run, "_finish", lambda run, finished: None)
+    settings = ["fit.iterations=1", f"fit.encoder_weights={path}"]
+    fit(FitRequest(*folders, tmp_path / "run", small(*settings), device="cpu"))
+    assert torch.equal(tensors["conv_first.weight"], seen["conv_first.weight"])
+    del tensors["conv_first.weight"]
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=r"esrgan\.safetensors: .*conv_first"):
+        fit(FitRequest(*folders, tmp_path / "other", small(*settings), device="cpu"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_refused_folders_leave_no_run_folder(folders: tuple[Path, Path], tmp_path: Path) -> None:
