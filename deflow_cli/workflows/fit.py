@@ -75,15 +75,15 @@ def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
     domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
     config, colour, facts = choose(domains, request.config, reporter)
     model = DeFlow(config.model, seed=config.fit.seed)
-    if not resumes:
-        if config.fit.encoder_weights:
-            _start_encoder(model, Path(config.fit.encoder_weights), reporter)
-        write_atomically(request.out / CONFIG_FILE, to_toml(config).encode())
+    if config.fit.encoder_weights and not resumes:
+        _start_encoder(model, Path(config.fit.encoder_weights), reporter)
     if colour is not None:
         model.statistics.set(colour.mean, colour.std)
     model.to(device)
     model.set_net_precision(choose_precision(config.fit.precision, device))
     run = _Run(request, config, domains, model, {**domains.facts, **facts}, reporter, started)
+    if not resumes:  # from here on it is a run: what is refused above leaves no trace
+        write_atomically(request.out / CONFIG_FILE, to_toml(config).encode())
     return run.go(resumes)
 
 

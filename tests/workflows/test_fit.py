@@ -318,10 +318,20 @@ def test_encoder_starts_from_a_file(
     assert not (tmp_path / "other").exists()
 
 
-def test_refused_folders_leave_no_run_folder(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_is_refused_leaves_no_run_folder(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
     with pytest.raises(DataError, match="same folder"):
-        fit(FitRequest(folders[0], folders[0], tmp_path / "run", small(), device="cpu"))
-    assert not (tmp_path / "run").exists()
+        fit(FitRequest(folders[0], folders[0], out, small(), device="cpu"))
+    (tmp_path / "pairs").mkdir()
+    with pytest.raises(DataError, match="neither clean/ and noisy/"):
+        fit(FitRequest(*folders, out, small(), pairs=tmp_path / "pairs", device="cpu"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if not installed
+    with pytest.raises(ConfigError, match=r"fit\.tensorboard") as caught:
+        fit(FitRequest(*folders, out, small("fit.tensorboard=true"), device="cpu"))
+    assert "deflow-cli[tensorboard]" in caught.value.next_step
+    assert not out.exists()
 
 
 def test_resuming_another_model_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
