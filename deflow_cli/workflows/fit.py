@@ -263,9 +263,11 @@ class _Run:
             x, h = self._inputs(images, labels, random)
             latents, _ = model.encode_conditioned(x, model.prepare(h))
             order = torch.argsort(labels, stable=True).tolist()
+            # without an encoder nothing promises that h hides the domain: then no strata of its detail
+            told = h if model.encoder is not None else torch.zeros_like(h)
             for row, source in enumerate(order):
                 part = [z[row : row + 1] for z in latents]
-                result[int(labels[source])].add(batch.keys[source], part, h[row : row + 1])
+                result[int(labels[source])].add(batch.keys[source], part, told[row : row + 1])
         return result
 
     def _match_moments(self, model: DeFlow, purpose: str, count: int) -> list[list[str]]:

@@ -65,13 +65,21 @@ def config(**fit_options: object) -> RunConfig:
     return RunConfig(flow, encoder, FitConfig(**(options | fit_options)))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("start", ["moments", "constant"])
+BY_MOMENTS = {"start": "moments", "shift_update": "moments", "coupling_rate": 0.0}
+BY_LIKELIHOOD = {
+    "start": "constant",
+    "shift_update": "gradient",
+    "coupling_rate": 0.1,
+    "shift_learning_rate": 0.02,
+    "iterations": 900,
+}
+
+
+@pytest.mark.parametrize("options", [BY_MOMENTS, BY_LIKELIHOOD], ids=["moments", "likelihood"])
 def test_known_shift_and_covariance_are_recovered(
-    folders: tuple[Path, Path], tmp_path: Path, start: str
+    folders: tuple[Path, Path], tmp_path: Path, options: dict[str, object]
 ) -> None:
-    options = {"start": start, "shift_update": "gradient"}
-    if start == "constant":
-        options |= {"iterations": 900, "shift_learning_rate": 0.02}  # type: ignore[dict-item]
+    """Slow couplings: the truth is an affine flow, and free ones take long to come back to it."""
     result = fit(FitRequest(*folders, tmp_path / "run", config(**options), device="cpu"))
     model, _ = load_model(result.model_path)
     clean = torch.from_numpy(
@@ -90,5 +98,5 @@ def test_published_start_learns_no_randomness(folders: tuple[Path, Path], tmp_pa
     settings = config(start="zero", iterations=20, shift_update="gradient")
     result = fit(FitRequest(*folders, tmp_path / "run", settings, device="cpu"))
     model, _ = load_model(result.model_path)
-    assert all(float(latent.root.abs().max()) == 0.0 for latent in model.prior.shared())
+    assert all(not bool(latent.root.any()) for latent in model.prior.shared())
     assert float(model.prior.shared()[0].mean.detach().abs().max()) > 0
