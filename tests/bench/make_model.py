@@ -66,6 +66,8 @@ def main() -> None:
     settings = [f"fit.time_budget={budget}", f"fit.seed={options.seed}", f"flow.scale_bound={SCALE_BOUND}"]
     config = apply_overrides(load_preset("tiny"), settings)
     result = fit(FitRequest(clean, noisy, work / "run", config, device="cpu"), Silent())
+    if result.step == 0:
+        raise SystemExit("the time budget ended before the first step; nothing was written")
     _, facts = load_model(result.model_path)
     content = result.model_path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
