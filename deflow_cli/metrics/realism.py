@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import repeat
 
 import numpy as np
@@ -74,16 +74,11 @@ class ResidualStatistics:
 
     def __getitem__(self, rows: slice) -> ResidualStatistics:
         """The statistics of some of the pictures, for halves of a set."""
-        return ResidualStatistics(
-            self.histograms[rows],
-            self.moments[rows],
-            self.means[rows],
-            self.covariances[rows],
-            self.spectra[rows],
-            self.channels[rows],
-            self.intensity[rows],
-            self.regions[rows],
-        )
+        return self.take(np.arange(len(self))[rows])
+
+    def take(self, rows: NDArray[np.int64]) -> ResidualStatistics:
+        """The statistics of the pictures of these indices."""
+        return ResidualStatistics(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def _pooled_moment(self, order: int) -> float:
         return float(np.average(self.moments[:, order], weights=self.moments[:, 0]))

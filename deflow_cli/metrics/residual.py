@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 
 Array = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """Rec. 601 weights, on gamma-encoded RGB."""
@@ -24,6 +25,16 @@ LUMA = np.array([0.299, 0.587, 0.114])
 INTENSITY_BINS = 16
 SPECTRUM_BINS = 64
 LAGS = 4
+
+
+def residual_of(clean: Pixels, noisy: Pixels) -> Array:
+    """r = (y - x) / 255 of two pictures uint8 H x W x 3, float64. Raises DataError unless they match."""
+    for name, pixels in (("clean", clean), ("noisy", noisy)):
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise DataError(f"the {name} picture must be uint8 H x W x 3, got {pixels.dtype} {pixels.shape}")
+    if clean.shape != noisy.shape:
+        raise DataError(f"the clean picture is {clean.shape}, its degradation {noisy.shape}")
+    return (noisy.astype(np.float64) - clean) / 255.0
 
 
 # ------------------------------------------------------------------ histograms
@@ -171,6 +182,34 @@ def radial_psd_db(residuals: Sequence[Array], bins: int = SPECTRUM_BINS) -> Arra
 def psd_error_db(real: Array, fake: Array) -> float:
     """Mean absolute difference in dB of two spectra over channels and bins; level counts, not shape alone."""
     return float(np.nanmean(np.abs(real - fake)))
+
+
+# ------------------------------------------------------------------ chance
+
+
+def chance_variance(first: Array, second: Array, reach: int = 12) -> float:
+    """Variance of the correlation, over all pixels and channels, of two independent residuals H x W x C.
+
+    sum over lags and channel pairs of C1_ij(l) C2_ij(l) / (N tr C1(0) tr C2(0)), N pixels, the lags up to
+    ``reach``: (sum of rho^2) / N in one channel (Bartlett, 1946). Where loud regions coincide there are fewer
+    pixels that count: times mean(v1 v2) / (mean v1 mean v2) of the local variances.
+    """
+    spans = tuple(
+        np.r_[0 : min(reach, side // 2) + 1, -min(reach, (side - 1) // 2) : 0] for side in first.shape[:2]
+    )
+    covariances, loudness = [], []
+    for residual in (first, second):
+        spectrum = np.fft.fft2(residual - residual.mean(axis=(0, 1)), axes=(0, 1))
+        cross = np.fft.ifft2(spectrum[..., :, None] * spectrum[..., None, :].conj(), axes=(0, 1)).real
+        covariances.append(cross[np.ix_(*spans)] / (residual.shape[0] * residual.shape[1]))
+        energy = np.ascontiguousarray((residual**2).sum(axis=2))
+        loudness.append(cv2.blur(energy, (7, 7), borderType=cv2.BORDER_REFLECT_101))
+    traces = [np.trace(covariance[0, 0]) for covariance in covariances]
+    if min(traces) <= 0:
+        return 0.0
+    overlap = np.mean(loudness[0] * loudness[1]) / (np.mean(loudness[0]) * np.mean(loudness[1]))
+    shared = max(float(np.sum(covariances[0] * covariances[1])), 0.0) / (traces[0] * traces[1])
+    return float(shared * overlap) / (first.shape[0] * first.shape[1])
 
 
 # ------------------------------------------------------------------ pictures
