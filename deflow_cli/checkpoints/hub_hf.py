@@ -1,0 +1,101 @@
+"""Hugging Face: files named hf://OWNER/REPO/path[@revision], kept in the cache beside the others."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import CheckpointError, ConfigError
+from .hub import HF_SCHEME, Pulled, cache_folder
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class HfFile(NamedTuple):
+    """A file of a repository on the hub; revision None is its main branch."""
+
+    repo: str
+    path: str
+    revision: str | None
+
+
+def parse(name: str) -> HfFile:
+    """``hf://OWNER/REPO/path/in/repo[@revision]``. Raises ConfigError for anything else."""
+    match = re.fullmatch(rf"{HF_SCHEME}([^/@]+/[^/@]+)/([^@]*[^/@])(?:@([^@]+))?", name)
+    if match is None:
+        raise ConfigError(
+            f"{name}: not the name of a file on the hub",
+            next_step=f"write {HF_SCHEME}OWNER/REPO/path/in/repo, with @REVISION behind it if need be",
+        )
+    return HfFile(match[1], match[2], match[3])
+
+
+def find(name: str) -> Path | None:
+    """The copy pulled earlier; None without one. No network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = parse(name)
+    found = try_to_load_from_cache(file.repo, file.path, cache_dir=_folder(), revision=file.revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def pull(name: str) -> Pulled:
+    """Bring a file of the hub into the cache, by the hub's own client (its tokens and mirrors apply).
+
+    A large file is verified by the sha256 that the hub tells, a small one by its size. Raises CheckpointError
+    naming the file and the cause.
+    """
+    file = parse(name)
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    earlier = find(name)
+    try:
+        # Asked for once before: the client would try an absent network again and again for half a minute.
+        told = get_hf_file_metadata(hf_hub_url(file.repo, file.path, revision=file.revision))
+        path = Path(hf_hub_download(file.repo, file.path, revision=file.revision, cache_dir=_folder()))
+    except _hub_errors() as error:
+        raise CheckpointError(
+            f"{name}: cannot be downloaded ({' '.join(str(error).split())})", next_step=_next_step(earlier)
+        ) from error
+    etag = told.etag or ""
+    if not _SHA256.fullmatch(etag):
+        verified = "verified by its size"
+    else:
+        _check_digest(name, path, etag)
+        verified = "verified by its sha256"
+    return Pulled(name, path, path == earlier, verified, f"see https://huggingface.co/{file.repo}")
+
+
+def _check_digest(name: str, path: Path, expected: str) -> None:
+    with open(path, "rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if digest != expected:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{name}: arrived with sha256 {digest}, but the hub tells {expected}", next_step="pull it again"
+        )
+
+
+def _next_step(earlier: Path | None) -> str:
+    if earlier is not None:
+        return f"the copy pulled earlier is still there: {earlier}"
+    return "check the name and the network, or download the file on another machine and pass its path"
+
+
+def _folder() -> Path:
+    return cache_folder() / "hf"
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What the client raises: its own errors are OSErrors; newer ones let httpx's through."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    kinds: list[type[Exception]] = [OSError, ValueError, HfHubHTTPError]
+    try:
+        import httpx
+    except ImportError:
+        return tuple(kinds)
+    return (*kinds, httpx.HTTPError)
