@@ -142,6 +142,7 @@ class FitConfig:
     checkpoint_every: int = 500
     max_bad_steps: int = 20  # non-finite steps in a row before the last good state is restored
     tensorboard: bool = False  # also write TensorBoard events (needs deflow-cli[tensorboard])
+    report: bool = True  # at the end, write report.html beside the model
     seed: int = 0
 
     def __post_init__(self) -> None:
