@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from .residual import Array, Pixels, low_pass_psnr, luma, residual_of
@@ -89,16 +91,13 @@ def without_content(residual: Array, clean: Array) -> Array:
     of its dimensions. Returns H x W x 3, mean zero.
     """
     height, width = residual.shape[:2]
-    planes = [clean, clean**2]
-    planes += [
-        cv2.GaussianBlur(clean, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
-        for sigma in (0.7, 1.4, 3.0, 8.0)
-    ]
-    grey = np.ascontiguousarray(luma(clean))[..., None]
-    planes += [
-        cv2.Sobel(grey, cv2.CV_64F, *order, ksize=3, borderType=cv2.BORDER_REFLECT_101)[..., None]
-        for order in ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
-    ]
+    planes: list[NDArray[Any]] = [clean, clean**2]
+    for sigma in (0.7, 1.4, 3.0, 8.0):
+        planes.append(cv2.GaussianBlur(clean, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101))
+    grey = np.ascontiguousarray(luma(clean))
+    for order in ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2)):
+        slope = cv2.Sobel(grey, cv2.CV_64F, *order, ksize=3, borderType=cv2.BORDER_REFLECT_101)
+        planes.append(slope[..., None])
     features = np.concatenate(planes, axis=2).reshape(height * width, -1)
     features = features - features.mean(axis=0)
     target = (residual - residual.mean(axis=(0, 1))).reshape(-1, 3)
