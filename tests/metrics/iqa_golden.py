@@ -1,4 +1,4 @@
-"""Golden pictures of the image-quality metrics, rebuilt from integers, and the figures that belong to them."""
+"""Golden pictures of the image-quality metrics, rebuilt from integers, and the figures of each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def synth(height: int, width: int, seed: int) -> Pixels:
     y, x = np.mgrid[:height, :width]
     channels = []
     for c in range(3):
-        noise = np.random.RandomState(seed + c).randint(0, 256, (height + 16, width + 16))  # noqa: NPY002
+        noise = np.random.RandomState(seed + c).randint(0, 256, (height + 16, width + 16))
         noise = noise.astype(np.int64)
         fine = box_sums(noise, 3)[7 : 7 + height, 7 : 7 + width] // 9
         middle = box_sums(noise, 9)[4 : 4 + height, 4 : 4 + width] // 81
@@ -52,7 +52,7 @@ def golden_pixels(name: str) -> Pixels:
         return synth(256, 320, 7)
     plain = golden_pixels("A").astype(np.int64)
     if name == "A_noise":
-        plain = plain + np.random.RandomState(100).randint(-12, 13, plain.shape)  # noqa: NPY002
+        plain = plain + np.random.RandomState(100).randint(-12, 13, plain.shape)
     elif name == "A_blur":
         padded = np.pad(plain, ((1, 1), (1, 1), (0, 0)), mode="edge")
         plain = np.stack([box_sums(padded[..., c], 3) // 9 for c in range(3)], axis=2)
