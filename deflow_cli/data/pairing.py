@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, DataError
-from .folders import inspect_size, name_some, reason_of
+from .folders import inspect_size, name_some
 from .images import list_images
 
 PAIRINGS = ("name", "order")
@@ -19,14 +19,13 @@ PAIRINGS = ("name", "order")
 class PairedImage:
     """An image to score. name: shared by its partners in other methods.
 
-    size: upright (width, height), its reference's too; None where a header cannot be read, for ``reason``.
+    size: upright (width, height) by the header; None where that cannot be read.
     """
 
     name: str
     path: Path
     reference: Path | None = None
     size: tuple[int, int] | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ def pair_images(
 
     Names are relative paths without suffix; ``pairing="order"`` pairs the n-th with the n-th of the sorted
     paths instead. A single image is a method of its own, except with a folder of references: there images
-    are methods by their folder. Only headers are read. Raises ConfigError for an unknown pairing, DataError
-    naming files that have no partner, two candidates or another size; a file that cannot be read is told
-    by the reason of its image.
+    are methods by their folder. Only headers are read; a broken file is kept, without a size. Raises
+    ConfigError for an unknown pairing, DataError naming files that have no partner, two candidates or
+    another size.
     """
     if pairing not in PAIRINGS:
         raise ConfigError(f"pairing is {pairing!r}", next_step=f"use {' or '.join(PAIRINGS)}")
@@ -70,9 +69,7 @@ def pair_images(
         named = _named_by_folder(sources, reference, pairing)
     else:
         named = _named_by_file(sources, reference)
-    methods = _with_sizes(sources, names, named)
-    _check_sizes(methods)
-    return methods
+    return _with_sizes(sources, names, named)
 
 
 def missing_names(methods: Sequence[MethodImages]) -> tuple[str, ...]:
@@ -282,43 +279,27 @@ def _all_partners(source: _Source, partners: Mapping[str, Path], reference: Path
 def _with_sizes(
     sources: Sequence[_Source], names: Sequence[str], named: Sequence[_Named]
 ) -> tuple[MethodImages, ...]:
-    sizes: dict[Path, tuple[int, int] | str] = {}
-
-    def size_of(path: Path) -> tuple[int, int] | str:
-        if path not in sizes:
-            try:
-                sizes[path] = inspect_size(path)
-            except DataError as error:
-                sizes[path] = reason_of(error, path)
-        return sizes[path]
-
-    def image_of(name: str, path: Path, reference: Path | None) -> PairedImage:
-        size = size_of(path)
-        if isinstance(size, str):
-            return PairedImage(name, path, reference, None, size)
-        theirs = size if reference is None else size_of(reference)
-        if isinstance(theirs, str):
-            return PairedImage(name, path, reference, None, f"its reference {reference}: {theirs}")
-        if theirs != size:
-            reason = f"{size[0]}x{size[1]} against {theirs[0]}x{theirs[1]}"
-            return PairedImage(name, path, reference, size, reason)
-        return PairedImage(name, path, reference, size)
-
-    return tuple(
-        MethodImages(name, source.path, tuple(image_of(*entry) for entry in entries))
-        for name, source, entries in zip(names, sources, named, strict=True)
-    )
-
-
-def _check_sizes(methods: Sequence[MethodImages]) -> None:
-    """Raise DataError for sizes that differ: an image with a size and a reason."""
-    for method in methods:
-        wrong = [image for image in method.images if image.size is not None and image.reason]
+    """Methods with sizes by the headers. Raises DataError for images of another size than their reference."""
+    sizes: dict[Path, tuple[int, int] | None] = {}
+    for path in {path for entries in named for _, *paths in entries for path in paths if path is not None}:
+        try:
+            sizes[path] = inspect_size(path)
+        except DataError:  # decoding will say what is wrong with this one image
+            sizes[path] = None
+    methods = []
+    for name, source, entries in zip(names, sources, named, strict=True):
+        wrong = []
+        for _, path, reference in entries:
+            ours, theirs = sizes[path], sizes[reference] if reference is not None else None
+            if ours and theirs and ours != theirs:
+                wrong.append(f"{path} is {ours[0]}x{ours[1]}, its reference {theirs[0]}x{theirs[1]}")
         if wrong:
-            told = name_some(f"{image.path} is {image.reason}" for image in wrong)
             raise DataError(
-                f"{method.source}: {len(wrong)} of {len(method.images)} images have another size than their"
-                f" references: {told}",
-                next_step="score images of the references' size (for super-resolution the outputs, not the"
+                f"{source.path}: {len(wrong)} of {len(entries)} images have another size than their"
+                f" references: {name_some(wrong)}",
+                next_step="score images of the references' size (of a super-resolution its outputs, not its"
                 " inputs)",
             )
+        images = tuple(PairedImage(key, path, partner, sizes[path]) for key, path, partner in entries)
+        methods.append(MethodImages(name, source.path, images))
+    return tuple(methods)
