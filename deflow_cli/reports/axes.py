@@ -25,15 +25,15 @@ def usable(values: Iterable[float], log: bool = False) -> list[float]:
 
 def text_width(text: str, size: float = FONT) -> float:
     """A generous estimate of a text's width in a sans-serif face (no font is at hand to measure)."""
-    narrow, wide = "ilj.,:;|!'()[]tfrI ", "mwMW@%—"
+    narrow, wide = "ilj.,:;|!'()[]tfrI ", "mwMW@%—…"
     units = 0.0
     for character in text:
         if unicodedata.east_asian_width(character) in "WF":
             units += 1.0
         elif character in narrow:
-            units += 0.36
+            units += 0.4
         else:
-            units += 0.9 if character in wide else 0.6
+            units += 1.0 if character in wide else 0.64
     return units * size
 
 
@@ -88,7 +88,7 @@ def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_text(value: float, step: float) -> str:
-    """A tick's label with the decimals that its step needs; powers of ten beyond 6 digits."""
+    """A tick's label with the decimals that its step needs; a power of ten for huge and tiny ones."""
     if value == 0.0:
         return "0"
     if abs(value) >= 1e6 or step < 0.99e-4:
@@ -132,9 +132,13 @@ class Scale:
         """Values and labels."""
         values = (log_ticks if self.log else linear_ticks)(self.low, self.high, count)
         if self.log:
-            return [(v, tick_text(v, v if v < 1 else 1.0)) for v in values]
+            far = max(values) >= 1e5 or min(values) < 0.99e-3
+            return [(v, tick_text(v, 0.0 if far and not 0.1 <= v < 100 else v)) for v in values]
         step = values[1] - values[0] if len(values) > 1 else self.high - self.low
-        return [(v, tick_text(v, step)) for v in values]
+        labels = [tick_text(v, step) for v in values]
+        if len(set(labels)) < len(labels):
+            labels = [f"{v:.15g}".replace("-", "−") for v in values]
+        return list(zip(values, labels, strict=True))
 
 
 def fitted_range(
@@ -153,7 +157,7 @@ def fitted_range(
         low_log, high_log = math.log10(low), math.log10(high)
         room = pad * (high_log - low_log) if high > low * (1 + 1e-9) else 0.3
         return 10.0 ** (low_log - room), 10.0 ** (high_log + room)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
+    if high - low <= max(1e-12 * max(abs(low), abs(high)), 1e-290):
         room = max(abs(low), abs(high)) * 0.1 or 0.5
     else:
         room = pad * (high - low)
@@ -212,8 +216,9 @@ class Frame:
 
     def clipped(self, content: str) -> str:
         """The content, cut at the frame: a nested ``<svg>`` clips without needing an id."""
-        left, top = self.x.start, self.y.end
-        width, height = self.x.end - left, self.y.start - top
+        # Three units more on each side, so that dots on the border stay round.
+        left, top = self.x.start - 3, self.y.end - 3
+        width, height = self.x.end - left + 3, self.y.start - top + 3
         box = f"{left:g} {top:g} {width:g} {height:g}"
         return element("svg", content, x=left, y=top, width=width, height=height, viewBox=box)
 

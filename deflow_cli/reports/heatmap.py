@@ -113,19 +113,18 @@ def _cells(
     """A rectangle per value, with the value as its tooltip."""
     left, top, side = place
     parts: list[str] = []
-    size = min(FONT, side * 0.36)
+    widest = max((text_width(_cell_text(float(v)), 1.0) for v in values.ravel()), default=1.0)
+    size = min(FONT, side * 0.85 / widest)
     for (row, column), value in np.ndenumerate(values):
         x, y = left + column * side, top + row * side
-        finite = math.isfinite(value)
-        rgb = diverging(value / largest) if finite else (201, 206, 212)
+        rgb = diverging(value / largest) if math.isfinite(value) else VOID
         x_name = ticks[0][column] if ticks[0] else str(column)
         y_name = ticks[1][row] if ticks[1] else str(row)
         words = element("title", escaped(f"({x_name}, {y_name}): {short_number(float(value))}"))
         # A hair wider than the cell: no seams between neighbours.
         edge = side + 0.3
-        colour = hex_colour(rgb) if finite else VOID
-        shape = element("rect", words, x=x, y=y, width=edge, height=edge, style=f"fill:{colour}")
-        parts.append(shape)
+        style = f"fill:{hex_colour(rgb)}"
+        parts.append(element("rect", words, x=x, y=y, width=edge, height=edge, style=style))
         if printed:
             style = f"fill:{ink_on(rgb)};font-size:{size:.3g}px;pointer-events:none"
             label = _cell_text(float(value))
@@ -136,13 +135,16 @@ def _cells(
 def _cell_text(value: float) -> str:
     if not math.isfinite(value):
         return short_number(value)
-    label = f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}"
-    return label.replace("-0.00", "0.00").replace("-", "−")
+    if abs(value) >= 9.995:
+        return f"{value:.3g}".replace("-", "−")
+    # Without the leading zero, as correlations are printed: nine columns must stay legible on a phone.
+    sign, figures = ("−" if round(value, 2) < 0 else ""), f"{abs(value):.2f}"
+    return sign + figures.removeprefix("0")
 
 
 def _picture(values: np.ndarray, largest: float, left: float, top: float, side: float) -> str:
     """The matrix as an embedded picture, a pixel per value."""
-    pixels = np.full((*values.shape, 3), 201, dtype=np.uint8)
+    pixels = np.full((*values.shape, 3), VOID, dtype=np.uint8)
     for (row, column), value in np.ndenumerate(values):
         if math.isfinite(value):
             pixels[row, column] = diverging(value / largest)

@@ -92,7 +92,9 @@ class Page:
         items = []
         for label, pixels in pictures:
             picture = _picture(label, pixels, scale, jpeg_above)
-            items.append(element("figure", picture + element("figcaption", escaped(label)), class_="picture"))
+            words = element("figcaption", escaped(label))
+            style = f"width:{pixels.shape[1] * scale}px"
+            items.append(element("figure", picture + words, class_="picture", style=style))
         row = element("div", "".join(items), class_="pictures")
         words = element("figcaption", escaped(caption)) if caption else ""
         self._parts.append(element("figure", row + words, class_="set"))
@@ -117,9 +119,9 @@ class Page:
         panes = ""
         for label, pixels in ((label_a, a), (label_b, b), (title, difference)):
             picture = _picture(label, pixels, 1, jpeg_above)
-            style = f"aspect-ratio:{width}/{height}"
-            pane = element("div", picture, class_="pane", style=style)
-            panes += element("figure", pane + element("figcaption", escaped(label)), class_="picture")
+            pane = element("div", picture, class_="pane")
+            words = element("figcaption", escaped(label))
+            panes += element("figure", pane + words, class_="picture", style=f"--ratio:{width / height:.4f}")
         words = element("figcaption", escaped(caption)) if caption else ""
         group = element("div", panes, class_="panes")
         self._parts.append(element("figure", group + words, class_="compare", data_width=width))

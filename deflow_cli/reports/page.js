@@ -166,7 +166,8 @@
     button("All", "Show the whole picture", reset);
     tools.appendChild(shown);
     var hint = document.createElement("span");
-    hint.textContent = "Drag to move; click, then wheel to zoom; pinch on a touch screen.";
+    hint.textContent = window.matchMedia("(hover: none)").matches
+      ? "Pinch to zoom, drag to move." : "Click a picture, then zoom with the wheel; drag to move.";
     tools.appendChild(hint);
     figure.insertBefore(tools, figure.firstChild);
     figure.classList.add("live");

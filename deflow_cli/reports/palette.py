@@ -14,8 +14,8 @@ INK = "var(--ink,#1d2329)"
 MUTED = "var(--muted,#57606a)"
 GRID = "var(--grid,#dfe3e8)"
 AXIS = "var(--axis,#8b949e)"
-VOID = "var(--void,#c9ced4)"
-PAPER = "var(--paper,#ffffff)"
+# A cell without a value: a grey that the diverging colours do not have, the same in light and dark.
+VOID = (150, 157, 165)
 
 # ColorBrewer RdBu, eleven classes from negative to positive (Brewer and Harrower, colour-blind safe).
 _DIVERGING = (

@@ -70,8 +70,11 @@ def line_plot(
     runs = [_runs(one, log_x, log_y) for one in series]
     points = [p for parts in runs for run in parts for p in run]
     x_limits = fitted_range((p[0] for p in points), x_range, log_x, 0.0)
-    y_limits = fitted_range((p[1] for p in points), y_range, log_y)
-    if not points or x_limits is None or y_limits is None:
+    if not points or x_limits is None:
+        return no_data(title, x_label)
+    seen = [y for x, y in points if x_limits[0] <= x <= x_limits[1]]
+    y_limits = fitted_range(seen or [y for _, y in points], y_range, log_y)
+    if y_limits is None:
         return no_data(title, x_label)
     styles = [_style(index, one.dashed) for index, one in enumerate(series)]
     keys = [(one.name, style) for one, style in zip(series, styles, strict=True)]
@@ -203,11 +206,12 @@ def _steps(frame: Frame, bins: list[float], drawn: list[int], values: list[float
         height = frame.y(values[k]) if values[k] > 0 else floor
         left, right = frame.x(bins[k]), frame.x(bins[k + 1])
         joined = previous is not None and previous == k - 1
+        if previous is not None and not joined:
+            path += f"V{floor:.2f}"
         path += f"V{height:.2f}" if joined else f"M{left:.2f} {floor:.2f}V{height:.2f}"
         path += f"H{right:.2f}"
-        if k + 1 not in drawn:
-            path += f"V{floor:.2f}"
         previous = k
+    path += f"V{floor:.2f}"
     area = element("path", d=path, style=f"fill:{style.colour};fill-opacity:0.1")
     return area + style.stroke(path, 1.75)
 
@@ -248,7 +252,7 @@ def _framed(
     top += 8
     (x_low, x_high), (y_low, y_high) = limits
     y_scale = Scale(y_low, y_high, top + PLOT_HEIGHT, top, logs[1])
-    ticks = y_scale.ticks(5)
+    ticks = y_scale.ticks(7)
     left = 14 + max((text_width(words) for _, words in ticks), default=FONT)
     frame = Frame(Scale(x_low, x_high, left, WIDTH - 12, logs[0]), y_scale)
     below, bottom = frame.vertical_grid(x_label)

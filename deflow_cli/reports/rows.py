@@ -32,9 +32,10 @@ Interval = tuple[float, float]
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """The 95 % confidence interval of the mean (Student's t); None for fewer than two values."""
+    """The 95 % confidence interval of the mean (Student's t); None for fewer than three values, whose
+    interval says nothing."""
     found = np.asarray(usable(values))
-    if found.size < 2:
+    if found.size < 3:
         return None
     half = float(stdtrit(found.size - 1, 0.975) * found.std(ddof=1) / math.sqrt(found.size))
     return float(found.mean()) - half, float(found.mean()) + half
@@ -104,8 +105,6 @@ def bar_plot(
             words += f" [{short_number(lower)}, {short_number(upper)}]"
         parts.append(_row_name(name, words, top + row_height * index))
         parts.append(_bar(frame, value, lower, upper, top + row_height * index + LINE + 4))
-    zero = frame.x(0.0)
-    parts.append(element("path", d=f"M{zero:.2f} {top:.2f}V{frame.y.start:.2f}", style=f"stroke:{INK}"))
     told = "; ".join(f"{name}: {short_number(value)}" for name, value, _, _ in rows)
     return document(parts, bottom, title or x_label, told)
 
@@ -168,11 +167,11 @@ def _strip(frame: Frame, values: list[float], bar: Interval | None, index: int, 
 
 def _bar(frame: Frame, value: float, low: float, high: float, top: float) -> str:
     """One bar and its whisker."""
-    parts = ""
+    parts = element("path", d=f"M{frame.x(0.0):.2f} {top - 3:.2f}v20", style=f"stroke:{INK}")
     if usable((value,)):
         start, end = sorted((frame.x(0.0), frame.x(value)))
         style = f"fill:{series_colour(0)};fill-opacity:0.8"
-        parts = element("rect", x=start, y=top, width=max(end - start, 0.5), height=14.0, style=style)
+        parts += element("rect", x=start, y=top, width=max(end - start, 0.5), height=14.0, style=style)
     if len(usable((low, high))) == 2:
         left, right = frame.x(low), frame.x(high)
         path = f"M{left:.2f} {top + 2:.2f}v10m0 -5H{right:.2f}m0 -5v10"

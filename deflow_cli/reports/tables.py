@@ -72,7 +72,7 @@ def table_markup(
     if any(_is_nan(value) for row in rows for value in row):
         told.append(f"{DASH} the value is not defined there")
     told += [escaped(note) for note in notes]
-    return element("div", box + "".join(element("p", note, class_="note") for note in told), class_="table")
+    return element("div", box + "".join(element("p", note, class_="remark") for note in told), class_="table")
 
 
 def _is_nan(value: Cell) -> bool:
