@@ -6,6 +6,7 @@ release, whose values it reproduces to 14 digits on images without flat areas (n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ SHARPNESS = 0.75
 """A pristine block is kept where its mean local sigma exceeds this share of its image's largest."""
 KEYS = (("mean", "covariance"), ("mu_prisparam", "cov_prisparam"), ("mu_pris_param", "cov_pris_param"))
 """Names of the two arrays in our safetensors, LIVE's .mat and BasicSR's .npz."""
+METADATA_KEY = "deflow.niqe"
+"""Of our safetensors: JSON with ``origin``, and with LIVE's notice where the figures are theirs."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,8 @@ def _read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
         from safetensors import safe_open
 
         with safe_open(path, framework="np") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, (file.metadata() or {}).get(  # noqa: SIM118
-                "deflow.origin", ""
-            )
+            facts = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            return {key: file.get_tensor(key) for key in file.keys()}, str(facts.get("origin", ""))  # noqa: SIM118
     except Exception as error:  # each reader has errors of its own kind for a broken file
         raise CheckpointError(
             f"{path}: cannot be read as a NIQE model ({error})",
