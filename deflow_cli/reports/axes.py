@@ -13,14 +13,16 @@ from .palette import AXIS, GRID, MUTED
 WIDTH = 480.0
 FONT = 15.0
 LINE = 20.0
-# Beyond this, differences overflow; such values count as infinite.
-HUGE = 1e300
+# Beyond these, squares overflow and underflow: such values count as infinite, and as zero.
+HUGE = 1e140
+TINY = 1e-140
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def usable(values: Iterable[float], log: bool = False) -> list[float]:
     """The finite values, the positive ones alone for a logarithmic axis."""
-    return [v for v in map(float, values) if abs(v) < HUGE and (v > 0.0 or not log)]
+    found = (v if abs(v) > TINY else 0.0 for v in map(float, values) if abs(v) < HUGE)
+    return [v for v in found if v > 0.0 or not log]
 
 
 def text_width(text: str, size: float = FONT) -> float:
@@ -141,13 +143,18 @@ class Scale:
         return list(zip(values, labels, strict=True))
 
 
+def _distinct(low: float, high: float) -> bool:
+    """Whether there is room for ticks between two numbers."""
+    return high - low > 1e-12 * max(abs(low), abs(high))
+
+
 def fitted_range(
     values: Iterable[float], given: tuple[float, float] | None, log: bool, pad: float = 0.04
 ) -> tuple[float, float] | None:
     """The range of an axis: the given one, or the values' with some room; None without any value."""
     if given is not None:
         limits = usable(given, log)
-        if len(limits) == 2 and limits[0] != limits[1]:
+        if len(limits) == 2 and _distinct(min(limits), max(limits)):
             return min(limits), max(limits)
     found = usable(values, log)
     if not found:
@@ -157,10 +164,7 @@ def fitted_range(
         low_log, high_log = math.log10(low), math.log10(high)
         room = pad * (high_log - low_log) if high > low * (1 + 1e-9) else 0.3
         return 10.0 ** (low_log - room), 10.0 ** (high_log + room)
-    if high - low <= max(1e-12 * max(abs(low), abs(high)), 1e-290):
-        room = max(abs(low), abs(high)) * 0.1 or 0.5
-    else:
-        room = pad * (high - low)
+    room = pad * (high - low) if _distinct(low, high) else max(abs(low), abs(high)) * 0.1 or 0.5
     return low - room, high + room
 
 

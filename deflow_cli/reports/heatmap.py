@@ -14,6 +14,7 @@ from .axes import (
     WIDTH,
     Scale,
     document,
+    fitted_range,
     headline,
     no_data,
     short_number,
@@ -26,7 +27,7 @@ from .palette import MUTED, VOID, diverging, hex_colour, ink_on
 from .pictures import data_uri
 
 # Beyond this many cells a picture takes the place of one rectangle and tooltip each.
-MOST_CELLS = 4096
+MOST_CELLS = 1024
 SIDE = 360.0
 
 
@@ -91,10 +92,8 @@ def _limits(values: np.ndarray, given: tuple[float, float] | None) -> tuple[floa
     found = usable(values.ravel().tolist())
     if not found:
         return math.nan, math.nan
-    if given is not None and len(usable(given)) == 2 and given[0] != given[1]:
-        return min(given), max(given)
     largest = max(abs(v) for v in found) or 1.0
-    return -largest, largest
+    return fitted_range((), given, False) or (-largest, largest)
 
 
 def _thinned(ticks: Sequence[str] | None, side: float, room: float) -> list[tuple[int, str]]:
@@ -117,7 +116,7 @@ def _cells(
     size = min(FONT, side * 0.85 / widest)
     for (row, column), value in np.ndenumerate(values):
         x, y = left + column * side, top + row * side
-        rgb = diverging(value / largest) if math.isfinite(value) else VOID
+        rgb = diverging(float(value) / largest) if math.isfinite(value) else VOID
         x_name = ticks[0][column] if ticks[0] else str(column)
         y_name = ticks[1][row] if ticks[1] else str(row)
         words = element("title", escaped(f"({x_name}, {y_name}): {short_number(float(value))}"))
@@ -147,7 +146,7 @@ def _picture(values: np.ndarray, largest: float, left: float, top: float, side: 
     pixels = np.full((*values.shape, 3), VOID, dtype=np.uint8)
     for (row, column), value in np.ndenumerate(values):
         if math.isfinite(value):
-            pixels[row, column] = diverging(value / largest)
+            pixels[row, column] = diverging(float(value) / largest)
     return element(
         "image",
         href=data_uri(pixels),

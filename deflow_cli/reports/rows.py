@@ -92,7 +92,7 @@ def bar_plot(
         return no_data(title, x_label)
     low, high = min(*found, 0.0), max(*found, 0.0)
     room = 0.04 * (high - low) or 0.5
-    limits = (low - room if low < 0 else 0.0, high + room if high > 0 else 0.0)
+    limits = (low - room if low < 0 else 0.0, high + room if high > 0 or low == 0 else 0.0)
     parts, top = headline(title)
     top += 6
     row_height = 44.0
