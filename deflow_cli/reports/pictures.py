@@ -36,7 +36,7 @@ def data_uri(pixels: Pixels, jpeg_above: int | None = None) -> str:
         kind = "jpeg"
         image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
     else:
-        image.save(buffer, "PNG", optimize=True)
+        image.save(buffer, "PNG")
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
