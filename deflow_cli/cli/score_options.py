@@ -103,7 +103,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="Leave out what takes long.
 def refuse(given: Mapping[str, object], why: str, next_step: str) -> None:
     """Raise ConfigError for the first option of the other half that was given."""
     for option, value in given.items():
-        if value not in (None, False, []):
+        if not (value is None or value is False or value == []):  # 0 is a value
             raise ConfigError(f"{option} {why}", next_step=next_step)
 
 

@@ -91,7 +91,7 @@ def _summary(page: Page, document: Document) -> None:
         page.callout(leader, "good")
     for missing in document["unavailable"]:
         page.callout(
-            f"{missing['metric']} was left out. {missing['message']}. {missing['next_step']}.", "note"
+            f"{missing['metric']} was left out: {missing['message']}. Next: {missing['next_step']}.", "note"
         )
     for note in document["notes"]:
         page.callout(note, "warn")

@@ -255,7 +255,8 @@ def _notes(
     if unreadable:
         (method, image), reason = sorted(unreadable.items())[0]
         rest = f"; and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
-        notes.append(f"{len(unreadable)} images could not be read: {method}: {image}: {reason}{rest}")
+        count = f"{len(unreadable)} image{'s' if len(unreadable) > 1 else ''}"
+        notes.append(f"{count} could not be read: {method}: {image}: {reason}{rest}")
     most = max(len(method.images) for method in methods)
     if 1 < most < FEW_IMAGES:
         notes.append(f"intervals from {most} images are too narrow; they want {FEW_IMAGES} or more")
