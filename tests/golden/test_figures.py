@@ -177,4 +177,6 @@ def test_full_size_layout_key_for_key(preset: str) -> None:
 def test_tolerances_are_in_the_table() -> None:
     table = read_table()
     assert len(table) >= 10
-    assert all(0 < value < 1e-3 for value in table.values())
+    # values that others published are rounded, or hang on a rounding that cannot be repeated
+    ours = {name: value for name, value in table.items() if not name.startswith("iqa.official.")}
+    assert all(0 < value < 1e-3 for value in ours.values())
