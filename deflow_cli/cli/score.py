@@ -11,7 +11,7 @@ from ..errors import DataError, DeflowError
 from . import score_options as options
 from .console import ConsoleReporter, print_json, show_path
 from .guard import tell_error
-from .options import AsJson, Debug, Device, check_device, check_folder, check_source
+from .options import AsJson, Debug, Device, check_device, check_folder
 
 if TYPE_CHECKING:
     from ..workflows.realism import RealismRequest
@@ -63,7 +63,7 @@ def score(
     options.refuse(of_realism, "goes with --realism only", "add --realism REAL, or leave it out")
     names = options.metric_names(metrics)
     for path in (*outputs, *((ref,) if ref is not None else ())):
-        check_source(path)
+        options.check_exists(path)
 
     from ..workflows.score import ScoreRequest
     from ..workflows.scorers import ScorerOptions

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 
 QUALITY, REALISM = "Image quality", "Realism of a degradation (--realism)"
 
@@ -115,6 +115,12 @@ def metric_names(text: str | None) -> tuple[str, ...]:
     if not names:
         raise ConfigError(f"--metrics is {text!r}", next_step="write names such as psnr,ssim")
     return names
+
+
+def check_exists(path: Path) -> None:
+    """Raise DataError if there is nothing."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder", next_step="pass a folder of images, or an image")
 
 
 def check_target(path: Path | None, option: str) -> Path | None:

@@ -45,7 +45,7 @@ def footer(document: Document) -> list[str]:
     if document["reference"] is not None:
         lines.append(f"reference: {document['reference']}, paired by {document['pairing']}")
     lines += [f"{metric['title']}: {metric['variant']}" for metric in document["metrics"]]
-    if document["summaries"]:
+    if any(not math.isnan(row["low"]) for row in document["summaries"]):
         lines.append(
             "[low, high]: 95 % interval of the mean, percentile bootstrap over images"
             f" ({document['resamples']} resamples, seed {document['seed']})"

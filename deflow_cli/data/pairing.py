@@ -270,6 +270,8 @@ def _all_partners(source: _Source, partners: Mapping[str, Path], reference: Path
                 f"{len(forgotten)} of {len(partners)} references have no output: {name_some(forgotten)}"
             )
         step = "add what is missing, or remove what has no partner"
+        if forgotten and not lonely:
+            step += "; to score these alone, pass the images instead of the folder"
         if len(ours) == len(partners):
             step += "; if both sides correspond in sorted order, add --pairing order"
         raise DataError(f"{source.path}: {'; '.join(told)}", next_step=step)
@@ -292,7 +294,7 @@ def _with_sizes(
         for _, path, reference in entries:
             ours, theirs = sizes[path], sizes[reference] if reference is not None else None
             if ours and theirs and ours != theirs:
-                wrong.append(f"{path} is {ours[0]}x{ours[1]}, its reference {theirs[0]}x{theirs[1]}")
+                wrong.append(f"{path.name} ({ours[0]}x{ours[1]}, not {theirs[0]}x{theirs[1]})")
         if wrong:
             raise DataError(
                 f"{source.path}: {len(wrong)} of {len(entries)} images have another size than their"

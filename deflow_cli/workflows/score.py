@@ -258,8 +258,9 @@ def _notes(
         count = f"{len(unreadable)} image{'s' if len(unreadable) > 1 else ''}"
         notes.append(f"{count} could not be read: {method}: {image}: {reason}{rest}")
     most = max(len(method.images) for method in methods)
-    if 1 < most < FEW_IMAGES:
-        notes.append(f"intervals from {most} images are too narrow; they want {FEW_IMAGES} or more")
+    few = [len(method.images) for method in methods if 1 < len(method.images) < FEW_IMAGES]
+    if few:
+        notes.append(f"intervals from {min(few)} images are too narrow; they want {FEW_IMAGES} or more")
     if len(methods) > 1 and most == 1:
         notes.append("one image per method: no intervals and no ranks")
     for metric in metrics:

@@ -70,7 +70,7 @@ def test_sizes_that_differ_are_named(tmp_path):
     gt = _folder(tmp_path, "gt", ["a.png", "b.png"])
     out = _folder(tmp_path, "out", ["b.png"])
     _image(out / "a.png", (4, 6))
-    with pytest.raises(DataError, match=r"1 of 2 .*a\.png is 4x6, its reference 8x8"):
+    with pytest.raises(DataError, match=r"1 of 2 .*a\.png \(4x6, not 8x8\)"):
         pair_images([out], gt)
 
 
