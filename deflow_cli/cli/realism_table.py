@@ -28,7 +28,7 @@ def print_realism(document: Mapping[str, Any]) -> None:
     for found in document["synthetic"]:
         say(f"\n{_counted(found)}")
         for finding in found["findings"]:
-            say(f"- {finding['text']}")
+            say(f"- {finding['severity']}: {finding['sentence']}")
         if found["figures"]:
             console.print(_figures_table(found["figures"]))
         for line in found["left_out"]:

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -15,7 +16,9 @@ from PIL import Image
 
 import deflow_cli.workflows
 from deflow_cli.errors import CheckpointError
+from deflow_cli.metrics.findings import Finding
 from deflow_cli.workflows import scorers
+from deflow_cli.workflows.realism_table import Figure
 
 
 @pytest.fixture
@@ -135,9 +138,9 @@ def realism(monkeypatch) -> list[SimpleNamespace]:
     def measure(asked, reporter):
         requests.append(asked)
         sides = {"images": 5, "of": 5, "with_clean": 0, "samples": 1}
-        row = {"section": "flat patches", "name": "std", "value": 4.0, "reference": 4.5, "against": "real"}
-        row |= {"low": float("nan"), "high": float("nan"), "digits": 2, "what": "grey levels"}
-        found = {"findings": [{"text": "too white"}], "figures": [row], "left_out": ["Inception KID"]}
+        row = asdict(Figure("flat patches", "std", 4.0, 4.5, "real", digits=2, what="grey levels"))
+        finding = asdict(Finding("grain", "bad", "Too white."))
+        found = {"findings": [finding], "figures": [row], "left_out": ["Inception KID"]}
         document = {"real": {"name": "real", **sides}, "synthetic": [{"name": "fake", **sides, **found}]}
         return SimpleNamespace(as_dict=lambda: document)
 
@@ -156,7 +159,7 @@ def test_realism_is_the_other_half(deflow, images, realism):
     (request,) = realism
     assert (request.real, request.synthetic, request.clean) == (gt, (mine, theirs), (gt, mine))
     assert (request.seed, request.quick, request.html) == (3, True, Path("r.html"))
-    assert "- too white" in result.stdout
+    assert "- bad: Too white." in result.stdout
     assert "4.50 (real)" in result.stdout
     assert "left out: Inception KID" in result.stdout
 
