@@ -320,3 +320,28 @@ def test_large_pictures_are_cut_where_they_differ_most(tmp_path):
     assert rows.stop >= 20
     assert columns.start <= 900
     assert columns.stop >= 910
+
+
+@pytest.mark.parametrize(
+    ("names", "net", "expected"),
+    [
+        (("lpips",), "alex", [("alexnet", True)]),
+        (("lpips-vgg",), "alex", [("vgg16", True)]),
+        (("lpips", "lpips-vgg"), "alex", [("alexnet", True), ("vgg16", False)]),
+        (("lpips", "lpips-vgg"), "vgg", [("alexnet", False), ("vgg16", True)]),
+    ],
+)
+def test_lpips_weights_go_to_the_net_they_are_meant_for(monkeypatch, names, net, expected):
+    asked = []
+
+    def locate(name: str, given: Path | None = None, option: str = "") -> Path:
+        asked.append((name, given is not None))
+        return Path(name)
+
+    monkeypatch.setattr(scorers, "locate", locate)
+    monkeypatch.setattr("deflow_cli.metrics.lpips.Lpips", lambda path, net, device: (path.name, net))
+    options = ScorerOptions(lpips_net=net, lpips_weights=Path("mine"))
+    built, missing = scorers.build_scorers(names, options, torch.device("cpu"))
+    assert asked == expected
+    assert not missing
+    assert built == [(name, {"alexnet": "alex", "vgg16": "vgg"}[name]) for name, _ in expected]
