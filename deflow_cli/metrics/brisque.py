@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .base import Metric, Score
-from .nss import aggd, check_images, ggd, half_scale, matlab_gray, mscn, neighbour_products
+from .nss import aggd, check_images, ggd, half_scale, matlab_gray, mscn, neighbour_products, one_by_one
 
 FEATURES = 36
 LIVE_RANGES = (
@@ -202,7 +202,7 @@ class Brisque:
     def __call__(self, images_bchw: Tensor, references_bchw: Tensor | None = None) -> list[Score]:
         """One score per uint8 image; references are ignored. NaN with a reason for a uniform image."""
         check_images(images_bchw)
-        features = brisque_features(images_bchw.to(self.device)).cpu()
+        features = one_by_one(brisque_features, images_bchw.to(self.device)).cpu()
         height, width = images_bchw.shape[-2:]
         reason = f"{width}x{height}: too uniform or too small for BRISQUE's statistics"
         values = self.model.predict(features).tolist()

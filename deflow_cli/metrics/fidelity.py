@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, ShapeError
 from .base import Metric, Score
-from .nss import check_images
+from .nss import check_images, one_by_one
 
 Color = Literal["rgb", "y"]
 Window = Literal["uniform", "gaussian"]
@@ -172,7 +172,7 @@ class Psnr(_Fidelity):
         """One score per pair of uint8 images, infinite for identical ones; NaN if the crop leaves nothing."""
         a, b = self._pair(images_bchw, references_bchw)
         reason = self._too_small(images_bchw, 1)
-        return _scores(psnr(a, b), reason)
+        return _scores(one_by_one(psnr, a, b), reason)
 
 
 class Ssim(_Fidelity):
@@ -200,7 +200,7 @@ class Ssim(_Fidelity):
         a, b = self._pair(images_bchw, references_bchw)
         uniform = self.window == "uniform"
         reason = self._too_small(images_bchw, UNIFORM_SIDE if uniform else GAUSSIAN_SIDE)
-        return _scores((ssim_uniform if uniform else ssim_gaussian)(a, b), reason)
+        return _scores(one_by_one(ssim_uniform if uniform else ssim_gaussian, a, b), reason)
 
 
 def _scores(values: Tensor, reason: str) -> list[Score]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, DataError
 from .base import Metric, Score
-from .nss import aggd, check_images, cut_blocks, half_scale, matlab_gray, mscn, neighbour_products
+from .nss import aggd, check_images, cut_blocks, half_scale, matlab_gray, mscn, neighbour_products, one_by_one
 
 BLOCK = 96
 FEATURES = 36
@@ -178,7 +178,7 @@ class Niqe:
         if (height // BLOCK) * (width // BLOCK) < 2:
             reason = f"{width}x{height}: NIQE needs at least two whole blocks of {BLOCK} px"
             return [Score(float("nan"), reason)] * len(images_bchw)
-        features = niqe_features(images_bchw.to(self.device))[0].cpu()
+        features = one_by_one(lambda part: niqe_features(part)[0], images_bchw.to(self.device)).cpu()
         return [self._score(rows) for rows in features]
 
     def _score(self, features: Tensor) -> Score:

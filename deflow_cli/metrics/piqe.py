@@ -6,6 +6,7 @@ Venkatanath et al., "Blind image quality evaluation using perception based featu
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .base import Metric, Score
-from .nss import check_images, cut_blocks, matlab_gray, mirror_index, mscn
+from .nss import check_images, cut_blocks, matlab_gray, mirror_index, mscn, one_by_one
 
 Padding = Literal["replicate", "symmetric"]
 BLOCK = 16
@@ -36,10 +37,20 @@ def _pad_to_blocks(gray_bhw: Tensor, padding: Padding) -> Tensor:
     return gray_bhw
 
 
+def _variance(blocks: Tensor) -> Tensor:
+    """Sample variance of each B x N x height x width block, faster than torch's own."""
+    values = blocks.flatten(2)
+    centred = values - values.mean(-1, keepdim=True)
+    return torch.linalg.vector_norm(centred, dim=-1).square() / (values.shape[-1] - 1)
+
+
 def _impaired(blocks: Tensor) -> Tensor:
     """B x N: is there a run of six nearly equal samples along one of the four border lines?"""
     lines = torch.stack((blocks[..., 0, :], blocks[..., -1, :], blocks[..., 0], blocks[..., -1]), dim=-2)
-    return (lines.unfold(-1, RUN, 1).std(-1) < RUN_STD).flatten(2).any(-1)
+    runs = [lines[..., start : BLOCK - RUN + 1 + start] for start in range(RUN)]
+    mean = sum(runs[1:], start=runs[0]) / RUN
+    square = sum(((run - mean).square_() for run in runs[1:]), start=(runs[0] - mean).square_())
+    return ((square / (RUN - 1)).sqrt_() < RUN_STD).flatten(2).any(-1)
 
 
 def _noisy(blocks: Tensor, std: Tensor) -> Tensor:
@@ -50,7 +61,7 @@ def _noisy(blocks: Tensor, std: Tensor) -> Tensor:
     """
     centre = blocks[..., 7:9]
     surround = torch.cat((blocks[..., :7], blocks[..., 8:9], blocks[..., 10:]), dim=-1)
-    ratio = (centre.flatten(2).std(-1) / surround.flatten(2).std(-1)).nan_to_num(nan=0.0, posinf=torch.inf)
+    ratio = (_variance(centre).sqrt() / _variance(surround).sqrt()).nan_to_num(nan=0.0, posinf=torch.inf)
     contrast = (std - ratio).abs() / torch.maximum(std, ratio)
     return std > 2 * contrast
 
@@ -59,7 +70,7 @@ def piqe(images_bchw: Tensor, padding: Padding = "replicate") -> Tensor:
     """PIQE of uint8 B x 3 x H x W images: float64 B, higher is worse; 100 where no block is active."""
     normalised, _ = mscn(_pad_to_blocks(matlab_gray(images_bchw), padding))
     blocks = cut_blocks(normalised, BLOCK)
-    variance = blocks.flatten(2).var(-1)
+    variance = _variance(blocks)
     active = variance > ACTIVE_VARIANCE
     distortion = _impaired(blocks) * (1 - variance) + _noisy(blocks, variance.sqrt()) * variance
     total = torch.where(active, distortion, 0.0).sum(-1)
@@ -87,4 +98,6 @@ class Piqe:
     def __call__(self, images_bchw: Tensor, references_bchw: Tensor | None = None) -> list[Score]:
         """One score per uint8 image; references are ignored. A uniform image has 100, by definition."""
         check_images(images_bchw)
-        return [Score(float(value)) for value in piqe(images_bchw, self.padding)]
+        return [
+            Score(value) for value in one_by_one(partial(piqe, padding=self.padding), images_bchw).tolist()
+        ]

@@ -102,7 +102,16 @@ def test_batch_and_memory_layout_do_not_matter(column: str) -> None:
     strided = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     for index in range(2):
         alone = scorer(strided[index : index + 1], references[index : index + 1])[0]
-        assert alone.value == pytest.approx(together[index].value, abs=tolerance("iqa.batch"))
+        assert alone.value == together[index].value
+
+
+def test_functions_of_a_batch_are_those_of_its_images() -> None:
+    images, references = golden_batch("A_noise", "A_blur"), golden_batch("A", "A_dark")
+    for function in (psnr, ssim_uniform, ssim_gaussian):
+        together = function(images, references)
+        for index in range(2):
+            alone = function(images[index : index + 1], references[index : index + 1])
+            assert float(alone) == pytest.approx(float(together[index]), abs=tolerance("iqa.batch"))
 
 
 def test_too_small_after_the_crop_is_told() -> None:

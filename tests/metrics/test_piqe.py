@@ -54,8 +54,8 @@ def test_batch_and_memory_layout_do_not_matter() -> None:
     images = golden_batch("A", "A_flat", "A_dark")
     strided = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     for index, score in enumerate(Piqe()(images)):
-        alone = Piqe()(strided[index : index + 1])[0]
-        assert alone.value == pytest.approx(score.value, abs=tolerance("iqa.batch"))
+        assert Piqe()(strided[index : index + 1])[0] == score
+        assert float(piqe(images)[index]) == pytest.approx(score.value, abs=tolerance("iqa.batch"))
 
 
 def test_wrong_input_is_refused() -> None:
