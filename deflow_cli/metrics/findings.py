@@ -34,8 +34,8 @@ CHANNEL_PAIRS = ("red-green", "green-blue", "red-blue")
 # just noticeable amounts; a difference counts above these and above FLOORS times the floor
 LEVEL = 0.10  # log ratio of stds
 TONE = 0.20
-NEIGHBOUR = 0.06  # correlation
-TILT_DB = 1.5
+NEIGHBOUR = 0.10  # correlation
+TILT_DB = 2.5
 SHAPE_DB = 1.5
 ACF = 0.03
 TIES = 0.10
@@ -43,8 +43,9 @@ TAILS = 0.25  # log ratio of kurtoses
 CAST = 1.0  # grey levels
 DETAIL = 0.08  # share of the amplitude
 LOW_PASS_DB = 35.0
-FLOORS = 2.0
-BAD = 2.5  # times the threshold
+COMPRESSED = 0.3  # correlation of samples
+FLOORS = 2.5
+BAD = 2.0  # times the threshold
 NO_FLOORS = Floors(0.0, np.zeros(3), 0.0, 0.0, 0.0, 0.0, np.zeros(3), 0.0)
 
 
@@ -72,8 +73,8 @@ def judge(
 
     Subjects: level, tones, grain, spectrum, channels, tails (these need ``real``, statistics of the same
     kind as ``fake``), colour, detail, content, randomness, repetition, and overall for what is in order. A
-    difference counts above an amount that can just be noticed and above twice its floor, if floors are
-    given (`measure_floors`); it is bad above 2.5 times that. ``real_content`` and
+    difference counts above an amount that can just be noticed and above 2.5 times its floor, if floors are
+    given (`measure_floors`); it is bad above twice that. ``real_content`` and
     ``real_repetition``: of real pairs; without, the content is held against an unchanged picture.
     """
     checked: dict[str, list[Finding]] = {}
@@ -103,7 +104,8 @@ def _severity(amount: float, least: float, floor: float) -> Severity | None:
 
 def _overall(fine: list[str], all_fine: bool, compared: bool) -> list[Finding]:
     if not fine:
-        return []
+        nothing = [Finding("overall", "note", "Nothing could be judged: no real noise, and no clean input.")]
+        return nothing if all_fine else []
     names = fine[0] if len(fine) == 1 else f"{', '.join(fine[:-1])} and {fine[-1]}"
     if not compared:
         return [Finding("overall", "note", f"Nothing wrong in {names}; the noise had no real one to go by.")]
@@ -267,7 +269,8 @@ def _detail(content: Content, real: Content | None) -> list[Finding]:
         held = f"(real: {100 * expected[band]:.0f} %)" if real else "(100 % if only noise is added)"
         if gap < 0:
             return [Finding("detail", severity, f"Detail is blurred: only {figure} {held}.")]
-        return [Finding("detail", severity, f"Detail is exaggerated: {figure} {held}.")]
+        word = "exaggerated" if content.gain[band] > 1.0 + DETAIL else "kept too well"
+        return [Finding("detail", severity, f"Detail is {word}: {figure} {held}.")]
     return []
 
 
@@ -296,7 +299,9 @@ def _randomness(independence: Independence) -> list[Finding]:
             f"(independent noise stays below {independence.bound:.2f}); the mean of {independence.samples} "
             f"is worth {independence.effective_samples:.1f}."
         )
-    return [Finding("randomness", "bad", sentence)]
+    # strong compression alone ties samples together by 0.2
+    tied = independence.identical or independence.noise_correlation > COMPRESSED
+    return [Finding("randomness", "bad" if tied else "warn", sentence)]
 
 
 def _repetition(repetition: Repetition, real: Repetition | None) -> list[Finding]:

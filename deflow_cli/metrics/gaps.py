@@ -65,7 +65,11 @@ Floors = Gaps
 
 
 def measure_floors(real: Divisible, splits: int = 16) -> Floors | None:
-    """Floors from random disjoint halves of the real pictures; None below four pictures. Deterministic."""
+    """Floors from random disjoint halves of the real pictures; None below four pictures. Deterministic.
+
+    RMS over the splits, times sqrt((n - 1) / (n - 3)), the spread of Student's t with n - 1 degrees of
+    freedom: few pictures say little about how far pictures differ.
+    """
     generator = np.random.default_rng(0)
     gaps = []
     for _ in range(splits if len(real) >= 4 else 0):
@@ -81,7 +85,10 @@ def measure_floors(real: Divisible, splits: int = 16) -> Floors | None:
     with np.errstate(invalid="ignore"):
         columns = [np.array(column) ** 2 for column in zip(*map(astuple, gaps), strict=True)]
         known = [np.maximum((~np.isnan(column)).sum(axis=0), 1) for column in columns]
-        rms = [np.sqrt(np.nansum(column, axis=0) / n) for column, n in zip(columns, known, strict=True)]
+        rms = [
+            np.sqrt(np.nansum(column, axis=0) / n * (len(real) - 1) / (len(real) - 3))
+            for column, n in zip(columns, known, strict=True)
+        ]
     level, tones, adjacent, tilt, shape, acf, ties, tails = rms
     return Gaps(
         float(level), tones, float(adjacent), float(tilt), float(shape), float(acf), ties, float(tails)

@@ -71,6 +71,57 @@ def test_kl_of_two_gaussians_is_the_closed_form():
     )  # it has a direction
 
 
+def counts_of(**levels):
+    counts = np.zeros(511, dtype=np.int64)
+    for name, count in levels.items():
+        counts[255 + int(name[1:]) * (-1 if name[0] == "m" else 1)] = count
+    return counts
+
+
+def test_kl_naf_by_hand():
+    # 256 bins of 2/256 on [-1, 1] hold two levels each, but for every odd one out: 0 and 1 share one
+    real, fake = counts_of(p0=30, p1=10, p10=40, p20=20), counts_of(p0=10, p10=30, m20=60)
+    expected = 0.4 * np.log(0.4 / 0.1) + 0.4 * np.log(0.4 / 0.3)  # level 20 is empty in fake: dropped
+    assert res.residual_kl_naf(real, fake) == pytest.approx(expected)
+
+
+def test_kl_neca_by_hand():
+    # 64 bins of 0.2/64 are narrower than a level; 26 and beyond overflow, on either side apart
+    real, fake = counts_of(p0=20, p1=20, p26=30, p90=10, m40=20), counts_of(p0=10, p1=40, p30=20, m26=30)
+    expected = 0.2 * np.log(0.2 / 0.1) + 0.2 * np.log(0.2 / 0.4)
+    expected += 0.4 * np.log(0.4 / 0.2) + 0.2 * np.log(0.2 / 0.3)
+    assert res.kl_divergence(res.plain_bins(real), res.plain_bins(fake)) == pytest.approx(expected)
+
+
+def test_kl_naf_of_sets_is_the_mean_over_pairs():
+    real = [noisy_set(seed, sigma, count=1)[0] for seed, sigma in ((0, 8 / 255), (1, 12 / 255))]
+    fake = [noisy_set(seed, sigma, count=1)[0] for seed, sigma in ((2, 12 / 255), (3, 8 / 255))]
+    figures = compare(ResidualStatistics.of(real), ResidualStatistics.of(fake))
+    each = [
+        res.residual_kl_naf(res.level_histogram(a), res.level_histogram(b))
+        for a, b in zip(real, fake, strict=True)
+    ]
+    assert figures["kl_naf"] == pytest.approx(np.mean(each))
+    assert figures["kl_naf"] > 0.1
+    assert figures["kl"] < 0.01  # pooled, the two sets are alike
+
+
+def test_residual_of_is_noisy_less_clean():
+    clean, noisy = np.full((4, 5, 3), 200, np.uint8), np.full((4, 5, 3), 190, np.uint8)
+    assert res.residual_of(clean, noisy) == pytest.approx(-10 / 255)
+    with pytest.raises(DataError, match="its degradation"):
+        res.residual_of(clean, noisy[:3])
+    with pytest.raises(DataError, match="float64"):
+        res.residual_of(clean / 255.0, noisy)
+
+
+def test_take_picks_pictures():
+    statistics = ResidualStatistics.of(noisy_set(0, count=3) + noisy_set(1, 20 / 255, count=1))
+    assert statistics.take(np.array([3])).std == pytest.approx(20 / 255, rel=0.02)
+    assert len(statistics.take(np.array([0, 2]))) == 2
+    assert statistics[1:].std == statistics.take(np.array([1, 2, 3])).std
+
+
 def test_kl_naf_sees_a_level_change():
     real, fake = (res.sum_histograms(noisy_set(s, sigma)) for s, sigma in ((0, 8 / 255), (1, 11 / 255)))
     assert res.residual_kl_naf(real, fake) == pytest.approx(np.log(11 / 8) + 64 / 242 - 0.5, rel=0.1)
