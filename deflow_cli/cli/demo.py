@@ -29,3 +29,5 @@ def demo(
     typer.echo(report.text)
     typer.echo(f"contact sheet: {show_path(report.contact_sheet)}")
     typer.echo(f"model: {show_path(report.model_path)}")
+    if report.report_path is not None:
+        typer.echo(f"report: {show_path(report.report_path)} (open it in a browser)")

@@ -121,6 +121,8 @@ def tell(result: FitResult, as_json: bool) -> None:
         typer.echo(f"time: {format_seconds(result.seconds)}")
         typer.echo(f"bits per dimension: {bits}")
         typer.echo(f"model: {show_path(result.model_path)}")
+        if result.report_path is not None:
+            typer.echo(f"report: {show_path(result.report_path)}")
     if result.interrupted:
         typer.echo("go on with the same command and --resume", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import degrade, demo, fit, import_weights, inspect, score, weights
+from . import degrade, demo, fit, import_weights, inspect, report, score, weights
 from .guard import guarded, set_debug
 
 app = typer.Typer(
@@ -44,5 +44,6 @@ app.command("fit")(guarded(fit.fit))
 app.command("degrade")(guarded(degrade.degrade))
 app.command("score")(guarded(score.score))
 app.command("inspect")(guarded(inspect.inspect))
+app.command("report")(guarded(report.report))
 app.command("import-weights")(guarded(import_weights.import_weights))
 app.add_typer(weights.app, name="weights")

@@ -38,6 +38,7 @@ class DemoReport:
     contact_sheet: Path
     model_path: Path
     text: str
+    report_path: Path | None = None
 
 
 def make_noisy(folder: Path, seed: int = 0) -> dict[str, Path]:
@@ -77,7 +78,7 @@ def demo(out: Path, time_budget: float, device: str, reporter: Reporter) -> Demo
     labels = ["clean", "model 1", "model 2", "residual x8", "real noisy", "real x8"]
     sheet = out / "contact_sheet.png"
     write_image(sheet, Image(contact_sheet(rows, labels, scale=2)))
-    return DemoReport(sheet, result.model_path, TEXT)
+    return DemoReport(sheet, result.model_path, TEXT, result.report_path)
 
 
 def _row(clean: Path, samples: list[Path], noisy: Path, source: Path) -> list[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,10 @@ from ..runtime.progress import Reporter, Silent
 from ..runtime.seeding import generator
 from .fit_data import Domains, choose, open_domains, samplers
 from .previews import component_grid, preview_grid
+from .report import report_of_fit
+from .run_folder import CONFIG_FILE, record_folders, training_facts
 from .training import MODEL_FILE, Engine, can_resume, parameter_groups
 
-CONFIG_FILE = "config.toml"
 START_PATCHES = 64  # patches that start the ActNorms
 MOMENT_PATCHES = 600  # patches of each domain that start mu and M, or renew them
 FINAL_PATCHES = 1200  # the same for the last closed form, on the averaged flow
@@ -49,7 +49,10 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What came of it. Bits per dimension are of held-out patches, with the training's dequantisation."""
+    """What came of it. Bits per dimension are of held-out patches, with the training's dequantisation.
+
+    report_path: the page about the model; None where ``fit.report`` is off or it could not be written.
+    """
 
     run_dir: Path
     model_path: Path
@@ -58,6 +61,7 @@ class FitResult:
     bits_per_dim_clean: float
     bits_per_dim_noisy: float
     seconds: float
+    report_path: Path | None = None
 
 
 def default_preset(device: str) -> str:
@@ -84,6 +88,7 @@ def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
     run = _Run(request, config, domains, model, {**domains.facts, **facts}, reporter, started)
     if not resumes:  # from here on it is a run: what is refused above leaves no trace
         write_atomically(request.out / CONFIG_FILE, to_toml(config).encode())
+    record_folders(request.out, request.clean, request.noisy, request.pairs)
     return run.go(resumes)
 
 
@@ -195,31 +200,24 @@ class _Run:
         if finished or self.bits[0] != self.bits[0]:
             self._measure(model)
         path = self.request.out / MODEL_FILE
-        save_model(path, model, self._training_facts(), title=self.request.out.name)
-        self.preview(engine.progress.step)
+        progress, out = engine.progress, self.request.out
+        facts = training_facts(self.facts, self.config, progress, self.bits, self.device)
+        save_model(path, model, facts, title=out.resolve().name)
+        self.preview(progress.step)
+        page = None
+        if self.config.fit.report:
+            folders = (self.request.clean, self.request.noisy)
+            seconds = progress.seconds if finished else 0.0  # who interrupts wants to go
+            page = report_of_fit(out, self.domains, folders, seconds, self.device, self.reporter)
         return FitResult(
-            self.request.out,
+            out,
             path,
-            engine.progress.step,
+            progress.step,
             not finished,
             *self.bits,
-            engine.progress.seconds,
+            progress.seconds,
+            page,
         )
-
-    def _training_facts(self) -> dict[str, Any]:
-        progress = self.engine.progress
-        return {
-            **self.facts,
-            "step": progress.step,
-            "seconds": round(progress.seconds, 1),
-            "skipped_steps": progress.bad_total,
-            "bits_per_dim_clean": self.bits[0],
-            "bits_per_dim_noisy": self.bits[1],
-            "device": str(self.device),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "config": to_toml(self.config),
-        }
 
     def _averaged_model(self) -> DeFlow:
         """A copy with the averaged weights, for use."""

@@ -20,21 +20,22 @@ from ..presets import to_toml
 from ..reports.fit_page import Finding, FitPage, RealismPart, render_fit
 from ..runtime.device import choose_device
 from ..runtime.progress import Reporter, Silent
+from .fit_data import Domains
 from .fit_verdict import judge_training
-from .inspect import inspect_model
 from .realism_data import SMALLEST_SIDE, NoisyImage
 from .report_content import components_of, config_of, facts_of, history_of, public, spectra_of
 from .report_previews import ROWS, Previews, make_previews
 from .report_realism import FEWEST, compare_with_real
 from .report_samples import Draw, Sampler, centre_crop
-from .report_sources import Sources, Subject, find_sources, pick
+from .report_sources import Sources, Subject, find_sources, pick, sources_of_fit
 from .run_folder import REPORT_FILE, RunFolders, is_run, read_log, recorded_folders
 from .training import MODEL_FILE
 
 IMAGES = 12  # of each folder
 SIDE = 256  # px of the crops that are compared with real ones
-SAMPLES = 2  # of each: enough to see whether they differ
+SAMPLED, SAMPLES = 4, 2  # so many of them, so often: enough to see whether samples differ
 PREVIEW_SHARE, SAMPLE_SHARE = 0.4, 0.7  # of the time allowed, after which the next part begins
+FIT_SHARE, FIT_LEAST, FIT_MOST = 0.05, 5.0, 30.0  # of a fit's time, and seconds, that its page may take
 
 
 @dataclass(frozen=True)
@@ -91,26 +92,54 @@ def report(
     log = read_log(run_dir) if run_dir else []
     verdict = [*look.verdict, *judge_training(facts, config, log)]
     verdict.sort(key=lambda told: ORDER[told[0]])
-    inspected = inspect_model(model_path)
     page = FitPage(
         title=f"Degradation model “{facts['title'] or model_path.stem}”",
         subtitle="What it learnt, what it does, and whether to use it",
         verdict=verdict,
-        facts=facts_of(inspected, facts, config, recorded),
+        facts=facts_of(model, model_path, facts, config, recorded),
         notes=look.notes,
         previews=look.previews.rows,
         strength=look.previews.strength,
         history=history_of(log, config),
-        spectra=spectra_of(model, inspected),
+        spectra=spectra_of(model),
         components=components_of(model, facts, sources.noisy, look.previews.by_component, reporter),
         configuration=to_toml(public(config)) if config else "",
         realism=look.realism,
     )
     out = request.out or (run_dir / REPORT_FILE if run_dir else model_path.with_suffix(".report.html"))
-    write_atomically(out, render_fit(page).encode())
+    try:
+        write_atomically(out, render_fit(page).encode())
+    except OSError as error:
+        raise DataError(
+            f"{out}: cannot be written ({error.strerror or error})", next_step="pass another --out FILE"
+        ) from error
     reporter.finish()
     result = ReportResult(out, model_path, verdict, list(look.notes), len(look.clean), len(look.noisy))
     return replace(result, figures=_figures(look.realism), seconds=round(clock.seconds, 2))
+
+
+def report_of_fit(
+    run_dir: Path,
+    domains: Domains,
+    folders: tuple[Path, Path],
+    seconds: float,
+    device: torch.device,
+    reporter: Reporter,
+) -> Path | None:
+    """The page at the end of a fit that took ``seconds``; None, and a warning, if it fails.
+
+    folders: clean, noisy. Ctrl-C leaves the page out: the model is on disk already.
+    """
+    limit = min(max(FIT_SHARE * seconds, FIT_LEAST), FIT_MOST)
+    try:
+        sources = sources_of_fit(domains, *folders)
+        request = ReportRequest(run_dir, device=str(device), seconds=limit)
+        return report(request, reporter, sources).report_path
+    except (Exception, KeyboardInterrupt) as error:
+        reporter.finish()
+        reason = str(error) or type(error).__name__
+        reporter.warn(f"no report was written ({reason}); the model is whole: try deflow report {run_dir}")
+        return None
 
 
 def _locate(source: Path) -> tuple[Path, Path | None]:
@@ -178,25 +207,30 @@ def _realism(
     sampler: Sampler, look: _Look, request: ReportRequest, clock: _Clock, reporter: Reporter
 ) -> RealismPart | None:
     """The comparison with real noisy images; None, and a note, where time or images do not allow it."""
-    fakes = []
-    for subject in look.clean:
+    in_haste = clock.limit is not None
+    # in haste the previews' samples, though small, are used again
+    fakes = list(look.previews.samples) if in_haste else []
+    for number, subject in enumerate(look.clean[len(fakes) :]):
         if clock.beyond(SAMPLE_SHARE):
             break
+        count = SAMPLES if number < SAMPLED else 1
         crop = centre_crop(subject.pixels, SIDE)
-        if min(crop.shape[:2]) >= SMALLEST_SIDE:
-            drawn = sampler.draw(crop, subject.name, [Draw(1.0, number) for number in range(SAMPLES)])
-            fakes.append(NoisyImage(subject.name, tuple(drawn), crop))
+        drawn = sampler.draw(crop, subject.name, [Draw(1.0, sample) for sample in range(count)])
+        fakes.append(NoisyImage(subject.name, tuple(drawn), crop))
+    fakes = [image for image in fakes if min(image.samples[0].shape[:2]) >= SMALLEST_SIDE]
     if len(fakes) < FEWEST:
-        reason = "there was little time" if clock.beyond(SAMPLE_SHARE) else "there are few images"
+        late = clock.beyond(SAMPLE_SHARE)
+        reason = (
+            "there was little time" if late else f"that takes {FEWEST} clean images of {SMALLEST_SIDE} px"
+        )
         look.notes.append(
-            f"How real the noise is was not measured, since {reason}; "
-            f"deflow report with --images {FEWEST} or more of each kind does it."
+            f"How real the noise is was not measured: {reason}. deflow report, given enough, does it."
         )
         return None
     crops = [(subject.name, centre_crop(subject.pixels, SIDE)) for subject in look.noisy]
     real = [NoisyImage(name, (crop,)) for name, crop in crops if min(crop.shape[:2]) >= SMALLEST_SIDE]
     try:
-        return compare_with_real(fakes, real, request.seed, clock.limit is not None, reporter)
+        return compare_with_real(fakes, real, request.seed, in_haste, reporter)
     except DataError as error:
         look.notes.append(f"How real the noise is could not be measured: {error}.")
         return None

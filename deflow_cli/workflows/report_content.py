@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..config import RunConfig
 from ..data.images import read_rgb8
@@ -15,7 +18,6 @@ from ..presets import load_preset, parse_toml, preset_names
 from ..reports.fit_page import Component, Points, Spectrum
 from ..runtime.progress import Reporter
 from .fit_verdict import time_in_words
-from .inspect import ModelReport
 from .report_samples import Pixels, centre_crop
 from .report_sources import Source
 from .run_folder import RunFolders
@@ -61,22 +63,20 @@ def public(config: RunConfig) -> RunConfig:
 
 
 def facts_of(
-    inspected: ModelReport, facts: Mapping[str, Any], config: RunConfig | None, recorded: RunFolders
+    model: DeFlow, path: Path, facts: Mapping[str, Any], config: RunConfig | None, recorded: RunFolders
 ) -> dict[str, str]:
     """What the model is: names and values."""
-    sizes, conditioning, shift = inspected.sizes, inspected.conditioning, inspected.shift
-    work = sum(sizes["multiply_adds_per_pixel"].values())
+    flow, content = model.config.flow, path.read_bytes()
+    parameters = sum(p.numel() for p in model.parameters())
     told = {
         "Preset": preset_of(config) if config else "",
-        "Size": f"{sizes['parameters'] / 1e6:.2f} M parameters, {inspected.file['bytes'] / 1e6:.1f} MB; "
-        f"{sizes['levels']} levels × {sizes['steps']} steps",
-        "Work": f"{work / 1000:.0f} thousand multiply-adds per pixel and sample",
-        "Looks at": f"the image at 1/{conditioning['downsample']} of its size, with noise of "
-        f"{255 * conditioning['h_noise']:.1f} grey levels"
-        if conditioning["kind"] == "encoder"
+        "Size": f"{parameters / 1e6:.2f} M parameters, {len(content) / 1e6:.1f} MB; "
+        f"{flow.levels} levels × {flow.steps} steps",
+        "Looks at": f"the image at 1/{flow.downsample} of its size, with noise of "
+        f"{255 * flow.h_noise:.1f} grey levels"
+        if model.encoder is not None
         else "nothing beside the latents",
-        "Shift": f"{shift['kind']}, {len(shift['components'])} component"
-        + ("s" if len(shift["components"]) > 1 else ""),
+        "Shift": flow.shift,
         "Clean images": _folder("clean", 0, facts, recorded.clean),
         "Noisy images": _folder("noisy", 1, facts, recorded.noisy),
         "Domain-leak test": _leak(facts),
@@ -84,7 +84,7 @@ def facts_of(
         "Training": _training(facts),
         "Held-out likelihood": _likelihood(facts),
         "Made": _made(facts),
-        "File": f"sha256 {inspected.file['sha256']}",
+        "File": f"sha256 {hashlib.sha256(content).hexdigest()}",
     }
     return {name: value for name, value in told.items() if value}
 
@@ -167,18 +167,21 @@ def history_of(log: Sequence[Mapping[str, Any]], config: RunConfig | None) -> di
     return history
 
 
-def spectra_of(model: DeFlow, inspected: ModelReport) -> list[Spectrum]:
+def spectra_of(model: DeFlow) -> list[Spectrum]:
     """The shift of every latent, finest first."""
     spectra = []
     plan = zip(model.prior.shared(), model.flow.latent_plan, strict=True)
     for index, (latent, (channels, factor)) in enumerate(plan):
-        ranks = [one[f"latent_{index}"]["effective_rank"] for one in inspected.shift["components"]]
+        values = latent.spectrum().sort(descending=True).values
+        shares = values / values.sum(1, keepdim=True).clamp_min(1e-30)
+        # exp of the entropy of the eigenvalues' shares: how many directions the shift has
+        ranks = torch.exp(-torch.special.xlogy(shares, shares).sum(1))
         spectra.append(
             Spectrum(
                 f"Latent {index + 1}: {channels} channels at 1/{factor}",
-                latent.spectrum().sort(descending=True).values.tolist(),
+                values.tolist(),
                 latent.mean.detach().norm(dim=1).tolist(),
-                ranks,
+                ranks.tolist(),
             )
         )
     return spectra

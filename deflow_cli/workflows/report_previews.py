@@ -12,6 +12,7 @@ from ..errors import DeflowError
 from ..metrics.high_pass import high_pass
 from ..reports.contact_sheet import residual_view
 from ..reports.fit_page import Preview
+from .realism_data import NoisyImage
 from .report_samples import Draw, Pixels, Sampler, centre_crop
 from .report_sources import Subject
 
@@ -24,11 +25,15 @@ SHOWN_STD = 28.0  # grey levels that the std of a residual takes when it is made
 
 @dataclass(frozen=True)
 class Previews:
-    """What the page shows. strength: see FitPage. by_component: the first crop by each component."""
+    """What the page shows. strength: see FitPage. by_component: the first crop by each component.
+
+    samples: the two samples at temperature 1 of each crop.
+    """
 
     rows: list[Preview]
     strength: list[list[float]]
     by_component: list[Pixels]
+    samples: list[NoisyImage]
     notes: list[str]
 
 
@@ -61,7 +66,8 @@ def make_previews(
     first = drawn[0]
     draws = [Draw(1.0, 0, k) for k in range(count)] if count > 1 else []
     by_component = sampler.draw(first.clean, first.subject.name, draws) if draws else []
-    return Previews(rows, _strength(drawn, temperatures), by_component, notes)
+    pairs = [NoisyImage(one.subject.name, (one.samples[1.0], one.second), one.clean) for one in drawn]
+    return Previews(rows, _strength(drawn, temperatures), by_component, pairs, notes)
 
 
 def _usable(sampler: Sampler, crop: Pixels, key: str) -> tuple[list[float], list[str]]:

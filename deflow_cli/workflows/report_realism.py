@@ -40,11 +40,17 @@ def compare_with_real(
         found = assess(side, synthetic, seed=seed, quick=True, inception=None, reporter=reporter)
     curves = noise_curves(side, [found])
     plots = [*noise_figures(curves), *autocorrelation_maps(curves)] if curves else []
+    notes = [
+        f"{len(fakes)} clean images and {len(real)} real noisy ones, in crops. "
+        "deflow score --realism looks at more of them.",
+        *NOTES,
+        *(f"Not measured: {reason}." for reason in found.left_out),
+    ]
     return RealismPart(
         sentences=[(finding.severity, finding.sentence) for finding in found.findings],
         table=(COLUMNS, table_rows(figures(side, found))),
         figures=plots,
-        notes=(*NOTES, *(f"Not measured: {reason}." for reason in found.left_out)),
+        notes=notes,
     )
 
 

@@ -70,6 +70,7 @@ def fit_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         bits_per_dim_clean: float
         bits_per_dim_noisy: float
         seconds: float
+        report_path: Path | None = Path("runs/x/report.html")
 
     recorder = Recorder(
         Result(Path("runs/x"), Path("runs/x/model.safetensors"), 7, False, 3.5, float("nan"), 61.0)
@@ -119,7 +120,10 @@ def inspect_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 def demo_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """A demo that is done at once."""
     answer = SimpleNamespace(
-        contact_sheet=Path("d/sheet.png"), model_path=Path("d/model.safetensors"), text="Look."
+        contact_sheet=Path("d/sheet.png"),
+        model_path=Path("d/model.safetensors"),
+        text="Look.",
+        report_path=Path("d/report.html"),
     )
     recorder = Recorder(answer)
     _install(monkeypatch, "demo", demo=recorder)

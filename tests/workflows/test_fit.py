@@ -45,6 +45,7 @@ SMALL = [
     "fit.preview_every=100",
     "fit.checkpoint_every=4",
     "fit.moments_every=5",
+    "fit.report=false",
 ]
 
 
