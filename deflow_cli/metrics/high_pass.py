@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .flat_patches import PatchGrid, Pixels, choose, intensity_bins, patch_grid
 from .realism import PAIRS
 from .residual import (
     INTENSITY_BINS,
     LAGS,
-    LUMA,
     Array,
     acf_error,
     aligned_bins,
@@ -31,14 +31,10 @@ from .residual import (
     psd_error_db,
 )
 
-Pixels = NDArray[np.uint8]
-
-SIDE = 32  # px of a flat patch
-SPECTRUM_BINS = 16  # what a patch of 32 px resolves
+SIDE = 24  # px of a flat patch: larger ones are flat too seldom
+STRIDE = 12
+SPECTRUM_BINS = 12  # what a patch of 24 px resolves
 _BINOMIAL = np.array([1, 8, 28, 56, 70, 56, 28, 8, 1], dtype=np.float64)[:, None] / 256.0
-_MARGIN = 4  # px along the border, where the filter sees reflected pixels
-_CLIPPED_SHARE = 0.01
-_FLATNESS_SIGMA = 2.0  # px of the blur under the gradient
 _FEWEST_PATCHES = 3  # per intensity bin
 
 WHITE_GAIN = float(np.sqrt(1 - 2 * (70 / 256) ** 2 + np.sum(_BINOMIAL**2) ** 2))
@@ -64,74 +60,13 @@ def high_pass(image: Pixels) -> Array:
     return x - cv2.sepFilter2D(x, -1, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REFLECT_101)
 
 
-# ------------------------------------------------------------------ flat patches
-
-
-def patch_means(plane: Array, side: int, stride: int | None = None, margin: int = 0) -> Array:
-    """Mean of H x W in every patch of a grid, rows x columns; patch i, j begins at margin + stride (i, j)."""
-    stride = stride or side
-    total = cv2.integral(np.ascontiguousarray(plane, dtype=np.float64))
-    y, x = (np.arange(margin, length - margin - side + 1, stride) for length in plane.shape)
-    sums = (
-        total[np.ix_(y + side, x + side)]
-        - total[np.ix_(y, x + side)]
-        - total[np.ix_(y + side, x)]
-        + total[np.ix_(y, x)]
-    )
-    return sums / side**2
-
-
-def gradient_energy(image: Pixels) -> Array:
-    """Squared gradient of the blurred picture, summed over channels, grey levels^2 per px^2: H x W.
-
-    The blur (Gaussian of 2 px) leaves 2.5 % of white noise's gradient energy... so content decides.
-    """
-    smooth = cv2.GaussianBlur(
-        image.astype(np.float32), (0, 0), _FLATNESS_SIGMA, borderType=cv2.BORDER_REFLECT_101
-    )
-    dy, dx = np.gradient(smooth, axis=(0, 1))
-    return np.sum(dx**2 + dy**2, axis=2, dtype=np.float64)
-
-
-def clipped(image: Pixels) -> NDArray[np.float64]:
-    """One where a channel is 0 or 255: H x W."""
-    return ((image == 0) | (image == 255)).any(axis=2).astype(np.float64)
-
-
-def flat_patches(image: Pixels, side: int = SIDE, share: float = 0.15) -> NDArray[np.int64]:
-    """Corners (y, x) of the flattest patches of a grid, n x 2, in reading order.
-
-    Flattest: least gradient energy of the blurred picture, so that fine noise does not decide, in each of
-    16 bins of mean luma, ``share`` of the bin's patches but one at least, so that noise is seen at every
-    brightness. Patches with more than 1 % clipped pixels do not count, nor do the picture's outer 4 px.
-    Empty where the picture is smaller than a patch with those.
-    """
-    if min(image.shape[:2]) < side + 2 * _MARGIN:
-        return np.empty((0, 2), dtype=np.int64)
-    energy = patch_means(gradient_energy(image), side, margin=_MARGIN)
-    usable = patch_means(clipped(image), side, margin=_MARGIN) <= _CLIPPED_SHARE
-    luma = patch_means(image @ LUMA, side, margin=_MARGIN)
-    bins = np.minimum((luma * INTENSITY_BINS / 255.0).astype(np.int64), INTENSITY_BINS - 1)
-    chosen: list[NDArray[np.int64]] = []
-    for index in range(INTENSITY_BINS):
-        found = np.argwhere(usable & (bins == index))
-        order = np.argsort(energy[tuple(found.T)], kind="stable")
-        chosen.append(found[order[: int(np.ceil(share * len(found)))]])
-    corners = np.concatenate(chosen)
-    corners = corners[np.lexsort((corners[:, 1], corners[:, 0]))]
-    return corners * side + _MARGIN
-
-
-# ------------------------------------------------------------------ statistics
-
-
 @dataclass(frozen=True)
 class UnpairedStatistics:
     """Statistics of high-passed flat patches of N pictures; leading N means one row per picture.
 
     ``patches`` N counts of patches; ``histograms`` N x 511 counts of levels -255..255; ``moments`` N x 5:
     values, and means of r, r^2, r^3, r^4; ``covariances`` N x 3 x 9 x 9 over +-4 lags; ``spectra``
-    N x 3 x 16 radial power; ``channels`` N x 3 x 3 channel covariance; ``intensity`` N x 16 x 3 values, sum
+    N x 3 x 12 radial power; ``channels`` N x 3 x 3 channel covariance; ``intensity`` N x 16 x 3 values, sum
     and sum of squares by mean luma of the patch. A picture without a flat patch has rows of zeros.
     """
 
@@ -147,18 +82,22 @@ class UnpairedStatistics:
     def of(cls, images: Iterable[Pixels]) -> UnpairedStatistics:
         """Measure pictures, uint8 H x W x 3, one in memory at a time.
 
-        Raises DataError when there is none, or when none has a flat patch of 32 px.
+        Raises DataError when there is none, or when none has an unclipped patch of 24 px.
         """
-        rows = [_measure(image) for image in images]
-        if not rows:
+        found = [_candidates(image) for image in images]
+        if not found:
             raise DataError("no picture to measure")
-        result = cls(*(np.stack(column) for column in zip(*rows, strict=True)))
-        if not result.patches.any():
+        chosen = choose([grid for grid, _ in found])
+        if not any(len(rows) for rows in chosen):
             raise DataError(
-                f"none of {len(rows)} pictures has a flat, unclipped patch of {SIDE} px",
+                f"none of {len(found)} pictures has an unclipped patch of {SIDE} px",
                 next_step="use larger pictures, or ones that are not clipped to black or white",
             )
-        return result
+        rows = [
+            _measure(patches[kept], grid.luma[kept]) if len(kept) else _nothing()
+            for (grid, patches), kept in zip(found, chosen, strict=True)
+        ]
+        return cls(*(np.stack(column) for column in zip(*rows, strict=True)))
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -172,7 +111,9 @@ class UnpairedStatistics:
         return UnpairedStatistics(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def _mean(self, rows: Array) -> Array:
-        return np.average(rows, axis=0, weights=self.patches)
+        """Over all patches, NaN without any."""
+        weights = self.patches / self.patches.sum() if self.patches.any() else np.full(len(self), np.nan)
+        return np.tensordot(weights, rows, axes=1)
 
     @property
     def std(self) -> float:
@@ -189,6 +130,8 @@ class UnpairedStatistics:
     def image_kurtosis(self) -> float:
         """Mean over pictures of each one's excess kurtosis."""
         found = self.moments[self.patches > 0]
+        if not len(found):
+            return float("nan")
         return float(np.mean(found[:, 4] / np.maximum(found[:, 2] ** 2, 1e-24))) - 3.0
 
     @property
@@ -210,7 +153,7 @@ class UnpairedStatistics:
 
     @property
     def psd_db(self) -> Array:
-        """3 x 16 radial power spectrum on 0..0.5 cycles per pixel in dB over one grey level squared."""
+        """3 x 12 radial power spectrum on 0..0.5 cycles per pixel in dB over one grey level squared."""
         return decibel(self._mean(self.spectra))
 
     @property
@@ -221,16 +164,20 @@ class UnpairedStatistics:
         return np.where(sums[:, 0] >= _FEWEST_PATCHES * 3 * SIDE**2, np.sqrt(variance), np.nan)
 
 
-def _measure(image: Pixels) -> tuple[Any, ...]:
+def _candidates(image: Pixels) -> tuple[PatchGrid, NDArray[np.float16]]:
+    """A picture's flattest patches, and what the filter leaves of them, n x S x S x 3."""
     residual = high_pass(image)
-    corners = flat_patches(image)
-    if not len(corners):
-        return _nothing()
-    windows = [np.s_[y : y + SIDE, x : x + SIDE] for y, x in corners]
-    patches = np.stack([residual[window] for window in windows])
+    grid = patch_grid(image, residual, SIDE, STRIDE)
+    patches = np.empty((len(grid), SIDE, SIDE, 3), dtype=np.float16)  # a set's are held at once
+    for i, (y, x) in enumerate(grid.corners):
+        patches[i] = residual[y : y + SIDE, x : x + SIDE]
+    return grid, patches
+
+
+def _measure(kept: NDArray[np.float16], luma: Array) -> tuple[Any, ...]:
+    patches = kept.astype(np.float64)
     square = patches**2
-    lumas = np.array([(image[window] @ LUMA).mean() for window in windows])
-    bins = np.minimum((lumas * INTENSITY_BINS / 255.0).astype(np.int64), INTENSITY_BINS - 1)
+    bins = intensity_bins(luma)
     values = patches[0].size
     flat = patches.reshape(-1, 3)
     return (
@@ -278,7 +225,7 @@ def _autocovariance(patches: Array) -> Array:
 
 
 def _radial_psd(patches: Array) -> Array:
-    """Mean radial power of Hann-windowed patches, 3 x 16 on 0..0.5 cycles per pixel."""
+    """Mean radial power of Hann-windowed patches, 3 x 12 on 0..0.5 cycles per pixel."""
     side = patches.shape[1]
     line = np.hanning(side + 2)[1:-1]
     window = np.outer(line, line)

@@ -18,21 +18,22 @@ Draw = Callable[[int, list[int]], Tensor]
 """(side 0 or 1, indices of its images) -> one random patch of each, B x C x S x S."""
 
 
+Prepare = Callable[[Tensor], Tensor]
+"""Patches B x C x S x S -> what the first convolution sees, B x in_channels x S' x S', S' at least 9."""
+
+
 class PatchClassifier(nn.Module):
-    """Three convolutions over the prepared patch, mean and maximum over it, one logit (side 1 > 0).
+    """Three convolutions over the prepared patch, mean and maximum over it, one logit (side 1 > 0)."""
 
-    prepare: maps patches B x C x S x S to B x in_channels x S' x S', S' at least 9.
-    """
+    features = 4 * CHANNELS
 
-    def __init__(
-        self, in_channels: int, prepare: Callable[[Tensor], Tensor], generator: torch.Generator
-    ) -> None:
+    def __init__(self, in_channels: int, prepare: Prepare, generator: torch.Generator) -> None:
         super().__init__()
         self._prepare = prepare
         self.first = nn.Conv2d(in_channels, CHANNELS, 3)
         self.second = nn.Conv2d(CHANNELS, 2 * CHANNELS, 3, stride=2)
         self.third = nn.Conv2d(2 * CHANNELS, 2 * CHANNELS, 3)
-        self.last = nn.Linear(4 * CHANNELS, 1)
+        self.last = nn.Linear(self.features, 1)
         with torch.no_grad():
             for conv in (self.first, self.second, self.third):
                 nn.init.kaiming_normal_(conv.weight, a=0.1, generator=generator)
@@ -41,11 +42,35 @@ class PatchClassifier(nn.Module):
             nn.init.zeros_(self.last.weight)
             nn.init.zeros_(self.last.bias)
 
+    def pool(self, layers: Sequence[Tensor]) -> Tensor:
+        """What the last layer sees of the patch, B x features."""
+        return torch.cat([layers[-1].mean((2, 3)), layers[-1].amax((2, 3))], 1)
+
     def forward(self, patches_bchw: Tensor) -> Tensor:
-        x = self._prepare(patches_bchw)
+        layers = [self._prepare(patches_bchw)]
         for conv in (self.first, self.second, self.third):
-            x = F.leaky_relu(conv(x), 0.1)
-        return self.last(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))[:, 0]
+            layers.append(F.leaky_relu(conv(layers[-1]), 0.1))
+        return self.last(self.pool(layers[1:]))[:, 0]
+
+
+class NoiseClassifier(PatchClassifier):
+    """The same network with log energies of all its layers for the mean and maximum.
+
+    Noises differ in level and spectrum, which energies of filters tell; on the log scale, each feature
+    brought to mean 0 and std 1, a difference of level is found in a few steps.
+    """
+
+    features = 5 * CHANNELS
+
+    def __init__(self, in_channels: int, prepare: Prepare, generator: torch.Generator) -> None:
+        super().__init__(in_channels, prepare, generator)
+        self.standardise = nn.BatchNorm1d(
+            self.features, momentum=0.2, affine=False
+        )  # keeps up with few steps
+
+    def pool(self, layers: Sequence[Tensor]) -> Tensor:
+        energies = torch.cat([layer.square().mean((2, 3)) for layer in layers], 1)
+        return self.standardise(torch.log(energies + 1e-4))
 
 
 def train(
@@ -54,6 +79,7 @@ def train(
     """Train on batches of 64, half from each side, images drawn evenly: AdamW, one cycle, cross-entropy."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=LEARNING_RATE, total_steps=max(steps, 2))
+    model.train()
     labels = torch.cat([torch.zeros(BATCH // 2), torch.ones(BATCH // 2)])
     for _ in range(steps):
         halves = []
@@ -70,6 +96,7 @@ def train(
 
 def share_right(model: PatchClassifier, patches: Tensor, side: int) -> float:
     """Share of patches of one side told right."""
+    model.eval()
     with torch.no_grad():
         return float(((model(patches) > 0) == bool(side)).float().mean())
 

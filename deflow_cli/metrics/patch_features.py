@@ -7,10 +7,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .high_pass import Pixels, clipped, gradient_energy, high_pass, patch_means
+from .flat_patches import Pixels, clipped, gradient_energy, patch_means
+from .high_pass import high_pass
+from .nss import mscn
 from .residual import LUMA
 
 Array = NDArray[np.float64]
@@ -49,6 +52,8 @@ def _features(image: Pixels, side: int, share: float) -> Array:
     usable = np.flatnonzero(patch_means(clipped(image), side).ravel() <= _CLIPPED_SHARE)
     order = usable[np.argsort(patch_means(energy, side).ravel()[usable], kind="stable")]
     chosen = np.sort(order[: int(np.ceil(share * len(order)))])
+    if not len(chosen):
+        return np.empty((0, len(NAMES)))
     columns: list[Array] = []
     for scale in range(_SCALES):
         size = side >> scale
@@ -83,23 +88,14 @@ def _scale_features(image: Pixels, energy: Array, side: int, chosen: NDArray[np.
     for plane in (luma, *colours):
         columns += [_correlation(plane, plane, mask, *lag) for lag in _NEIGHBOURS]
     columns += [_correlation(a, b, mask) for a, b in ((red, green), (green, blue), (red, blue))]
-    normalised = _blocks(_mscn(image @ LUMA), side, chosen)
+    coefficients = mscn(torch.from_numpy(image @ LUMA)[None])[0][0].numpy()
+    normalised = _blocks(coefficients, side, chosen)
     columns.append(_shape(normalised, mask))
     for dy, dx in _NEIGHBOURS[:4]:
         here, there, both = _shifted(normalised, normalised, mask, dy, dx)
         product = here * there
         columns += [_shape(product, both), _asymmetry(product, both)]
     return columns
-
-
-def _mscn(plane: Array) -> Array:
-    """Mean-subtracted contrast-normalised coefficients: Gaussian window of 7 px, std 7/6."""
-
-    def blur(values: Array) -> Array:
-        return np.asarray(cv2.GaussianBlur(values, (7, 7), 7 / 6, borderType=cv2.BORDER_REPLICATE))
-
-    mean = blur(plane)
-    return (plane - mean) / (np.sqrt(np.abs(blur(plane**2) - mean**2)) + 1.0)
 
 
 def _mean(plane: Array, mask: Array) -> Array:

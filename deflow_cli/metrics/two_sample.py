@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .high_pass import Pixels, flat_patches, high_pass
-from .patch_classifier import PatchClassifier, balanced_accuracy, flip, share_right, train
+from .flat_patches import Pixels, choose, patch_grid
+from .high_pass import high_pass
+from .patch_classifier import NoiseClassifier, PatchClassifier, balanced_accuracy, flip, share_right, train
 
-SIDE = 48  # px of a patch
+SIDE = 32  # px of a patch: larger ones are flat too seldom
+STRIDE = 16
 PATCHES = 16  # at most, per image
-SHARE = 0.3  # of the patches of each brightness, the flattest, are looked at
 STEPS = 80  # of the classifier, per fold
 QUICK_STEPS = 40
 MAX_IMAGES = 150  # per side; more are thinned evenly
@@ -57,15 +58,14 @@ def two_sample(
 ) -> TwoSample:
     """Train a small network to tell real (uint8 H x W x 3) from fake, and measure it on held-out images.
 
-    It sees high-passed 48 px patches of the flattest parts, up to 16 an image, flipped, on a common scale:
+    It sees high-passed 32 px patches of the flattest parts, up to 16 an image, flipped, on a common scale:
     strength, colour, correlation and shape of the noise, and of the content as little as can be. Every image
     is held out once, by a network that has not seen it. groups: a key per real and per fake image; images
     of one key (the same scene) are held out together. Without, the folds are runs of neighbours: pass
     images in name order, where those of one scene are neighbours. quick: half the steps. Deterministic
     given the seed and the thread count. Raises DataError with fewer than four usable images a side.
     """
-    rng = np.random.default_rng(seed)
-    crops = [_crops(images, rng) for images in (real, fake)]
+    crops = [_crops(images) for images in (real, fake)]
     for name, found in zip(("real", "synthetic"), crops, strict=True):
         if len(found) < max(_FEWEST, folds):
             raise DataError(
@@ -91,22 +91,24 @@ def two_sample(
     return TwoSample(accuracy, low, high, per_image[0], per_image[1])
 
 
-def _crops(images: Sequence[Pixels], rng: np.random.Generator) -> dict[int, Tensor]:
-    """Of every image, thinned evenly to 150, that has any: high-passed flat patches, n x 3 x 48 x 48."""
-    kept = np.linspace(0, len(images) - 1, min(len(images), MAX_IMAGES)).round().astype(int)
-    found = ((int(i), _image_crops(images[int(i)], rng)) for i in kept)
-    return {i: patches for i, patches in found if patches is not None}
-
-
-def _image_crops(image: Pixels, rng: np.random.Generator) -> Tensor | None:
-    corners = flat_patches(image, SIDE, SHARE)
-    if not len(corners):
-        return None
-    if len(corners) > PATCHES:
-        corners = corners[np.sort(rng.choice(len(corners), PATCHES, replace=False))]
-    residual = high_pass(image)
-    patches = np.stack([residual[y : y + SIDE, x : x + SIDE] for y, x in corners])
-    return torch.from_numpy(patches.transpose(0, 3, 1, 2).astype(np.float32))
+def _crops(images: Sequence[Pixels]) -> dict[int, Tensor]:
+    """Of every image, thinned evenly to 150, that has any: high-passed flat patches, n x 3 x 32 x 32."""
+    kept = np.linspace(0, len(images) - 1, min(len(images), MAX_IMAGES)).round().astype(int).tolist()
+    grids, patches = [], []
+    for index in kept:
+        residual = high_pass(images[index])
+        grid = patch_grid(images[index], residual, SIDE, STRIDE, PATCHES)
+        own = np.empty((len(grid), SIDE, SIDE, 3), dtype=np.float32)
+        for i, (y, x) in enumerate(grid.corners):
+            own[i] = residual[y : y + SIDE, x : x + SIDE]
+        grids.append(grid)
+        patches.append(torch.from_numpy(own.transpose(0, 3, 1, 2)))
+    chosen = choose(grids, fewest=max(2 * _FEWEST, len(kept) // 4))
+    return {
+        index: own[torch.from_numpy(rows)]
+        for index, own, rows in zip(kept, patches, chosen, strict=True)
+        if len(rows)
+    }
 
 
 def _scale(crops: Sequence[dict[int, Tensor]]) -> float:
@@ -148,5 +150,5 @@ def _fit(
             out.append(flip(patches[int(u * len(patches))], flip_y, flip_x))
         return torch.stack(out)
 
-    model = PatchClassifier(3, lambda patches: patches / scale, generator)
+    model = NoiseClassifier(3, lambda patches: patches / scale, generator)
     return train(model, (len(training[0]), len(training[1])), draw, steps, generator)
