@@ -207,6 +207,42 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
+class RestorerConfig:
+    """The ESRGAN generator RRDBNet, x1 to x16."""
+
+    scale: int = 4
+    channels: int = 64
+    blocks: int = 23
+    growth_channels: int = 32  # other readers than ours know 32 alone
+    unshuffle: int = 0  # pixel-unshuffle of the input; 0: as Real-ESRGAN (x1: 4, x2: 2, else 1); 1: none
+    image_channels: int = 3
+
+    def __post_init__(self) -> None:
+        _require(
+            self.scale in (1, 2, 4, 8, 16),
+            f"restorer.scale is {self.scale}; the network doubles the size again and again",
+            "use 1, 2, 4, 8 or 16",
+        )
+        _require(
+            self.unshuffle in (0, 1, 2, 4), f"restorer.unshuffle is {self.unshuffle}", "use 0, 1, 2 or 4"
+        )
+        for name in ("channels", "blocks", "growth_channels", "image_channels"):
+            _require(
+                getattr(self, name) >= 1, f"restorer.{name} is {getattr(self, name)}; at least 1 is needed"
+            )
+
+    @property
+    def unshuffle_factor(self) -> int:
+        """r: the input's r x r pixels become channels, so that the trunk works at 1 / r of its size."""
+        return self.unshuffle or {1: 4, 2: 2}.get(self.scale, 1)
+
+    @property
+    def doublings(self) -> int:
+        """Number of x2 upsampling stages."""
+        return (self.scale * self.unshuffle_factor).bit_length() - 1
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """All that is needed to build a DeFlow model."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import ShapeError
-from .trunk import frozen, full_float32, read_trunk, refuse_others, take
+from ..layers.trunk import frozen, full_float32, read_trunk, refuse_others, take
 
 SIDE = 299  # pixels
 FEATURES = 2048

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
+from ..layers.trunk import frozen, full_float32, read_trunk, refuse_others, take
 from .base import Metric, Score
-from .trunk import frozen, full_float32, read_trunk, refuse_others, take
 
 
 @dataclass(frozen=True)
