@@ -2,10 +2,10 @@
 
     uv run --with piq --with scikit-video python tests/bench/iqa_speed.py [--brisque-model allmodel]
 
-Seconds for all images, one per call, from uint8 pixels in memory; median of runs, ours and theirs in turn, and
-median of the ratios. ``--data`` takes a folder of images of one size instead of synthetic ones of 481x321 (the
-noisy partner of each is made here). The mean difference of the values tells whether a library computes the
-same. The machine must be otherwise idle: threads that wait for a third program cost both sides dear.
+Seconds for all images, one per call, from uint8 pixels in memory; median of runs, ours and theirs in turn,
+and median of the ratios. ``--data`` takes a folder of images of one size instead of synthetic ones of 481x321
+(the noisy partner of each is made here). The mean difference of the values tells whether a library computes
+the same. The machine must be otherwise idle: threads that wait for a third program cost both sides dear.
 
 - piq fetches its BRISQUE vectors from the network: here both are handed the same ones, those of
   ``--brisque-model`` (LIVE's allmodel) or as many random ones. Its half scale drops the last row of an odd
