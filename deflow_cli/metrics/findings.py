@@ -45,6 +45,7 @@ DETAIL = 0.08  # share of the amplitude
 LOW_PASS_DB = 35.0
 COMPRESSED = 0.3  # correlation of samples
 FLOORS = 2.5
+MEAN_FLOORS = 1.6  # for means of absolute values, which hardly scatter
 BAD = 2.0  # times the threshold
 NO_FLOORS = Floors(0.0, np.zeros(3), 0.0, 0.0, 0.0, 0.0, np.zeros(3), 0.0)
 
@@ -74,7 +75,7 @@ def judge(
     Subjects: level, tones, grain, spectrum, channels, tails (these need ``real``, statistics of the same
     kind as ``fake``), colour, detail, content, randomness, repetition, and overall for what is in order. A
     difference counts above an amount that can just be noticed and above 2.5 times its floor, if floors are
-    given (`measure_floors`); it is bad above twice that. ``real_content`` and
+    given (`measure_floors`; 1.6 times for the spectrum); it is bad above twice that. ``real_content`` and
     ``real_repetition``: of real pairs; without, the content is held against an unchanged picture.
     """
     checked: dict[str, list[Finding]] = {}
@@ -94,9 +95,9 @@ def judge(
     return [*found, *_overall(fine, not found, real is not None)]
 
 
-def _severity(amount: float, least: float, floor: float) -> Severity | None:
+def _severity(amount: float, least: float, floor: float, floors: float = FLOORS) -> Severity | None:
     """None where the amount does not count."""
-    threshold = max(least, FLOORS * floor)
+    threshold = max(least, floors * floor)
     if not abs(amount) > threshold:  # NaN does not count
         return None
     return "bad" if abs(amount) > BAD * threshold else "warn"
@@ -186,18 +187,18 @@ def _grain(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Flo
 
 
 def _spectrum(gaps: Gaps, floors: Floors) -> list[Finding]:
-    severity = _severity(gaps.shape_db, SHAPE_DB, floors.shape_db)
+    severity = _severity(gaps.shape_db, SHAPE_DB, floors.shape_db, MEAN_FLOORS)
     if severity:
         sentence = (
             f"Its spectrum has another shape: {gaps.shape_db:.1f} dB off on average at equal level "
-            f"({SHAPE_DB} would pass)."
+            f"({max(SHAPE_DB, MEAN_FLOORS * floors.shape_db):.1f} would pass)."
         )
         return [Finding("spectrum", severity, sentence)]
-    severity = _severity(gaps.acf, ACF, floors.acf)
+    severity = _severity(gaps.acf, ACF, floors.acf, MEAN_FLOORS)
     if severity:
         sentence = (
             f"Its grain has another pattern (direction, stripes or period): the autocorrelations differ by "
-            f"{gaps.acf:.3f} RMS ({ACF} would pass)."
+            f"{gaps.acf:.3f} RMS ({max(ACF, MEAN_FLOORS * floors.acf):.3f} would pass)."
         )
         return [Finding("spectrum", severity, sentence)]
     return []
