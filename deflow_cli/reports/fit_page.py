@@ -70,7 +70,8 @@ class Component:
 class FitPage:
     """All that the page shows.
 
-    notes: what to know of the images shown. strength: per temperature
+    notes: what to know of the images shown. grain: rows of flat crops, the model's
+    and real ones. strength: per temperature
     the RMS added, the fine grain in it, and the shift of red, green and blue, in grey levels. history: by
     the name of a logged figure. configuration: TOML.
     """
@@ -81,6 +82,7 @@ class FitPage:
     facts: Mapping[str, str]
     notes: Sequence[str]
     previews: Sequence[Preview]
+    grain: Sequence[Sequence[tuple[str, Pixels]]]
     strength: Sequence[Sequence[Cell]]
     history: Mapping[str, Points]
     spectra: Sequence[Spectrum]
@@ -119,12 +121,20 @@ def _previews(document: Page, page: FitPage) -> None:
         return
     document.text(
         "Each clean crop and its degradations at several temperatures: 1 is what was learnt, 0 its mean "
-        "without randomness, and all of a row share their noise. Below, what each added; and, to hold "
-        "against the real crop of another scene, the fine grain of both."
+        "without randomness, and all of a row share their noise. Below, what each added: it should be grain, "
+        "with no trace of the picture's edges. The real crop is of another scene."
     )
     for preview in page.previews:
         document.pictures(preview.pictures, preview.caption)
         document.pictures(preview.residuals, preview.residual_note)
+    if page.grain:
+        document.heading("Grain, the model's and the real one", 3)
+        document.text(
+            "The flattest spots, high-passed and amplified as above: size, colour and strength of the grain "
+            "should be alike. Strength may follow brightness, so compare several."
+        )
+        for row in page.grain:
+            document.pictures(row, scale=2)
     document.heading("Two samples of one picture", 3)
     document.text(
         "Both at temperature 1. Their difference should be grain without any trace of the picture: if it is "

@@ -27,16 +27,22 @@ def share_done(facts: Mapping[str, Any], config: RunConfig | None) -> float | No
         return None
     if config.fit.iterations:
         return min(1.0, facts["step"] / config.fit.iterations)
-    return min(1.0, facts.get("seconds", 0.0) / (TRAINING_SHARE * config.fit.time_budget))
+    seconds = facts.get("seconds", 0.0) + 0.05  # recorded to a tenth
+    return min(1.0, seconds / (TRAINING_SHARE * config.fit.time_budget))
 
 
 def judge_training(
-    facts: Mapping[str, Any], config: RunConfig | None, log: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Any], config: RunConfig | None, log: Sequence[Mapping[str, Any]] | None
 ) -> list[Told]:
-    """Whether the run finished, skipped steps, saw the domain in h, or had better gone on."""
+    """Whether the run finished, skipped steps, saw the domain in h, or had better gone on.
+
+    log: the rows of the run's log; None where there is only a model file.
+    """
     done = share_done(facts, config)
     found = [*_progress(facts, done), *_skipped(facts), *_leak(facts)]
-    if done == 1.0:
+    if log is None:
+        return found
+    if done == 1.0 and facts["step"]:
         found += _falling(log)
     return found + _overfitted(log)
 
@@ -87,15 +93,17 @@ def _leak(facts: Mapping[str, Any]) -> list[Told]:
 def _falling(log: Sequence[Mapping[str, Any]]) -> list[Told]:
     """Training bits per dimension in the last fifth of the steps against the fifth before it."""
     rows = [row for row in log if _finite(row.get("clean")) and _finite(row.get("noisy"))]
-    if not rows:
-        return []
-    end = rows[-1]["step"]
+    end = rows[-1]["step"] if rows else 0
     fifths = [
         np.array([(r["clean"] + r["noisy"]) / 2 for r in rows if low * end < r["step"] <= high * end])
         for low, high in ((0.6, 0.8), (0.8, 1.0))
     ]
     if min(map(len, fifths)) < _FEWEST_ROWS:
-        return []
+        text = (
+            "The run logged too few steps to tell whether the likelihood had settled. Look at the samples, "
+            "and train longer if in doubt."
+        )
+        return [("note", text)]
     fall = float(fifths[0].mean() - fifths[1].mean())
     error = math.sqrt(sum(float(part.var(ddof=1)) / len(part) for part in fifths))
     if fall > max(FALLING, 2 * error):

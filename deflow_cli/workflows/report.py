@@ -89,7 +89,7 @@ def report(
         sources = find_sources(request.clean, request.noisy, recorded, facts, config or RunConfig())
     reporter.start("report", None)
     look = _look(request, model, device, sources, clock, reporter)
-    log = read_log(run_dir) if run_dir else []
+    log = read_log(run_dir) if run_dir else None
     verdict = [*look.verdict, *judge_training(facts, config, log)]
     verdict.sort(key=lambda told: ORDER[told[0]])
     page = FitPage(
@@ -99,8 +99,9 @@ def report(
         facts=facts_of(model, model_path, facts, config, recorded),
         notes=look.notes,
         previews=look.previews.rows,
+        grain=look.previews.grain,
         strength=look.previews.strength,
-        history=history_of(log, config),
+        history=history_of(log or [], config),
         spectra=spectra_of(model),
         components=components_of(model, facts, sources.noisy, look.previews.by_component, reporter),
         configuration=to_toml(public(config)) if config else "",
@@ -224,7 +225,7 @@ def _realism(
             "there was little time" if late else f"that takes {FEWEST} clean images of {SMALLEST_SIDE} px"
         )
         look.notes.append(
-            f"How real the noise is was not measured: {reason}. deflow report, given enough, does it."
+            f"How real the noise is was not measured: {reason}. Run deflow report to have it measured."
         )
         return None
     crops = [(subject.name, centre_crop(subject.pixels, SIDE)) for subject in look.noisy]

@@ -13,24 +13,27 @@ from ..metrics.high_pass import high_pass
 from ..reports.contact_sheet import residual_view
 from ..reports.fit_page import Preview
 from .realism_data import NoisyImage
-from .report_samples import Draw, Pixels, Sampler, centre_crop
+from .report_samples import Draw, Pixels, Sampler, centre_crop, flattest_crop
 from .report_sources import Subject
 
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)
 ROWS = 4
-SIDE = 160  # px of a crop
+SIDE = 160  # px of a crop that is drawn
+SHOWN = 136  # px of it that are shown: seven stand side by side
+GRAIN_SIDE = 64  # px of the flat crops whose grain is shown
 MOST_COMPONENTS = 8
 SHOWN_STD = 28.0  # grey levels that the std of a residual takes when it is made visible
 
 
 @dataclass(frozen=True)
 class Previews:
-    """What the page shows. strength: see FitPage. by_component: the first crop by each component.
+    """What the page shows. grain, strength: see FitPage. by_component: the first crop by each component.
 
     samples: the two samples at temperature 1 of each crop.
     """
 
     rows: list[Preview]
+    grain: list[list[tuple[str, Pixels]]]
     strength: list[list[float]]
     by_component: list[Pixels]
     samples: list[NoisyImage]
@@ -61,13 +64,14 @@ def make_previews(
         *samples, second = sampler.draw(crop, subject.name, draws)
         drawn.append(_Drawn(subject, crop, dict(zip(temperatures, samples, strict=True)), second))
     gain = _gain(drawn)
+    grain = _grain(drawn, noisy, gain)
     rows = [_row(one, noisy[index % len(noisy)] if noisy else None, gain) for index, one in enumerate(drawn)]
     count = min(sampler.translator.model.prior.components, MOST_COMPONENTS)
     first = drawn[0]
     draws = [Draw(1.0, 0, k) for k in range(count)] if count > 1 else []
     by_component = sampler.draw(first.clean, first.subject.name, draws) if draws else []
     pairs = [NoisyImage(one.subject.name, (one.samples[1.0], one.second), one.clean) for one in drawn]
-    return Previews(rows, _strength(drawn, temperatures), by_component, pairs, notes)
+    return Previews(rows, grain, _strength(drawn, temperatures), by_component, pairs, notes)
 
 
 def _usable(sampler: Sampler, crop: Pixels, key: str) -> tuple[list[float], list[str]]:
@@ -92,20 +96,37 @@ def _added(clean: Pixels, sample: Pixels) -> NDArray[np.float64]:
 
 def _row(one: _Drawn, real: Subject | None, gain: float) -> Preview:
     pictures = [("clean", one.clean), *((f"at {t:g}", sample) for t, sample in one.samples.items())]
-    residuals = [
+    between = _added(one.samples[1.0], one.second) / 255
+    residuals = [("between two at 1", residual_view(between, gain))]
+    residuals += [
         (f"added at {t:g}", residual_view(_added(one.clean, sample) / 255, gain))
         for t, sample in one.samples.items()
     ]
     seen = {True: ", held out", False: ", a training image", None: ""}
     caption = f"{one.subject.name}{seen[one.subject.held_out]}"
     if real is not None:
-        crop = centre_crop(real.pixels, SIDE)
-        pictures.append(("real noisy", crop))
-        residuals.append(("at 1, high-passed", residual_view(high_pass(one.samples[1.0]), gain)))
-        residuals.append(("real, high-passed", residual_view(high_pass(crop), gain)))
+        pictures.append(("real noisy", real.pixels))
         caption += f"; the real one is {real.name}{seen[real.held_out]}"
     words = f"Amplified {gain:g} times, zero is mid-grey."
-    return Preview(caption, pictures, residuals, words, (one.samples[1.0], one.second))
+    shown, views = (
+        [(label, centre_crop(pixels, SHOWN)) for label, pixels in row] for row in (pictures, residuals)
+    )
+    return Preview(caption, shown, views, words, (one.samples[1.0], one.second))
+
+
+def _grain(drawn: Sequence[_Drawn], noisy: Sequence[Subject], gain: float) -> list[list[tuple[str, Pixels]]]:
+    """Flat crops of samples at temperature 1, and of real noisy images, high-passed alike."""
+    if not noisy:
+        return []
+    rows = []
+    sides = (
+        ("model", [one.samples[1.0] for one in drawn]),
+        ("real", [subject.pixels for subject in noisy[: len(drawn)]]),
+    )
+    for name, pictures in sides:
+        crops = [flattest_crop(pixels, GRAIN_SIDE) for pixels in pictures]
+        rows.append([(name, residual_view(high_pass(crop), gain)) for crop in crops])
+    return rows
 
 
 def _strength(drawn: Sequence[_Drawn], temperatures: Sequence[float]) -> list[list[float]]:

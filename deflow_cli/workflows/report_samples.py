@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -51,6 +52,20 @@ class Sampler:
 
         self.translator.translate(batch, job, range(1), write)
         return [to_pixels(picture) for picture in result]
+
+
+def flattest_crop(pixels: Pixels, side: int, within: int = 768) -> Pixels:
+    """The window of at most ``side`` pixels where noise shows best: little structure, nothing clipped."""
+    pixels = centre_crop(pixels, within)
+    smooth = cv2.GaussianBlur(pixels.astype(np.float32).mean(axis=2), (0, 0), 4.0)
+    slope = np.hypot(*np.gradient(smooth)) if min(smooth.shape) > 1 else np.zeros_like(smooth)
+    # near black or white the noise is cut off, and an empty sky says nothing
+    cost = (slope + 8.0 * ((smooth < 16) | (smooth > 240))).astype(np.float32)
+    height, width = (min(side, n) for n in pixels.shape[:2])
+    sums = cv2.integral(cost)
+    costs = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    top, left = np.unravel_index(int(costs.argmin()), costs.shape)
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
 def centre_crop(pixels: Pixels, side: int) -> Pixels:
