@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .content import without_content
-from .residual import Array, Pixels, chance_variance, luma, residual_of
+from .residual import Array, Fluctuation, Pixels, chance_variance, luma, residual_of
 
 ALLOWANCE = 0.10
 """Correlation granted for what a camera does alike in every shot: clipping, compression, tone."""
@@ -76,7 +76,7 @@ def measure_independence(cleans: Sequence[Pixels], samples: Sequence[Sequence[Pi
         raw.append(np.mean([correlation(residuals[i], residuals[j]) for i, j in pairs]))
         noise.append(np.mean([correlation(left[i], left[j]) for i, j in pairs]))
         # pairs of one picture share samples, yet their correlations do not correlate: variances add
-        variances.append(chance_variance(left[0], left[1]) / len(pairs))
+        variances.append(chance_variance(Fluctuation.of(left[0]), Fluctuation.of(left[1])) / len(pairs))
         single = float(np.mean([np.mean(residual**2) for residual in residuals]))
         mean_square = float(np.mean(np.mean(residuals, axis=0) ** 2))
         ratios.append(mean_square / single if single > 0 else 1.0)

@@ -8,11 +8,12 @@ from functools import reduce
 
 import cv2
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from ..errors import DataError
 from .content import without_content
-from .residual import Array, Pixels, chance_variance
+from .residual import Array, Fluctuation, Pixels, chance_variance
 
 NEAREST = 12
 """Displacements within a picture up to this many pixels are the noise's own grain, not a repetition."""
@@ -75,7 +76,7 @@ def measure_repetition(residuals: Sequence[Array], cleans: Sequence[Pixels] | No
     """
     if not residuals:
         raise DataError("no residual to measure")
-    fields = []
+    fields: list[_Field] = []
     for index, residual in enumerate(residuals):
         if min(residual.shape[:2]) < 32:
             raise DataError(
@@ -84,7 +85,7 @@ def measure_repetition(residuals: Sequence[Array], cleans: Sequence[Pixels] | No
             )
         corner = residual[:LARGEST_SIDE, :LARGEST_SIDE]
         clean = cleans[index][:LARGEST_SIDE, :LARGEST_SIDE] / 255.0 if cleans is not None else None
-        fields.append(even_out(corner, clean))
+        fields.append(_Field.of(even_out(corner, clean)))
     within = [_peak(field, field, index, index, len(fields)) for index, field in enumerate(fields)]
     pairs = _pairs(len(fields))
     across = [_peak(fields[i], fields[j], i, j, len(pairs)) for i, j in pairs]
@@ -116,22 +117,46 @@ def _pairs(count: int) -> list[tuple[int, int]]:
     return pairs[::stride][:MOST_PAIRS] if count - 1 > MOST_PAIRS else pairs[:MOST_PAIRS]
 
 
-def _peak(first: Array, second: Array, i: int, j: int, searches: int) -> Peak:
+@dataclass(frozen=True)
+class _Field:
+    """An evened residual H x W x 3 with its zero-padded spectrum, taken once for all its searches."""
+
+    noise: Array
+    spectrum: NDArray[np.complexfloating]
+    fluctuation: Fluctuation
+
+    @classmethod
+    def of(cls, noise: Array) -> _Field:
+        size = _padded(noise.shape)
+        planes = np.ascontiguousarray(np.moveaxis(noise, 2, 0), dtype=np.float32)
+        return cls(noise, scipy.fft.rfft2(planes, size), Fluctuation.of(noise))
+
+    def cut(self, height: int, width: int) -> _Field:
+        """The top left part; the same object where nothing is cut."""
+        whole = self.noise.shape[:2] == (height, width)
+        return self if whole else _Field.of(self.noise[:height, :width])
+
+
+def _padded(shape: tuple[int, ...]) -> tuple[int, int]:
+    """A fast size for the transform that keeps displacements apart."""
+    return scipy.fft.next_fast_len(2 * shape[0], True), scipy.fft.next_fast_len(2 * shape[1], True)
+
+
+def _peak(first: _Field, second: _Field, i: int, j: int, searches: int) -> Peak:
     """Largest correlation of two evened residuals over displacements, relative to its bound there."""
-    height, width = (min(a, b) for a, b in zip(first.shape[:2], second.shape[:2], strict=True))
-    first, second = first[:height, :width], second[:height, :width]
-    size = (cv2.getOptimalDFTSize(2 * height), cv2.getOptimalDFTSize(2 * width))
-    one = np.fft.rfft2(first, size, axes=(0, 1))
-    other = one if first is second else np.fft.rfft2(second, size, axes=(0, 1))
-    product = np.fft.irfft2((one.conj() * other).sum(axis=2), size)
+    height, width = (min(a, b) for a, b in zip(first.noise.shape[:2], second.noise.shape[:2], strict=True))
+    first, second = first.cut(height, width), second.cut(height, width)
+    size = _padded((height, width))
+    product = scipy.fft.irfft2((first.spectrum.conj() * second.spectrum).sum(axis=0), size)
     down, right = (_displacements(length) for length in size)
     overlap = np.maximum(height - np.abs(down), 0)[:, None] * np.maximum(width - np.abs(right), 0)[None]
     allowed = overlap >= LEAST_OVERLAP * height * width
     if i == j:
         allowed &= np.maximum(np.abs(down)[:, None], np.abs(right)[None]) > NEAREST
-    power = float(np.sqrt(np.sum(first**2) * np.sum(second**2))) / (height * width)
+    power = float(np.sqrt(np.sum(first.noise**2) * np.sum(second.noise**2))) / (height * width)
     value = product / (np.maximum(overlap, 1) * max(power, 1e-24))
-    chance = np.sqrt(2.0 * np.log(max(allowed.sum() * searches, 2)) * chance_variance(first, second))
+    variance = chance_variance(first.fluctuation, second.fluctuation)
+    chance = np.sqrt(2.0 * np.log(max(allowed.sum() * searches, 2)) * variance)
     bound = np.maximum(SLACK * chance * np.sqrt(height * width / np.maximum(overlap, 1)), LEAST_PEAK)
     y, x = np.unravel_index(np.argmax(np.where(allowed, value / bound, -np.inf)), value.shape)
     return Peak(float(value[y, x]), float(bound[y, x]), i, j, int(down[y]), int(right[x]))

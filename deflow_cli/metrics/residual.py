@@ -8,10 +8,12 @@ print a real-against-real floor beside them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from ..errors import DataError
@@ -187,29 +189,51 @@ def psd_error_db(real: Array, fake: Array) -> float:
 # ------------------------------------------------------------------ chance
 
 
-def chance_variance(first: Array, second: Array, reach: int = 12) -> float:
-    """Variance of the correlation, over all pixels and channels, of two independent residuals H x W x C.
+@dataclass(frozen=True)
+class Fluctuation:
+    """What tells how far a residual H x W x C correlates by chance.
 
-    sum over lags and channel pairs of C1_ij(l) C2_ij(l) / (N tr C1(0) tr C2(0)), N pixels, the lags up to
-    ``reach``: (sum of rho^2) / N in one channel (Bartlett, 1946). Where loud regions coincide there are fewer
+    ``covariance``: C(C+1)/2 x lags x lags, of each pair of channels i <= j, lags up to a reach. ``trace``:
+    total variance at lag zero. ``loudness``: local energy, H x W.
+    """
+
+    covariance: Array
+    trace: float
+    loudness: Array
+
+    @classmethod
+    def of(cls, residual: Array, reach: int = 12) -> Fluctuation:
+        """Measure a residual H x W x C, circularly."""
+        height, width, channels = residual.shape
+        spans = [np.r_[0 : min(reach, n // 2) + 1, -min(reach, (n - 1) // 2) : 0] for n in (height, width)]
+        planes = np.moveaxis(residual - residual.mean(axis=(0, 1)), 2, 0)
+        spectrum = scipy.fft.rfft2(planes)
+        rows, columns = np.triu_indices(channels)
+        cross = scipy.fft.irfft2(spectrum[rows] * spectrum[columns].conj(), (height, width))
+        covariance = cross[:, spans[0][:, None], spans[1]] / (height * width)
+        energy = np.ascontiguousarray((residual**2).sum(axis=2))
+        loudness = cv2.blur(energy, (7, 7), borderType=cv2.BORDER_REFLECT_101)
+        return cls(covariance, float(covariance[rows == columns, 0, 0].sum()), loudness)
+
+
+def chance_variance(first: Fluctuation, second: Fluctuation) -> float:
+    """Variance of the correlation, over all pixels and channels, of two independent residuals.
+
+    sum over lags and channel pairs of C1_ij(l) C2_ij(l) / (N tr C1(0) tr C2(0)), N pixels of their common
+    part: (sum of rho^2) / N in one channel (Bartlett, 1946). Where loud regions coincide there are fewer
     pixels that count: times mean(v1 v2) / (mean v1 mean v2) of the local variances.
     """
-    spans = tuple(
-        np.r_[0 : min(reach, side // 2) + 1, -min(reach, (side - 1) // 2) : 0] for side in first.shape[:2]
-    )
-    covariances, loudness = [], []
-    for residual in (first, second):
-        spectrum = np.fft.fft2(residual - residual.mean(axis=(0, 1)), axes=(0, 1))
-        cross = np.fft.ifft2(spectrum[..., :, None] * spectrum[..., None, :].conj(), axes=(0, 1)).real
-        covariances.append(cross[np.ix_(*spans)] / (residual.shape[0] * residual.shape[1]))
-        energy = np.ascontiguousarray((residual**2).sum(axis=2))
-        loudness.append(cv2.blur(energy, (7, 7), borderType=cv2.BORDER_REFLECT_101))
-    traces = [np.trace(covariance[0, 0]) for covariance in covariances]
-    if min(traces) <= 0:
+    if min(first.trace, second.trace) <= 0:
         return 0.0
-    overlap = np.mean(loudness[0] * loudness[1]) / (np.mean(loudness[0]) * np.mean(loudness[1]))
-    shared = max(float(np.sum(covariances[0] * covariances[1])), 0.0) / (traces[0] * traces[1])
-    return float(shared * overlap) / (first.shape[0] * first.shape[1])
+    height, width = (min(a, b) for a, b in zip(first.loudness.shape, second.loudness.shape, strict=True))
+    loud = [side.loudness[:height, :width] for side in (first, second)]
+    overlap = np.mean(loud[0] * loud[1]) / (np.mean(loud[0]) * np.mean(loud[1]))
+    products = first.covariance * second.covariance
+    # a pair of unlike channels stands for both of its orders, at lags l and -l
+    channels = int(np.sqrt(2 * len(products)))
+    twice = np.where(np.equal(*np.triu_indices(channels)), 1.0, 2.0)
+    shared = max(float(np.sum(products.sum(axis=(1, 2)) * twice)), 0.0) / (first.trace * second.trace)
+    return float(shared * overlap) / (height * width)
 
 
 # ------------------------------------------------------------------ pictures

@@ -5,7 +5,7 @@ import pytest
 
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.independence import correlation, measure_independence
-from deflow_cli.metrics.residual import chance_variance
+from deflow_cli.metrics.residual import Fluctuation, chance_variance
 
 from .generators import HONEST, WRONG, field, level, pictures
 
@@ -74,13 +74,16 @@ def test_chance_variance_is_what_draws_show():
         rng = np.random.default_rng(seed)
         one, other = (amplitude * field((64, 64), rng, blur=0.8, tie=0.5) for _ in range(2))
         values.append(correlation(one, other))
-        predicted.append(chance_variance(one, other))
+        predicted.append(chance_variance(Fluctuation.of(one), Fluctuation.of(other)))
     assert np.mean(predicted) == pytest.approx(np.mean(np.square(values)), rel=0.3)
 
 
 def test_chance_variance_of_white_noise_is_one_over_the_number_of_values():
     rng = np.random.default_rng(0)
-    variances = [chance_variance(*(rng.standard_normal((64, 64, 3)) for _ in range(2))) for _ in range(20)]
+    variances = [
+        chance_variance(*(Fluctuation.of(rng.standard_normal((64, 64, 3))) for _ in range(2)))
+        for _ in range(20)
+    ]
     assert np.mean(variances) == pytest.approx(1 / (64 * 64 * 3), rel=0.1)
 
 
