@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..config import EncoderConfig, FlowConfig, ModelConfig
 from ..errors import CheckpointError, ConfigError
+from ..layers.trunk import read_content
 from ..models.deflow.model import DeFlow
+from .esrgan_keys import dialect_of, sizes_of, tensor_names
 
 CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "netG.")
+ENCODER_LACKS = ("conv_hr.", "conv_last.")  # the end of an ESRGAN generator, in our names
 
 # our name (as a pattern) -> the published DeFlow name
 PUBLISHED_DEFLOW = (
@@ -39,50 +39,13 @@ PUBLISHED_NET = (
     (r"conv_out\.", "4."),
 )
 
-# ESRGAN dialects: foreign name (as a pattern) -> our encoder's name
-ESRGAN_NEW = (
-    (r"^conv_first\.", "conv_first."),
-    (r"^body\.(\d+)\.rdb(\d)\.conv(\d)\.", r"body.\1.rdb\2.conv\3."),
-    (r"^conv_body\.", "conv_body."),
-    (r"^conv_up(\d)\.", r"conv_up\1."),
-)
-ESRGAN_MID = (
-    (r"^conv_first\.", "conv_first."),
-    (r"^RRDB_trunk\.(\d+)\.RDB(\d)\.conv(\d)\.", r"body.\1.rdb\2.conv\3."),
-    (r"^trunk_conv\.", "conv_body."),
-    (r"^upconv(\d)\.", r"conv_up\1."),
-)
-ESRGAN_OLD = (
-    (r"^model\.0\.", "conv_first."),
-    (r"^model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.", r"body.\1.rdb\2.conv\3."),
-    (r"^model\.1\.sub\.(\d+)\.(weight|bias)$", r"conv_body.\2"),
-    (r"^model\.3\.", "conv_up1."),
-    (r"^model\.6\.", "conv_up2."),
-)
-ESRGAN_TAIL = {
-    "new": ("conv_hr.", "conv_last."),
-    "mid": ("HRconv.", "conv_last."),
-    "old": ("model.8.", "model.10."),
-}
-
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors of a .safetensors or .pth file, containers and prefixes removed, as float32.
 
     ``.pth`` files are read with ``weights_only``. Raises CheckpointError naming the file.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file", next_step="check the path")
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds for a broken file
-        raise CheckpointError(
-            f"{path}: cannot be read as weights ({type(error).__name__}: {error})",
-            next_step="give a .safetensors file or a .pth file that holds tensors alone",
-        ) from error
+    content = read_content(path)
     for name in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -262,33 +225,18 @@ def esrgan_encoder(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list
 
     Raises CheckpointError where the dialect is unknown or a tensor is left over.
     """
-    dialect, rules = _esrgan_dialect(state)
+    dialect = dialect_of(state)
+    ours = {theirs: name for name, theirs in tensor_names(dialect, *sizes_of(state, dialect)).items()}
     taken: dict[str, Tensor] = {}
     unused: list[str] = []
     for key, value in state.items():
-        for pattern, replacement in rules:
-            if re.match(pattern, key):
-                taken[re.sub(pattern, replacement, key)] = value
-                break
-        else:
-            if not key.startswith(ESRGAN_TAIL[dialect]):
-                raise CheckpointError(f"unexpected tensor {key} in ESRGAN weights ({dialect} keys)")
+        if key not in ours:
+            raise CheckpointError(f"unexpected tensor {key} in ESRGAN weights ({dialect.name} keys)")
+        if ours[key].startswith(ENCODER_LACKS):
             unused.append(key)
+        else:
+            taken[ours[key]] = value
     return taken, unused
-
-
-def _esrgan_dialect(state: Mapping[str, Tensor]) -> tuple[str, tuple[tuple[str, str], ...]]:
-    for dialect, rules, probe in (
-        ("new", ESRGAN_NEW, "body.0.rdb1.conv1.weight"),
-        ("mid", ESRGAN_MID, "RRDB_trunk.0.RDB1.conv1.weight"),
-        ("old", ESRGAN_OLD, "model.1.sub.0.RDB1.conv1.0.weight"),
-    ):
-        if probe in state:
-            return dialect, rules
-    raise CheckpointError(
-        "not ESRGAN weights: neither new, mid nor old keys are there",
-        next_step="expected for instance body.0.rdb1.conv1.weight",
-    )
 
 
 def load_encoder(model: DeFlow, state: Mapping[str, Tensor]) -> list[str]:

@@ -56,6 +56,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, empty without any. Raises CheckpointError naming the file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error})", next_step="copy it again"
+        ) from error
+
+
 def save_model(path: Path, model: DeFlow, training: Mapping[str, Any], *, title: str = "") -> None:
     """Write ``model.safetensors``. ``training``: JSON-ready facts of the fit (data, steps, NLLs, ...)."""
     metadata = {
@@ -87,6 +98,10 @@ def model_config_from_json(text: str) -> ModelConfig:
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, dict[str, Any]]:
     """A model in evaluation mode and the facts of its fit. Raises CheckpointError naming the file."""
     tensors, metadata = read_tensors(path)
+    if metadata.get("deflow.kind") == "restorer":
+        raise CheckpointError(
+            f"{path}: a restorer, not a degradation model", next_step="pass the model.safetensors of a fit"
+        )
     if "deflow.config" not in metadata:
         raise CheckpointError(
             f"{path}: not a deflow model (it has no deflow.config)",

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 
 
-def read_trunk(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .pth (read with ``weights_only``) or .safetensors file, on the CPU.
+def read_content(path: Path) -> Any:
+    """What a .safetensors file, or a .pth file (read with ``weights_only``), holds, on the CPU.
 
-    Raises CheckpointError naming the file where it is missing, broken or no state dict.
+    Raises CheckpointError naming the file where it is missing or broken.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file", next_step="check the path")
@@ -24,14 +24,21 @@ def read_trunk(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a broken file
         raise CheckpointError(
             f"{path}: cannot be read as weights ({type(error).__name__}: {error})",
             next_step="give a .safetensors file or a .pth file that holds tensors alone",
         ) from error
+
+
+def read_trunk(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .pth or .safetensors file, on the CPU.
+
+    Raises CheckpointError naming the file where it is missing, broken or no state dict.
+    """
+    content = read_content(path)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path}: holds no state dict", next_step="export the weights alone")
     return {str(key): value for key, value in content.items()}
