@@ -18,10 +18,12 @@ _MARGIN = 4  # px along the border, where a 9 x 9 filter sees reflected pixels
 _CLIPPED_SHARE = 0.01
 _BLUR = 2.0  # px; less lets fine noise decide what is flat, more overlooks texture
 _LOW = 0.1  # quantile over a picture's patches that stands for its flattest part
-_CONTENT_SHARE = 0.05  # gradient energy always allowed, relative to the noise's energy in the flattest part
-_ALLOWED = (0.3, 1.5)  # and its bounds, in grey levels^2 per px^2
+_CONTENT_SHARE = 0.04  # gradient energy always allowed, relative to the noise's energy in the flattest part
+_ALLOWED = (0.3, 6.0)  # and its bounds, in grey levels^2 per px^2
 _SLACK = 1.5  # gradient energy allowed, relative to what the noise itself brings
-_STRONGEST = 2.5  # noise energy over the set's lower quartile beyond which a picture may just be textured
+_STRONGEST = (
+    12.0  # noise energy over the lower quartile of the set beyond which a picture is taken for texture
+)
 _OUTLIER = 1.6  # energy over the lower quartile at like brightness that betrays fine texture
 _LIKE = 24.0  # grey levels
 
@@ -114,8 +116,9 @@ def choose(grids: Sequence[PatchGrid], fewest: int = 4) -> list[NDArray[np.int64
     all that have patches, have one.
 
     What is left: measured on photographs under noise of a known law, the high-passed std of the chosen
-    patches is too large by 1 to 8 % for white, slightly blurred or band-passed noise of 3 grey levels and
-    more, by a third or more for grain of 1 px and coarser, which texture cannot be told from.
+    patches is too large by 1 to 8 % for white or band-passed noise of 3 grey levels and more, by up to
+    15 % for noise blurred by 0.6 px, by a third and more for grain of 1 px and coarser, which texture
+    cannot be told from. It is compared between sets alike in scenes better than between unlike ones.
     """
     able = [grid for grid in grids if len(grid)]
     if not able:

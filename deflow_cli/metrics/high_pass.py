@@ -112,8 +112,9 @@ class UnpairedStatistics:
 
     def _mean(self, rows: Array) -> Array:
         """Over all patches, NaN without any."""
-        weights = self.patches / self.patches.sum() if self.patches.any() else np.full(len(self), np.nan)
-        return np.tensordot(weights, rows, axes=1)
+        if not self.patches.any():
+            return np.full(rows.shape[1:], np.nan)
+        return np.tensordot(self.patches / self.patches.sum(), rows, axes=1)
 
     @property
     def std(self) -> float:
