@@ -24,10 +24,14 @@ _FEWEST_SMOOTHED = 12  # points of a curve, below which it is shown as it is
 
 @dataclass(frozen=True)
 class RealismPart:
-    """How real the degradations are: findings for the verdict, a table (columns, rows), and figures."""
+    """How real the degradations are. about: what was compared with what. sentences: for the verdict.
+
+    table: columns and rows.
+    """
 
     sentences: Sequence[Finding]
     table: tuple[Sequence[str], Sequence[Sequence[Cell]]]
+    about: str = ""
     figures: Sequence[Figure] = ()
     notes: Sequence[str] = ()
 
@@ -122,7 +126,8 @@ def _previews(document: Page, page: FitPage) -> None:
     document.text(
         "Each clean crop and its degradations at several temperatures: 1 is what was learnt, 0 its mean "
         "without randomness, and all of a row share their noise. Below, what each added: it should be grain, "
-        "with no trace of the picture's edges. The real crop is of another scene."
+        "with no trace of the picture's edges."
+        + (" The real crop is of another scene." if page.grain else "")
     )
     for preview in page.previews:
         document.pictures(preview.pictures, preview.caption)
@@ -130,8 +135,9 @@ def _previews(document: Page, page: FitPage) -> None:
     if page.grain:
         document.heading("Grain, the model's and the real one", 3)
         document.text(
-            "The flattest spots, high-passed and amplified as above: size, colour and strength of the grain "
-            "should be alike. Strength may follow brightness, so compare several."
+            "High-passed and amplified as above; the model's noise alone, and the flattest spots of real "
+            "images. Size, colour and strength of the grain should be alike. Strength may follow brightness, "
+            "so compare several."
         )
         for row in page.grain:
             document.pictures(row, scale=2)
@@ -153,10 +159,7 @@ def _previews(document: Page, page: FitPage) -> None:
 
 def _realism(document: Page, part: RealismPart) -> None:
     document.heading("How real it is")
-    document.text(
-        "Samples of the clean images against the real noisy ones. The scenes differ, so noise is compared in "
-        "flat patches, both sides high-passed alike."
-    )
+    document.text(part.about)
     document.figures(part.figures)
     document.table(*part.table, notes=part.notes)
 
@@ -177,7 +180,7 @@ def _curves(document: Page, history: Mapping[str, Points]) -> None:
         ("gradient_norm", "gradient norm", "Steady or falling is healthy; spikes ask for clipping.", True),
     ):
         if len(history.get(name, ((), ()))[0]) > 1:
-            svg = line_plot([Series(title, *history[name])], x_label="step", y_label=title, log_y=log_y)
+            svg = line_plot([Series("", *history[name])], x_label="step", y_label=title, log_y=log_y)
             plots.append((svg, wish))
     if plots:
         document.heading("Training")

@@ -22,7 +22,7 @@ from ..runtime.device import choose_device
 from ..runtime.progress import Reporter, Silent
 from .fit_data import Domains
 from .fit_verdict import judge_training
-from .realism_data import SMALLEST_SIDE, NoisyImage
+from .realism_data import SMALLEST_SIDE, NoisyImage, NoisySet
 from .report_content import components_of, config_of, facts_of, history_of, public, spectra_of
 from .report_previews import ROWS, Previews, make_previews
 from .report_realism import FEWEST, compare_with_real
@@ -93,7 +93,7 @@ def report(
     verdict = [*look.verdict, *judge_training(facts, config, log)]
     verdict.sort(key=lambda told: ORDER[told[0]])
     page = FitPage(
-        title=f"Degradation model “{facts['title'] or model_path.stem}”",
+        title=f"Degradation model “{(run_dir and facts['title']) or model_path.stem}”",
         subtitle="What it learnt, what it does, and whether to use it",
         verdict=verdict,
         facts=facts_of(model, model_path, facts, config, recorded),
@@ -198,14 +198,15 @@ def _look(
     sampler = Sampler(Translator(model, device), request.seed)
     previews = make_previews(sampler, clean[:ROWS], noisy, lambda: clock.beyond(PREVIEW_SHARE))
     look = _Look(clean, noisy, previews, [*sources.notes, *previews.notes])
-    look.realism = _realism(sampler, look, request, clock, reporter)
+    name = sources.noisy.name if sources.noisy else "none"
+    look.realism = _realism(sampler, look, name, request, clock, reporter)
     if look.realism is not None:
         look.verdict = list(look.realism.sentences)
     return look
 
 
 def _realism(
-    sampler: Sampler, look: _Look, request: ReportRequest, clock: _Clock, reporter: Reporter
+    sampler: Sampler, look: _Look, real_name: str, request: ReportRequest, clock: _Clock, reporter: Reporter
 ) -> RealismPart | None:
     """The comparison with real noisy images; None, and a note, where time or images do not allow it."""
     in_haste = clock.limit is not None
@@ -229,9 +230,11 @@ def _realism(
         )
         return None
     crops = [(subject.name, centre_crop(subject.pixels, SIDE)) for subject in look.noisy]
-    real = [NoisyImage(name, (crop,)) for name, crop in crops if min(crop.shape[:2]) >= SMALLEST_SIDE]
+    real = tuple(NoisyImage(name, (crop,)) for name, crop in crops if min(crop.shape[:2]) >= SMALLEST_SIDE)
     try:
-        return compare_with_real(fakes, real, request.seed, in_haste, reporter)
+        return compare_with_real(
+            fakes, NoisySet(real_name, real, len(real)), request.seed, in_haste, reporter
+        )
     except DataError as error:
         look.notes.append(f"How real the noise is could not be measured: {error}.")
         return None

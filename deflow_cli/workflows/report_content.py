@@ -84,7 +84,7 @@ def facts_of(
         "Training": _training(facts),
         "Held-out likelihood": _likelihood(facts),
         "Made": _made(facts),
-        "File": f"sha256 {hashlib.sha256(content).hexdigest()}",
+        "File": f"sha256 {hashlib.sha256(content).hexdigest()[:16]}…",
     }
     return {name: value for name, value in told.items() if value}
 

@@ -13,14 +13,14 @@ from ..metrics.high_pass import high_pass
 from ..reports.contact_sheet import residual_view
 from ..reports.fit_page import Preview
 from .realism_data import NoisyImage
-from .report_samples import Draw, Pixels, Sampler, centre_crop, flattest_crop
+from .report_samples import Draw, Pixels, Sampler, centre_crop, flattest_window
 from .report_sources import Subject
 
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)
 ROWS = 4
 SIDE = 160  # px of a crop that is drawn
 SHOWN = 136  # px of it that are shown: seven stand side by side
-GRAIN_SIDE = 64  # px of the flat crops whose grain is shown
+GRAIN_SIDE, GRAIN_WITHIN = 64, 512  # px of the flat crops whose grain is shown, and of where they are sought
 MOST_COMPONENTS = 8
 SHOWN_STD = 28.0  # grey levels that the std of a residual takes when it is made visible
 
@@ -115,18 +115,22 @@ def _row(one: _Drawn, real: Subject | None, gain: float) -> Preview:
 
 
 def _grain(drawn: Sequence[_Drawn], noisy: Sequence[Subject], gain: float) -> list[list[tuple[str, Pixels]]]:
-    """Flat crops of samples at temperature 1, and of real noisy images, high-passed alike."""
+    """High-passed alike: the noise of samples at temperature 1, and the flattest spots of real images."""
     if not noisy:
         return []
-    rows = []
-    sides = (
-        ("model", [one.samples[1.0] for one in drawn]),
-        ("real", [subject.pixels for subject in noisy[: len(drawn)]]),
-    )
-    for name, pictures in sides:
-        crops = [flattest_crop(pixels, GRAIN_SIDE) for pixels in pictures]
-        rows.append([(name, residual_view(high_pass(crop), gain)) for crop in crops])
-    return rows
+    fakes = []
+    for one in drawn:
+        _, window = flattest_window(one.clean, GRAIN_SIDE)
+        fakes.append((high_pass(one.samples[1.0]) - high_pass(one.clean))[window])
+    spots = []
+    for subject in noisy:
+        pixels = centre_crop(subject.pixels, GRAIN_WITHIN)
+        structure, window = flattest_window(pixels, GRAIN_SIDE)
+        spots.append((structure, high_pass(pixels)[window]))
+    spots.sort(key=lambda spot: spot[0])
+    real = [grain for _, grain in spots[: len(fakes)]]
+    sides = (("model", fakes), ("real", real))
+    return [[(name, residual_view(grain, gain)) for grain in crops] for name, crops in sides]
 
 
 def _strength(drawn: Sequence[_Drawn], temperatures: Sequence[float]) -> list[list[float]]:

@@ -25,30 +25,36 @@ FEWEST = 4  # clean images with samples, below which nothing is compared
 
 
 def compare_with_real(
-    fakes: Sequence[NoisyImage], real: Sequence[NoisyImage], seed: int, quick: bool, reporter: Reporter
+    fakes: Sequence[NoisyImage], real: NoisySet, seed: int, quick: bool, reporter: Reporter
 ) -> RealismPart:
     """Findings, figures and curves of samples with their clean images, against real images if there are any.
 
     quick: without the classifier and the kernel distance, which take seconds to minutes.
     """
     synthetic = NoisySet("model", tuple(fakes), len(fakes))
-    theirs = NoisySet("real", tuple(real), len(real))
-    if quick or not real:
-        side, found = _statistics_only(theirs, synthetic)
+    if quick or not real.images:
+        side, found = _statistics_only(real, synthetic)
     else:
-        side = measure_real(theirs, seed, True, None, reporter)
+        side = measure_real(real, seed, True, None, reporter)
         found = assess(side, synthetic, seed=seed, quick=True, inception=None, reporter=reporter)
     curves = noise_curves(side, [found])
     plots = [*noise_figures(curves), *autocorrelation_maps(curves)] if curves else []
+    about = (
+        f"Samples of {len(fakes)} clean crops against {len(real.images)} real noisy ones. The scenes differ, "
+        "so noise is compared in flat patches, both sides high-passed alike. deflow score --realism compares "
+        "whole folders."
+        if real.images
+        else f"Samples of {len(fakes)} clean crops. There are no real noisy images to hold them against, so "
+        "only what the model does to a picture, and whether it does it at random, is judged."
+    )
     notes = [
-        f"{len(fakes)} clean images and {len(real)} real noisy ones, in crops. "
-        "deflow score --realism looks at more of them.",
         *NOTES,
         *(f"Not measured: {reason}." for reason in found.left_out),
     ]
     return RealismPart(
         sentences=[(finding.severity, finding.sentence) for finding in found.findings],
         table=(COLUMNS, table_rows(figures(side, found))),
+        about=about,
         figures=plots,
         notes=notes,
     )

@@ -54,9 +54,11 @@ class Sampler:
         return [to_pixels(picture) for picture in result]
 
 
-def flattest_crop(pixels: Pixels, side: int, within: int = 768) -> Pixels:
-    """The window of at most ``side`` pixels where noise shows best: little structure, nothing clipped."""
-    pixels = centre_crop(pixels, within)
+def flattest_window(pixels: Pixels, side: int) -> tuple[float, tuple[slice, slice]]:
+    """The window of at most ``side`` pixels where noise shows best: little structure, nothing clipped.
+
+    Returns its structure, for comparing with others, and its rows and columns.
+    """
     smooth = cv2.GaussianBlur(pixels.astype(np.float32).mean(axis=2), (0, 0), 4.0)
     slope = np.hypot(*np.gradient(smooth)) if min(smooth.shape) > 1 else np.zeros_like(smooth)
     # near black or white the noise is cut off, and an empty sky says nothing
@@ -64,8 +66,9 @@ def flattest_crop(pixels: Pixels, side: int, within: int = 768) -> Pixels:
     height, width = (min(side, n) for n in pixels.shape[:2])
     sums = cv2.integral(cost)
     costs = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    top, left = np.unravel_index(int(costs.argmin()), costs.shape)
-    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+    top, left = (int(place) for place in np.unravel_index(int(costs.argmin()), costs.shape))
+    structure = float(costs[top, left]) / (height * width)
+    return structure, (slice(top, top + height), slice(left, left + width))
 
 
 def centre_crop(pixels: Pixels, side: int) -> Pixels:

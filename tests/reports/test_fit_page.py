@@ -44,7 +44,9 @@ def page() -> FitPage:
         spectra=[Spectrum("Latent 1", [[2.0, 0.5, 0.0], [3.0, 1.0, 0.1]], [0.5, 0.6], [1.5, 1.9])],
         components=[Component(0.25, GREY, [("b.png", GREY)]), Component(0.75, GREY)],
         configuration="[fit]\nseed = 0\n",
-        realism=RealismPart([], (("figure", "synthetic"), [["std", "9.0"]]), [("<svg></svg>", "A plot")]),
+        realism=RealismPart(
+            [], (("figure", "synthetic"), [["std", "9.0"]]), "Compared.", [("<svg></svg>", "A plot")]
+        ),
     )
 
 
@@ -63,6 +65,7 @@ def test_order_is_what_a_reader_needs_first(page: FitPage) -> None:
             "The clean folder is gone.",
             "a.png",
             "9.88",
+            "Compared.",
             "A plot",
             "Clean images",
             "Latent 1",

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from deflow_cli.checkpoints.format import load_model
+from deflow_cli.checkpoints.format import load_model, save_model
 from deflow_cli.config import RunConfig
 from deflow_cli.data.images import Image, write_image
 from deflow_cli.errors import CheckpointError, DataError
+from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets import apply_overrides, load_preset
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows import fit as fit_workflow
@@ -29,7 +30,7 @@ from deflow_cli.workflows.fit import FitRequest, FitResult, fit
 from deflow_cli.workflows.fit_verdict import judge_training
 from deflow_cli.workflows.report import ReportRequest, report
 from deflow_cli.workflows.report_content import public
-from deflow_cli.workflows.report_samples import flattest_crop
+from deflow_cli.workflows.report_samples import flattest_window
 from deflow_cli.workflows.run_folder import read_log, recorded_folders
 
 SMALL = [
@@ -253,6 +254,19 @@ def test_bare_model_shows_packaged_photographs(run: Path, tmp_path: Path) -> Non
     assert result.noisy_images == 0
 
 
+@pytest.mark.parametrize("setting", ["flow.conditioning=none", "flow.shift=diagonal", "flow.splits=all"])
+def test_model_that_tells_nothing_of_its_fit(tmp_path: Path, setting: str) -> None:
+    """An unfitted one: no facts, no shift, hence the same picture again and again."""
+    settings = ["flow.condition_channels=0"] if "none" in setting else []
+    model = DeFlow(small(setting, *settings).model, seed=1)
+    save_model(tmp_path / "plain.safetensors", model, {})
+    result = report(ReportRequest(tmp_path / "plain.safetensors", device="cpu", images=4))
+    page, text = parsed(result.report_path)
+    assert "does not tell how it was fitted" in text
+    assert "“plain”" in page.headings[0]
+    assert any(kind == "bad" for kind, _ in result.verdict), result.verdict
+
+
 def test_folders_that_are_gone_are_named_and_can_be_given(
     run: Path, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -379,11 +393,13 @@ def test_leak_within_chance_is_not_told() -> None:
     assert not any("1/4" in text for _, text in said({"leak_test": [[4, 0.03, 0.46, 0.07]]}, None))
 
 
-def test_flattest_crop_finds_the_calm_spot() -> None:
+def test_flattest_window_finds_the_calm_spot() -> None:
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 2, (20, 20, 3)).repeat(8, 0).repeat(8, 1) * 120 + 60
+    picture = (rng.integers(0, 2, (20, 20, 3)).repeat(8, 0).repeat(8, 1) * 120 + 60).astype(np.uint8)
+    busy, _ = flattest_window(picture, 40)
     picture[64:128, 32:96] = 100
-    found = flattest_crop(picture.astype(np.uint8), 40)
-    assert found.shape == (40, 40, 3)
-    assert (found == 100).mean() > 0.95
-    assert flattest_crop(picture[:30, :50].astype(np.uint8), 40).shape == (30, 40, 3)
+    calm, window = flattest_window(picture, 40)
+    assert picture[window].shape == (40, 40, 3)
+    assert (picture[window] == 100).mean() > 0.95
+    assert calm < busy / 5
+    assert picture[flattest_window(picture[:30, :50], 40)[1]].shape == (30, 40, 3)
