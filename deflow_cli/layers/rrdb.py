@@ -17,7 +17,8 @@ class ResidualDenseBlock(nn.Module):
             outputs = growth_channels if index < 4 else channels
             conv = nn.Conv2d(inputs, outputs, 3, padding=1)
             with torch.no_grad():
-                conv.weight.normal_(0.0, 0.1 * (2.0 / (inputs * 9)) ** 0.5, generator=generator)
+                if not conv.weight.is_meta:  # there a normal draw would import torch's compiler for seconds
+                    conv.weight.normal_(0.0, 0.1 * (2.0 / (inputs * 9)) ** 0.5, generator=generator)
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
             setattr(self, f"conv{index + 1}", conv)
 

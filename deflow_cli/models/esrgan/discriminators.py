@@ -169,7 +169,8 @@ class SpectralConv2d(nn.Module):
         with torch.no_grad():
             _draw(self.weight_orig, self.weight_orig[0].numel(), generator)
             for vector in (self.weight_u, self.weight_v):
-                vector.copy_(F.normalize(vector.normal_(generator=generator), dim=0, eps=1e-12))
+                if not vector.is_meta:  # there a normal draw would import torch's compiler for seconds
+                    vector.copy_(F.normalize(vector.normal_(generator=generator), dim=0, eps=1e-12))
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         return F.conv2d(x_bchw, self.weight(), stride=self.stride, padding=1)
