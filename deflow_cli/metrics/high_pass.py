@@ -248,9 +248,9 @@ def compare_unpaired(real: UnpairedStatistics, fake: UnpairedStatistics) -> dict
     difference; ``std_real``, ``std_fake`` in grey levels and ``std_ratio``: fake over real, 1 is best;
     ``channel_std_rms``: RMS over channels of the log ratio of stds, in dB; ``channel_correlation_rms``;
     ``kurtosis_*``: excess, pooled, and averaged over pictures; ``noise_level_rms``: RMS over luma bins that
-    both have of the difference of stds, in grey levels, NaN if there is none.
+    both have of the difference of stds, in grey levels, weighted by the smaller number of patches, since
+    bins of few are chance; NaN if there is none.
     """
-    levels = (fake.noise_level - real.noise_level) * 255.0
     ratio = 20.0 * np.log10(np.maximum(fake.channel_std, 1e-6) / np.maximum(real.channel_std, 1e-6))
     correlation = fake.channel_correlation - real.channel_correlation
     counts = [aligned_bins(side.histograms.sum(axis=0)) for side in (real, fake)]
@@ -267,7 +267,16 @@ def compare_unpaired(real: UnpairedStatistics, fake: UnpairedStatistics) -> dict
         "kurtosis_fake": fake.excess_kurtosis,
         "kurtosis_image_real": real.image_kurtosis,
         "kurtosis_image_fake": fake.image_kurtosis,
-        "noise_level_rms": float(np.sqrt(np.nanmean(levels**2)))
-        if not np.isnan(levels).all()
-        else float("nan"),
+        "noise_level_rms": _noise_level_rms(real, fake),
     }
+
+
+def _noise_level_rms(real: UnpairedStatistics, fake: UnpairedStatistics) -> float:
+    levels = (fake.noise_level - real.noise_level) * 255.0
+    both = ~np.isnan(levels)
+    counts = [side.intensity[..., 0].sum(axis=0) for side in (real, fake)]
+    return (
+        float(np.sqrt(np.average(levels[both] ** 2, weights=np.minimum(*counts)[both])))
+        if both.any()
+        else float("nan")
+    )
