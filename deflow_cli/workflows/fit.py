@@ -23,10 +23,11 @@ from ..runtime.device import choose_device, choose_precision
 from ..runtime.progress import Reporter, Silent
 from ..runtime.seeding import generator
 from .fit_data import Domains, choose, open_domains, samplers
+from .fit_step import LossStep
 from .previews import component_grid, preview_grid
 from .report import report_of_fit
 from .run_folder import CONFIG_FILE, record_folders, training_facts
-from .training import MODEL_FILE, Engine, can_resume, parameter_groups
+from .training import MODEL_FILE, Engine, can_resume
 
 START_PATCHES = 64  # patches that start the ActNorms
 MOMENT_PATCHES = 600  # patches of each domain that start mu and M, or renew them
@@ -123,15 +124,8 @@ class _Run:
         self.closed_form = config.fit.shift_update == "moments" and not self.post_hoc
         if self.post_hoc or self.closed_form:
             model.prior.requires_grad_(False)
-        self.engine = Engine(
-            model,
-            parameter_groups(model, config.fit),
-            config.fit,
-            request.out,
-            self.loss_of,
-            reporter,
-            started,
-        )
+        step = LossStep(model, config.fit, self.loss_of)
+        self.engine = Engine([step.network], step, config.fit, request.out, reporter, started)
         self.batches: Prefetcher[Any] | None = None
         self.held = tuple(
             eval_crops(pool, config.fit.patch_size, HELD_OUT_PATCHES, config.fit.seed)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.format import read_tensors, write_atomically, write_tensors
-from ..config import FitConfig
-from ..errors import CheckpointError, ConfigError, TrainingError
+from ..checkpoints.format import read_tensors, write_tensors
+from ..errors import CheckpointError, TrainingError
 from ..runtime.progress import Reporter
+from .run_log import LOG_FILE, Log
 
-MODEL_FILE, STATE_FILE, LOG_FILE = "model.safetensors", "state.safetensors", "log.jsonl"
+__all__ = ["LOG_FILE", "MODEL_FILE", "STATE_FILE", "Engine", "Network", "Outcome", "Pace", "Progress"]
+
+MODEL_FILE, STATE_FILE = "model.safetensors", "state.safetensors"
 TRAINING_SHARE = 0.93  # of a time budget; the rest is for what follows the last step
 
 
@@ -39,91 +40,99 @@ class Progress:
     facts: dict[str, Any] = field(default_factory=dict)  # what was found out about the data before step 0
 
 
-def schedule_factor(fit: FitConfig, share: float) -> float:
-    """The learning rate's factor at a share (0 to 1) of the run."""
-    if fit.schedule == "published":
-        factor = 0.5 ** sum(share >= at for at in (0.5, 0.75, 0.9, 0.95))
-    elif fit.schedule == "cosine":
-        after = max(share - fit.warmup, 0.0) / max(1.0 - fit.warmup, 1e-9)
-        factor = 0.5 * (1.0 + math.cos(math.pi * min(after, 1.0)))
-    else:
-        factor = 1.0
-    warm = min(1.0, (share + 1e-3) / fit.warmup) if fit.warmup else 1.0
-    return max(factor * warm, 1e-3)
+class Pace(Protocol):
+    """How long a run is, and how often it looks after itself; the section of a configuration has it."""
+
+    @property
+    def iterations(self) -> int:
+        """Steps; 0: as many as the time budget allows."""
+
+    @property
+    def time_budget(self) -> float:
+        """Seconds; counts where iterations is 0."""
+
+    @property
+    def ema(self) -> float:
+        """Decay of the averaged weights per step; 0: none."""
+
+    @property
+    def log_every(self) -> int: ...
+
+    @property
+    def checkpoint_every(self) -> int: ...
+
+    @property
+    def max_bad_steps(self) -> int:
+        """Non-finite steps in a row before the last good state is restored."""
+
+    @property
+    def tensorboard(self) -> bool: ...
 
 
-class Log:
-    """One JSON object per line; rows beyond a step are dropped when a run goes back to it."""
+class Network:
+    """A network that is trained, with its optimiser. prefix: of its tensors in the state file."""
 
-    def __init__(self, path: Path, tensorboard: bool = False) -> None:
-        self.path = path
-        self._events = _event_writer(path.parent) if tensorboard else None
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, prefix: str = "") -> None:
+        self.module, self.optimizer, self.prefix = module, optimizer, prefix
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def go_back(self, step: int) -> None:
-        """Drop what was logged after a step, and a line cut short by a kill."""
-        if self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines() if _row_step(line) <= step]
-            write_atomically(self.path, "".join(line + "\n" for line in kept).encode())
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and the optimiser's state, under their names in the state file."""
+        tensors = {f"{self.prefix}model.{k}": v for k, v in self.module.state_dict().items()}
+        for index, parameter in enumerate(self.parameters):
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"{self.prefix}optimizer.{index}.{key}"] = torch.as_tensor(value)
+        return tensors
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")
-        if self._events is not None:
-            for key, value in row.items():
-                if isinstance(value, float):
-                    self._events.add_scalar(key, value, int(row["step"]))
-            self._events.flush()
-
-
-def _event_writer(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "fit.tensorboard is set, but tensorboard is not installed",
-            next_step="pip install 'deflow-cli[tensorboard]'",
-        ) from error
-    return SummaryWriter(str(folder / "tensorboard"))
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what ``tensors`` gave. Raises RuntimeError where a tensor is missing or misshapen."""
+        self.module.load_state_dict(_below(f"{self.prefix}model.", tensors), strict=True)
+        for index, parameter in enumerate(self.parameters):
+            state = _below(f"{self.prefix}optimizer.{index}.", tensors)
+            self.optimizer.state[parameter] = {k: _placed(v, parameter) for k, v in state.items()}
+        for parameter in [p for p in self.optimizer.state if not self.optimizer.state[p]]:
+            del self.optimizer.state[parameter]
 
 
-def _row_step(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+@dataclass(frozen=True)
+class Outcome:
+    """A step that was taken. figures: to log. rate: factor on the learning rates. finite: it counts."""
+
+    figures: Mapping[str, Tensor]
+    rate: float
+    finite: bool
 
 
 class Engine:
-    """Runs a loss over the steps of a configuration and keeps one resumable state.
+    """Takes steps for as long as a configuration says and keeps one resumable state.
 
-    ``loss_of(step)`` returns the loss and the figures to log; all its randomness must come from the step.
-    ``hooks`` map a period in steps to a function called with (step); they see the averaged weights in
-    ``average``. The state on disk holds weights, averages, optimiser and progress.
+    ``take_step(step, share, rate_factor)`` trains the networks once; all its randomness must come from the
+    step, and a step that is not finite must leave the networks as they were. ``hooks`` map a period in steps
+    to a function called with (step); they see the averaged weights of the first network in ``average``. The
+    state on disk holds weights, averages, optimisers and progress. section: the configuration's, for
+    messages; way_out: what to do where the training diverges.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        groups: list[dict[str, Any]],
-        fit: FitConfig,
+        networks: Sequence[Network],
+        take_step: Callable[[int, float, float], Outcome],
+        pace: Pace,
         run_dir: Path,
-        loss_of: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
         reporter: Reporter,
         started: float,
+        section: str = "fit",
+        way_out: str = "lower fit.learning_rate, or set flow.scale=bounded",
     ) -> None:
-        self.model, self.fit, self.run_dir, self.reporter = model, fit, run_dir, reporter
-        self.loss_of = loss_of
+        self.networks, self.take_step, self.pace = tuple(networks), take_step, pace
+        self.model = self.networks[0].module
+        self.run_dir, self.reporter, self.section, self.way_out = run_dir, reporter, section, way_out
         self.progress = Progress()
-        device = next(model.parameters()).device
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=fit.learning_rate, betas=fit.betas, fused=device.type in ("cuda", "cpu")
-        )
-        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.parameters = [p for group in groups for p in group["params"]]
-        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if fit.ema else None
+        self.average = self._copy_of_weights() if pace.ema else None
+        self.on_row: Callable[[int, Mapping[str, float]], None] | None = None  # sees each row of means
         self._clock = started
         self._stop = False
-        self.log = Log(run_dir / LOG_FILE, fit.tensorboard)
+        self.log = Log(run_dir / LOG_FILE, section, pace.tensorboard)
 
     # -- state ----------------------------------------------------------------------------------------
 
@@ -131,17 +140,17 @@ class Engine:
         """A run begins at the model's present weights (after a data-dependent start); the log is empty."""
         self.log.go_back(-1)
         if self.average is not None:
-            self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self.average = self._copy_of_weights()
         self.save()
+
+    def _copy_of_weights(self) -> dict[str, Tensor]:
+        return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
     def save(self) -> None:
         """Write the whole state to one file, atomically."""
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        for key, value in (self.average or {}).items():
-            tensors[f"average.{key}"] = value
-        for index, parameter in enumerate(self.parameters):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{index}.{key}"] = torch.as_tensor(value)
+        tensors = {f"average.{key}": value for key, value in (self.average or {}).items()}
+        for network in self.networks:
+            tensors |= network.tensors()
         self._tick()
         write_tensors(
             self.run_dir / STATE_FILE, tensors, {"deflow.progress": json.dumps(asdict(self.progress))}
@@ -153,21 +162,15 @@ class Engine:
         tensors, metadata = read_tensors(path)
         try:
             self.progress = Progress(**json.loads(metadata["deflow.progress"]))
-            self.model.load_state_dict(_below("model.", tensors), strict=True)
+            for network in self.networks:
+                network.load(tensors)
             if self.average is not None:
                 for key, value in self.average.items():
                     value.copy_(tensors[f"average.{key}"])
-            for index, parameter in enumerate(self.parameters):
-                state = _below(f"optimizer.{index}.", tensors)
-                self.optimizer.state[parameter] = {
-                    k: v.to(parameter.device, copy=True) for k, v in state.items()
-                }
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{path}: does not fit this run ({error})", next_step="start afresh with another --out"
             ) from error
-        for parameter in [p for p in self.optimizer.state if not self.optimizer.state[p]]:
-            del self.optimizer.state[parameter]
         self.log.go_back(self.progress.step)
         self._clock = time.monotonic()
 
@@ -180,21 +183,21 @@ class Engine:
     @property
     def share(self) -> float:
         """How much of the run is done, 0 to 1: by steps, or by time where no number of steps is set."""
-        if self.fit.iterations:
-            return self.progress.step / self.fit.iterations
+        if self.pace.iterations:
+            return self.progress.step / self.pace.iterations
         self._tick()
-        return self.progress.seconds / (TRAINING_SHARE * self.fit.time_budget)
+        return self.progress.seconds / (TRAINING_SHARE * self.pace.time_budget)
 
     def run(self, hooks: Mapping[str, tuple[int, Callable[[int], None]]]) -> bool:
         """Train to the end. Returns False when interrupted (Ctrl-C); the state is saved either way."""
-        self.reporter.start("fit", self.fit.iterations or None)
+        self.reporter.start(self.section, self.pace.iterations or None)
         with self._interruptible():
             while (share := self.share) < 1.0 and not self._stop:
                 self._step(share)
                 for every, hook in hooks.values():
                     if self.progress.step % every == 0:
                         hook(self.progress.step)
-                if self.progress.step % self.fit.checkpoint_every == 0:
+                if self.progress.step % self.pace.checkpoint_every == 0:
                     self.save()
         if not self.progress.step and not self._stop:
             self.reporter.warn("the time budget ended before the first step: the model is only its start")
@@ -204,20 +207,12 @@ class Engine:
 
     def _step(self, share: float) -> None:
         progress = self.progress
-        factor = schedule_factor(self.fit, share) * progress.rate_factor
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * factor
-        loss, figures = self.loss_of(progress.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        limit = self.fit.clip_gradients or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit)
+        outcome = self.take_step(progress.step, share, progress.rate_factor)
         progress.step += 1
-        if bool(torch.isfinite(norm) & torch.isfinite(loss.detach())):
-            self.optimizer.step()
+        if outcome.finite:
             self._update_average()
             progress.bad_in_row = 0
-            self._record({**figures, "gradient_norm": norm}, share, factor)
+            self._record(outcome.figures, share, outcome.rate)
         else:
             self._skip()
 
@@ -226,19 +221,19 @@ class Engine:
         progress = self.progress
         progress.bad_in_row += 1
         progress.bad_total += 1
-        if progress.bad_in_row < self.fit.max_bad_steps:
+        if progress.bad_in_row < self.pace.max_bad_steps:
             return
         factor, restores, total = progress.rate_factor / 2, progress.restores + 1, progress.bad_total
         if restores > 5:
             raise TrainingError(
                 f"training diverged {restores} times, at rates down to {factor:g} of the configured",
-                next_step="lower fit.learning_rate, or set flow.scale=bounded",
+                next_step=self.way_out,
             )
         failed_at = progress.step
         self.restore()
         self.progress.rate_factor, self.progress.restores, self.progress.bad_total = factor, restores, total
         self.reporter.warn(
-            f"{self.fit.max_bad_steps} non-finite steps in a row at step {failed_at}: back to step "
+            f"{self.pace.max_bad_steps} non-finite steps in a row at step {failed_at}: back to step "
             f"{self.progress.step} at {factor:g} of the learning rate"
         )
 
@@ -246,7 +241,7 @@ class Engine:
     def _update_average(self) -> None:
         if self.average is None:
             return
-        decay = min(self.fit.ema, (1 + self.progress.step) / (10 + self.progress.step))
+        decay = min(self.pace.ema, (1 + self.progress.step) / (10 + self.progress.step))
         floats, sources = [], []
         for key, value in self.model.state_dict().items():
             if value.is_floating_point():
@@ -263,7 +258,7 @@ class Engine:
             total = sums.setdefault(key, [0.0, 0.0])
             total[0] += float(value.detach())
             total[1] += 1
-        if self.progress.step % self.fit.log_every:
+        if self.progress.step % self.pace.log_every:
             return
         row = {key: total / count for key, (total, count) in sums.items()}
         self.progress.losses = {}
@@ -277,6 +272,8 @@ class Engine:
                 "seconds": round(self.progress.seconds, 3),
             }
         )
+        if self.on_row is not None:
+            self.on_row(self.progress.step, row)
         shown = {k: round(v, 3) for k, v in row.items() if k != "gradient_norm"}
         self.reporter.update(self.progress.step, **shown, share=f"{100 * share:.0f} %")
 
@@ -306,14 +303,14 @@ class Engine:
                 signal.signal(kind, handler)
 
 
-def can_resume(run_dir: Path, reporter: Reporter) -> bool:
+def can_resume(run_dir: Path, reporter: Reporter, model_file: str = MODEL_FILE) -> bool:
     """Whether there is a state to go on from; a run killed before its first one begins anew, and says so.
 
     Raises CheckpointError for a folder with a model but no state: the model would be overwritten.
     """
     if (run_dir / STATE_FILE).exists():
         return True
-    if (run_dir / MODEL_FILE).exists():
+    if (run_dir / model_file).exists():
         raise CheckpointError(
             f"{run_dir}: holds a model but no {STATE_FILE} to go on from",
             next_step="start afresh with another --out",
@@ -322,27 +319,12 @@ def can_resume(run_dir: Path, reporter: Reporter) -> bool:
     return False
 
 
-def parameter_groups(model: nn.Module, fit: FitConfig) -> list[dict[str, Any]]:
-    """Weights with decay; ActNorm, biases and logs without; couplings and the shift at their own rates."""
-    rate = fit.learning_rate
-    rates = {
-        "prior": fit.shift_learning_rate or rate,
-        "coupling": rate * fit.coupling_rate,
-        "other": rate,
-    }
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        kind = "prior" if name.startswith("prior.") else "coupling" if ".coupling." in name else "other"
-        if kind == "coupling" and not fit.coupling_rate:
-            parameter.requires_grad_(False)
-        if parameter.requires_grad:
-            decays = kind != "prior" and name.endswith(("weight", "weight_in", "weight_mid"))
-            groups.setdefault((kind, decays), []).append(parameter)
-    return [
-        {"params": parameters, "lr": rates[kind], "weight_decay": fit.weight_decay if decays else 0.0}
-        for (kind, decays), parameters in groups.items()
-    ]
-
-
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _placed(value: Tensor, parameter: Tensor) -> Tensor:
+    """A copy on the parameter's device, and laid out in memory as it is where the shapes are the same."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device, copy=True)
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
