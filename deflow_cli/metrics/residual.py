@@ -213,7 +213,8 @@ class Fluctuation:
         covariance = cross[:, spans[0][:, None], spans[1]] / (height * width)
         energy = np.ascontiguousarray((residual**2).sum(axis=2))
         loudness = cv2.blur(energy, (7, 7), borderType=cv2.BORDER_REFLECT_101)
-        return cls(covariance, float(covariance[rows == columns, 0, 0].sum()), loudness)
+        trace = float(covariance[rows == columns, 0, 0].sum())
+        return cls(covariance, trace, loudness.astype(np.float64, copy=False))
 
 
 def chance_variance(first: Fluctuation, second: Fluctuation) -> float:
