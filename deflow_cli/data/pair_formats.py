@@ -23,6 +23,7 @@ FORMATS: tuple[PairFormat, ...] = ("folders", "lmdb", "webdataset")
 
 MANIFEST = "deflow.json"
 UNFINISHED = "deflow.partial.json"
+LOCK = "lock"  # of the folder of unfinished files
 METADATA = "metadata.jsonl"
 META_INFO = "meta_info.txt"
 META_INFO_PAIRED = "meta_info_paired.txt"
@@ -31,13 +32,16 @@ _OWN_SHARD = re.compile(r"\d{6,}\.tar")
 _OWN_LMDB = frozenset({"data.mdb", "lock.mdb", META_INFO})
 
 
-def pair_name(image: int, variant: int | None = None, crop: int | None = None) -> str:
+def pair_name(
+    image: int, variant: int | None = None, crop: int | None = None, digits: tuple[int, int] = (2, 3)
+) -> str:
     """A stem that no trainer stumbles over: digits, then ``_v01`` for a variant and ``_s001`` for a crop.
 
-    All count from 0 here and from 1 in the name. Trainers want no blanks, no dots and nothing like x4.
+    All count from 0 here and from 1 in the name. digits: at least so many for variants and crops, so that
+    names sort as numbers do. Trainers want no blanks, no dots and nothing like x4.
     """
-    marks = "" if variant is None else f"_v{variant + 1:02d}"
-    return f"{image + 1:07d}{marks}" + ("" if crop is None else f"_s{crop + 1:03d}")
+    marks = "" if variant is None else f"_v{variant + 1:0{max(2, digits[0])}d}"
+    return f"{image + 1:07d}{marks}" + ("" if crop is None else f"_s{crop + 1:0{max(3, digits[1])}d}")
 
 
 def check_format(name: str) -> None:
@@ -102,7 +106,11 @@ def clear_pairs(target: Path) -> None:
         for folder in (target / side, folder_of(target, side)):
             if folder.is_dir():
                 folder.rmdir()
-    shutil.rmtree(target / STAGING, ignore_errors=True)
+    for path in (target / STAGING).glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
     for name in (UNFINISHED, MANIFEST):
         (target / name).unlink(missing_ok=True)
 
