@@ -191,34 +191,35 @@ class _Pictures:
         whole: bool = False,
     ) -> None:
         self._reporter, self._scale, self._rule, self._whole = reporter, scale, rule, whole
+        root: Path | None
         if isinstance(source, Path):
-            self._root, files = source, list_images(source)
+            root, files = source, list_images(source)
             if not files:
                 raise DataError(f"{source}: holds no images", next_step="pass a folder of images")
         else:
-            self._root, files = Path(), list(source)
+            root, files = None, list(source)
         if not whole and len(files) > MOST_IMAGES:
             places = np.linspace(0, len(files) - 1, MOST_IMAGES).round().astype(int)
             files = [files[place] for place in np.unique(places)]
         self._files = files
+        self._title = f"reading {root.name}" if root is not None else "reading clean images"
+        self._keys = [file.relative_to(root).as_posix() if root is not None else file.name for file in files]
         self._read: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Pixels]:
         self._read = {}
-        self._reporter.start(f"reading {self._root.name or 'clean pictures'}", len(self._files))
-        for done, file in enumerate(self._files, start=1):
+        self._reporter.start(self._title, len(self._files))
+        for done, (key, file) in enumerate(zip(self._keys, self._files, strict=True), start=1):
             try:
                 pixels = read_rgb8(file)
             except DataError as error:
                 self._reporter.warn(f"{error}; left out")
                 continue
-            name = file.relative_to(self._root).as_posix()
-            self._read[name] = file_sha256(file)
+            self._read[key] = file_sha256(file)
             if self._scale > 1:
-                small = downsample(
+                pixels = downsample(
                     pixels, self._scale, "matlab" if self._rule == "matlab-double" else self._rule
                 )
-                pixels = small
             yield pixels if self._whole else centre(pixels)
             self._reporter.update(done)
         self._reporter.finish()
