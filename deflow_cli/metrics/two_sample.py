@@ -29,8 +29,10 @@ Groups = tuple[Sequence[Hashable], Sequence[Hashable]]
 class TwoSample:
     """Balanced accuracy on held-out images: 0.5 when the sets cannot be told apart, 1 when always.
 
-    low, high: 95 % interval over images, not patches. per_image_real, per_image_fake: share of an image's
-    patches told right, NaN for an image that had no usable patch or was thinned out.
+    Below 0.5 is no better than chance either: what told the sets apart in one part of the names was the
+    other way round in the rest, as with few images of many cameras. low, high: 95 % interval over images,
+    not patches. per_image_real, per_image_fake: share of an image's patches told right, NaN for an image
+    that had no usable patch or was thinned out.
     """
 
     accuracy: float
