@@ -38,10 +38,13 @@ def _stem(key: PurePosixPath, level: int) -> str:
     return stem if level == 1 else f"{stem}_{hashlib.sha256(key.as_posix().encode()).hexdigest()[:8]}"
 
 
-def _name_all(keys: Sequence[PurePosixPath], suffixes: Sequence[str], samples: int) -> list[list[str]]:
+def _name_all(
+    keys: Sequence[PurePosixPath], suffixes: Sequence[str], samples: int, tag: str = ""
+) -> list[list[str]]:
     """Relative target names per key; only those that would collide get the longer forms."""
     width = max(2, len(str(samples)))
     marks = [f"_s{i:0{width}d}" for i in range(1, samples + 1)] if samples > 1 else [""]
+    marks = [f"_{tag}{mark}" for mark in marks] if tag else marks
     levels = [0] * len(keys)
     while True:
         names = [
@@ -62,24 +65,34 @@ def _name_all(keys: Sequence[PurePosixPath], suffixes: Sequence[str], samples: i
             levels[index] += 1
 
 
-def _suffix(source: Path, ext: str, needs_png: Callable[[Path], bool] | None) -> str:
-    if ext != "auto":
-        return f".{ext}"
-    return ".png" if needs_png is not None and needs_png(source) else source.suffix
+@dataclass(frozen=True)
+class _Formats:
+    """Chooses the format of an output: ext, ``auto`` for the input's own, unless PNG must hold it."""
+
+    ext: str
+    needs_png: Callable[[Path], bool] | None
+    cannot_hold: Callable[[Path, str], bool] | None
+
+    def suffix(self, source: Path) -> str:
+        if self.ext == "auto" and self.needs_png is not None and self.needs_png(source):
+            return ".png"
+        return self.held(source, source.suffix if self.ext == "auto" else f".{self.ext}")
+
+    def held(self, source: Path, suffix: str) -> str:
+        return ".png" if self.cannot_hold is not None and self.cannot_hold(source, suffix) else suffix
 
 
-def _plan_file(
-    source: Path, target: Path, ext: str, samples: int, needs_png: Callable[[Path], bool] | None
-) -> list[PlannedOutput]:
+def _plan_file(source: Path, target: Path, formats: _Formats, samples: int, tag: str) -> list[PlannedOutput]:
+    ext = formats.ext
     named = target.suffix.lower() in IMAGE_SUFFIXES and not target.is_dir()
     if not named:
-        names = _name_all([PurePosixPath(source.name)], [_suffix(source, ext, needs_png)], samples)[0]
+        names = _name_all([PurePosixPath(source.name)], [formats.suffix(source)], samples, tag)[0]
         return [PlannedOutput(source, source.name, tuple(target / name for name in names))]
     if ext != "auto" and target.suffix.lower() != f".{ext}":
         raise DataError(
             f"{target}: its suffix contradicts --ext {ext}", next_step="leave out --ext or change the suffix"
         )
-    names = _name_all([PurePosixPath(target.name)], [target.suffix], samples)[0]
+    names = _name_all([PurePosixPath(target.name)], [formats.held(source, target.suffix)], samples, tag)[0]
     return [PlannedOutput(source, source.name, tuple(target.parent / name for name in names))]
 
 
@@ -103,13 +116,17 @@ def plan_outputs(
     ext: str = "auto",
     samples: int = 1,
     needs_png: Callable[[Path], bool] | None = None,
+    tag: str = "",
+    cannot_hold: Callable[[Path, str], bool] | None = None,
 ) -> list[PlannedOutput]:
     """Plan the files written for ``inputs``, all below ``root`` (the IN folder, or IN itself if a file).
 
     Sub-folders are kept below ``target``; for a single-file IN, ``target`` is a file name if it has an
     image suffix and is no folder. ``samples`` > 1 adds _s01, _s02 ... Names that would collide, also where
     case does not count, get the source's suffix (a_png, a_jpg), then a hash of their key. ext ``auto``
-    keeps the input's suffix unless ``needs_png`` says that its format cannot hold the result.
+    keeps the input's suffix unless ``needs_png`` says that its format cannot hold the result. tag: added to
+    every name as ``_tag``. ``cannot_hold`` is asked about every input and the suffix chosen for it, and gets
+    it a .png instead.
 
     Raises DataError if an output would overwrite an input, or ``target`` is a file and IN a folder.
     """
@@ -118,15 +135,16 @@ def plan_outputs(
     if ext not in EXTENSIONS:
         raise DataError(f"--ext {ext} is not known", next_step=f"use one of {', '.join(EXTENSIONS)}")
     assert samples >= 1
+    formats = _Formats(ext, needs_png, cannot_hold)
     if root.is_file():
-        planned = _plan_file(root, target, ext, samples, needs_png)
+        planned = _plan_file(root, target, formats, samples, tag)
     else:
         if target.is_file():
             raise DataError(
                 f"{target}: is a file, but the input is a folder", next_step="pass a folder as OUT"
             )
         keys = [PurePosixPath(Path(source).relative_to(root).as_posix()) for source in inputs]
-        names = _name_all(keys, [_suffix(Path(source), ext, needs_png) for source in inputs], samples)
+        names = _name_all(keys, [formats.suffix(Path(source)) for source in inputs], samples, tag)
         planned = [
             PlannedOutput(Path(source), key.as_posix(), tuple(target / name for name in own))
             for source, key, own in zip(inputs, keys, names, strict=True)

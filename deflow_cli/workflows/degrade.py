@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..checkpoints.format import load_model
 from ..checkpoints.registry import FoundModel, find_model
-from ..data.images import Image, list_images, open_header, read_image, to_pixels, to_tensor, write_image
-from ..data.outputs import PlannedOutput, plan_outputs
+from ..data.images import Image, list_images, read_image, to_pixels, to_tensor, write_image
+from ..data.outputs import PlannedOutput
 from ..data.photos import weights_folder
 from ..errors import DataError, DeflowError
 from ..inference.noise import stable_generator
@@ -25,6 +25,7 @@ from ..inference.tiling import Window
 from ..models.deflow.model import DeFlow
 from ..runtime.device import choose_device
 from ..runtime.progress import Reporter
+from .image_jobs import plan_images, run_images
 
 OUTPUT_BUDGET = 384 << 20  # bytes of finished samples held at once
 MOST_REFERENCES = 16  # images of a reference folder that are looked at
@@ -90,66 +91,21 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     The same request gives the same files, whatever the tile size and the other images in the folder. Raises
     DeflowError for what concerns all images: no model, no images, no such device, a bad reference.
     """
-    planned = _plan(request)
+    planned = plan_images(request.source, request.target, ext=request.ext, samples=request.samples)
     found = default_model(request.model)
     device = choose_device(request.device)
     model, _ = load_model(found.path, device)
     reporter.note(f"model: {found.path} ({found.origin}), on {device}")
     translator = Translator(model, device, request.tile)
     law = _law(request, model, translator, reporter)
-    report = DegradeReport(found.path, found.origin)
-    reporter.start("restoring" if request.reverse else "degrading", len(planned))
-    for index, item in enumerate(planned):
-        if request.skip_existing and all(target.exists() for target in item.targets):
-            report.skipped.append(item.source)
-        else:
-            try:
-                report.records.append(_one(item, request, translator, law))
-            except DeflowError as error:
-                report.failed.append((item.source, str(error)))
-            except MemoryError:
-                report.failed.append((item.source, "too large for this machine's memory"))
-        reporter.update(index + 1, failed=len(report.failed))
-    reporter.finish()
-    return report
-
-
-def _plan(request: DegradeRequest) -> list[PlannedOutput]:
-    if request.source.is_dir():
-        inputs = [
-            path for path in list_images(request.source) if not _lies_in(path, request.target, request.source)
-        ]
-        if not inputs:
-            raise DataError(
-                f"{request.source}: no image found", next_step="pass an image or a folder of images"
-            )
-    else:
-        inputs = [request.source]
-    return plan_outputs(
-        inputs,
-        request.source,
-        request.target,
-        ext=request.ext,
-        samples=request.samples,
-        needs_png=_needs_png,
+    done = run_images(
+        planned,
+        lambda item: _one(item, request, translator, law),
+        reporter,
+        title="restoring" if request.reverse else "degrading",
+        skip_existing=request.skip_existing,
     )
-
-
-def _lies_in(path: Path, target: Path, source: Path) -> bool:
-    """Whether an image is an earlier output: OUT lies inside IN."""
-    out, root = target.resolve(), source.resolve()
-    return out != root and out.is_relative_to(root) and path.resolve().is_relative_to(out)
-
-
-def _needs_png(source: Path) -> bool:
-    """Whether a format cannot hold what the file has: BMP can be read, but not written, with alpha."""
-    if source.suffix.lower() != ".bmp":
-        return False
-    try:
-        with open_header(source) as image:
-            return "A" in image.getbands()
-    except (OSError, ValueError, SyntaxError):
-        return False  # the reading proper will say what is wrong
+    return DegradeReport(found.path, found.origin, done.records, done.skipped, done.failed)
 
 
 def _law(request: DegradeRequest, model: DeFlow, translator: Translator, reporter: Reporter) -> ShiftLaw:
