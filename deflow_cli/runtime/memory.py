@@ -1,0 +1,44 @@
+"""Memory: how much of it a device has left, as far as the machine tells."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+UNKNOWN = 2 << 30  # bytes, where nothing tells
+CGROUPS = (  # limit and use of a container, of the second version and the first
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can still be taken: free on a CUDA device, else of the machine and of its container."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    amounts = [amount for amount in (_machine(), *(_container(*files) for files in CGROUPS)) if amount]
+    return min(amounts, default=UNKNOWN)
+
+
+def _machine() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+        return None
+    except (OSError, ValueError, IndexError):
+        pass
+    try:  # elsewhere than on Linux the total is all that is told
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _container(limit: str, use: str) -> int | None:
+    try:
+        left = int(Path(limit).read_text(encoding="ascii")) - int(Path(use).read_text(encoding="ascii"))
+    except (OSError, ValueError):  # none, or "max"
+        return None
+    return max(left, 1)
