@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import degrade, demo, fit, import_weights, inspect, report, score, weights
+from . import degrade, demo, fit, import_weights, inspect, make_pairs, report, score, weights
 from .guard import guarded, set_debug
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ def deflow(
 app.command("demo")(guarded(demo.demo))
 app.command("fit")(guarded(fit.fit))
 app.command("degrade")(guarded(degrade.degrade))
+app.command("make-pairs")(guarded(make_pairs.make_pairs))
 app.command("score")(guarded(score.score))
 app.command("inspect")(guarded(inspect.inspect))
 app.command("report")(guarded(report.report))

@@ -12,8 +12,6 @@ from .console import ConsoleReporter, format_seconds, print_json, show_path
 from .degrade import parse_temperature
 from .options import AsJson, Debug, Device, check_device, check_folder, check_source, model_file
 
-MEGABYTE = 1e6
-
 
 def make_pairs(
     source: Annotated[
@@ -222,7 +220,7 @@ def told(report: Any) -> list[str]:
         estimate = report.estimate
         lines = [
             f"would write {what} to {where}",
-            f"{sizes}; about {estimate.bytes / MEGABYTE:.3g} MB of {estimate.free / MEGABYTE:.3g} MB free",
+            f"{sizes}; about {show_bytes(estimate.bytes)}; {show_bytes(estimate.free)} are free",
             f"about {format_seconds(max(1.0, estimate.seconds))} with {report.workers} workers",
         ]
     elif report.written == 0:
@@ -238,6 +236,15 @@ def told(report: Any) -> list[str]:
     model = f": {show_path(report.model)} ({report.model_origin})" if report.model is not None else ""
     lines.append(f"degrader: {name}{model}")
     return lines
+
+
+def show_bytes(count: int) -> str:
+    """``12 kB``, ``2.5 MB``, ``310 GB``."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= size:
+            amount = count / size
+            return f"{amount:.1f} {unit}" if amount < 10 else f"{amount:.0f} {unit}"
+    return f"{count / 1e3:.0f} kB"
 
 
 def _sizes(sizes: tuple[tuple[int, int], tuple[int, int]]) -> str:
