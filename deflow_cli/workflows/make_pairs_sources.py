@@ -115,7 +115,7 @@ def examine(hr: Path, target: Path, least_side: int, workers: int, reporter: Rep
         reporter.warn(f"{len(left_out)} of {len(files)} images left out: {_told(left_out)}")
     if doubtful:
         reporter.warn(
-            f"{len(doubtful)} images may be of low quality already, and are used: {_told(doubtful)}"
+            f"of low quality already, it seems, but used: {len(doubtful)} of {len(images)}: {_told(doubtful)}"
         )
     return Sources(root, tuple(images), tuple(left_out), tuple(doubtful))
 
