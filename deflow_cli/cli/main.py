@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import degrade, demo, fit, import_weights, inspect, make_pairs, report, score, weights
+from . import degrade, demo, export, fit, import_weights, inspect, make_pairs, report, restore, score, weights
 from .guard import guarded, set_debug
 
 app = typer.Typer(
@@ -43,6 +43,8 @@ app.command("demo")(guarded(demo.demo))
 app.command("fit")(guarded(fit.fit))
 app.command("degrade")(guarded(degrade.degrade))
 app.command("make-pairs")(guarded(make_pairs.make_pairs))
+app.command("restore")(guarded(restore.restore))
+app.command("export")(guarded(export.export))
 app.command("score")(guarded(score.score))
 app.command("inspect")(guarded(inspect.inspect))
 app.command("report")(guarded(report.report))

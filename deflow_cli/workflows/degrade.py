@@ -100,7 +100,7 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     law = _law(request, model, translator, reporter)
     done = run_images(
         planned,
-        lambda item: _one(item, request, translator, law),
+        lambda item, tell: _one(item, request, translator, law),
         reporter,
         title="restoring" if request.reverse else "degrading",
         skip_existing=request.skip_existing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -14,6 +15,8 @@ from ..runtime.progress import Reporter
 NO_ALPHA = (".jpg", ".jpeg", ".bmp")  # as they are written; a BMP can be read with alpha
 
 Record = TypeVar("Record")
+Tell = Callable[[float], None]
+"""Takes the share of an image that is done, 0 to 1, for those that take long."""
 
 
 class Done(NamedTuple, Generic[Record]):
@@ -48,7 +51,7 @@ def plan_images(
 
 def run_images(
     planned: Sequence[PlannedOutput],
-    one: Callable[[PlannedOutput], Record],
+    one: Callable[[PlannedOutput, Tell], Record],
     reporter: Reporter,
     *,
     title: str,
@@ -62,7 +65,7 @@ def run_images(
             done.skipped.append(item.source)
         else:
             try:
-                done.records.append(one(item))
+                done.records.append(one(item, partial(_tell, reporter, index, len(done.failed))))
             except DeflowError as error:
                 done.failed.append((item.source, str(error)))
             except MemoryError:
@@ -70,6 +73,10 @@ def run_images(
         reporter.update(index + 1, failed=len(done.failed))
     reporter.finish()
     return done
+
+
+def _tell(reporter: Reporter, index: int, failed: int, share: float) -> None:
+    reporter.update(index, failed=failed, image=f"{share:.0%}")
 
 
 def _images_below(source: Path, target: Path, tag: str) -> list[Path]:

@@ -1,0 +1,212 @@
+"""Restore: every image of a folder through a restorer, to files."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..checkpoints.registry import RUNS, FoundModel
+from ..checkpoints.restorer import RESTORER_FILE, load_restorer
+from ..config import RestorerConfig
+from ..data.images import Image, read_image, to_pixels, to_tensor, write_image
+from ..data.outputs import PlannedOutput
+from ..data.rescale import rescale
+from ..errors import CheckpointError, DataError, DeflowError
+from ..inference.restoring import Restorer
+from ..inference.tiling import Window
+from ..runtime.device import choose_device, choose_precision
+from ..runtime.memory import available_memory
+from ..runtime.progress import Reporter
+from .image_jobs import Tell, plan_images, run_images
+
+MEMORY_SHARE = 0.5  # of what is left, for the network; the rest for pictures and other programs
+LARGEST_SIDES = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # what the formats can hold
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """What `deflow restore` was asked for.
+
+    source: an image or a folder. target: an image or a folder to write. model: a file or a run folder; None:
+    the newest of a run here. outscale: size of the output over the size of the input; None: the restorer's.
+    tile: side in input pixels; None: chosen by memory, 0: none. tile_pad: overlap of tiles in input pixels;
+    None: what leaves no seam. suffix: added to names. ext: ``auto`` or an image suffix. tta: the mean over
+    the eight turned and mirrored variants. fp32: no bfloat16, which is the choice on CUDA.
+    """
+
+    source: Path
+    target: Path
+    model: Path | None = None
+    outscale: float | None = None
+    tile: int | None = None
+    tile_pad: int | None = None
+    suffix: str = ""
+    ext: str = "auto"
+    skip_existing: bool = False
+    tta: bool = False
+    fp32: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class RestoreRecord:
+    """One image done. width, height: of the output. seconds: reading to writing."""
+
+    source: Path
+    target: Path
+    width: int
+    height: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What was done: the restorer and how it was found, its scale and the outputs', and each image's fate."""
+
+    model: Path
+    model_origin: str
+    scale: int
+    outscale: float
+    records: list[RestoreRecord] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def find_restorer(given: Path | None, working: Path) -> FoundModel:
+    """The restorer given (a file, or a folder that holds one), else the newest of ``working``/runs.
+
+    Raises CheckpointError where there is none.
+    """
+    if given is not None:
+        path = given / RESTORER_FILE if given.is_dir() else given
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: no such restorer",
+                next_step=f"pass an ESRGAN file, or a folder with {RESTORER_FILE}",
+            )
+        return FoundModel(path, "given")
+    found = [path for path in (working / RUNS).glob(f"*/{RESTORER_FILE}") if path.is_file()]
+    if not found:
+        raise CheckpointError(
+            f"there is no {RUNS}/*/{RESTORER_FILE} here, and no restorer is embedded",
+            next_step="train one: deflow sr-train PAIRS, or name any ESRGAN file with --model",
+        )
+    newest = max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()))
+    return FoundModel(newest, "newest restorer here")
+
+
+def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
+    """Restore images to files; a bad file is reported and the rest goes on.
+
+    Raises DeflowError for what concerns all images: no restorer, no images, no such device.
+    """
+    planned = plan_images(
+        request.source, request.target, ext=request.ext, tag=request.suffix, keep_alpha=True
+    )
+    found = find_restorer(request.model, Path.cwd())
+    device = choose_device(request.device)
+    dtype = choose_precision("fp32" if request.fp32 or device.type == "cpu" else "auto", device)
+    model, _ = load_restorer(found.path)
+    config = model.config
+    if config.image_channels not in (1, 3):
+        raise CheckpointError(
+            f"{found.path}: restores images of {config.image_channels} channels", next_step="use 1 or 3"
+        )
+    reporter.note(f"restorer: {found.path} ({found.origin}), {_told(config)}, on {device}{_in(dtype)}")
+    restorer = Restorer(
+        model,
+        device,
+        tile=request.tile,
+        tile_pad=request.tile_pad,
+        dtype=dtype,
+        tta=request.tta,
+        memory=int(MEMORY_SHARE * available_memory(device)),
+        told=reporter.warn,
+    )
+    outscale = request.outscale or float(config.scale)
+    done = run_images(
+        planned,
+        lambda item, tell: _one(item, outscale, restorer, tell),
+        reporter,
+        title="restoring",
+        skip_existing=request.skip_existing,
+    )
+    return RestoreReport(
+        found.path, found.origin, config.scale, outscale, done.records, done.skipped, done.failed
+    )
+
+
+def _told(config: RestorerConfig) -> str:
+    return f"x{config.scale}, {config.blocks} blocks of {config.channels} channels"
+
+
+def _in(dtype: torch.dtype | None) -> str:
+    return "" if dtype is None else f" in {str(dtype).removeprefix('torch.')}"
+
+
+def _one(item: PlannedOutput, outscale: float, restorer: Restorer, tell: Tell) -> RestoreRecord:
+    """Read, restore and write one image. Raises DeflowError naming the file."""
+    started = time.perf_counter()
+    image = read_image(item.source)
+    target = item.targets[0]
+    height, width = (max(1, int(side * outscale + 0.5)) for side in image.pixels.shape[:2])
+    _check_size(item.source, target, height, width)
+    try:
+        pixels = _pixels(image, height, width, restorer, tell)
+    except DataError:
+        raise
+    except DeflowError as error:
+        raise type(error)(f"{item.source}: {error}", next_step=error.next_step) from error
+    alpha = None if image.alpha is None else _alpha(image.alpha, height, width)
+    write_image(target, replace(image, pixels=pixels, alpha=alpha))
+    return RestoreRecord(item.source, target, width, height, time.perf_counter() - started)
+
+
+def _check_size(source: Path, target: Path, height: int, width: int) -> None:
+    """Before the work rather than after it. Raises DataError where the format cannot hold the output."""
+    most = LARGEST_SIDES.get(target.suffix.lower(), 1 << 31)
+    if max(height, width) > most:
+        raise DataError(
+            f"{source}: {width}x{height} pixels are more than {target.suffix} holds ({most} a side); "
+            "use --ext png"
+        )
+
+
+def _pixels(image: Image, height: int, width: int, restorer: Restorer, tell: Tell) -> NDArray[Any]:
+    """Restored pixels, height x width x 3, of the image's depth."""
+    tensor = to_tensor(image.pixels)
+    if image.gray and restorer.config.image_channels == 1:
+        tensor = tensor[:, :1]  # the three are equal
+    own = tuple(side * restorer.scale for side in image.pixels.shape[:2])
+    resized = own != (height, width)
+    result = np.empty((*own, 3), np.float32 if resized else image.pixels.dtype)
+
+    def write(window: Window, piece: Tensor) -> None:
+        values = piece.expand(-1, 3, -1, -1)
+        if resized:
+            result[window.slices] = values[0].clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        else:
+            result[window.slices] = to_pixels(values, image.bits)
+
+    restorer.restore(tensor, write, precise=image.bits == 16, tell=tell)
+    return _whole(rescale(result, height, width), image.bits) if resized else result
+
+
+def _alpha(alpha: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Enlarged as smoothly as the bicubic does: no network has learned what transparency looks like."""
+    bits = 16 if alpha.dtype == np.uint16 else 8
+    values = alpha[..., None].astype(np.float32) / (2**bits - 1)
+    return _whole(rescale(values, height, width), bits)[..., 0]
+
+
+def _whole(values: NDArray[np.float32], bits: int) -> NDArray[Any]:
+    """[0, 1] to whole numbers: clamped, halves rounded up."""
+    whole = np.floor(values.clip(0, 1) * (2**bits - 1) + 0.5)
+    return whole.astype(np.uint16 if bits == 16 else np.uint8)
