@@ -2,10 +2,10 @@
 
     uv run --with piq --with scikit-video python tests/bench/iqa_speed.py [--brisque-model allmodel]
 
-Seconds for all images, one per call, from uint8 pixels in memory; median of runs, ours and theirs in turn,
-and median of the ratios. ``--data`` takes a folder of images of one size instead of synthetic ones of 481x321
-(the noisy partner of each is made here). The mean difference of the values tells whether a library computes
-the same. The machine must be otherwise idle: threads that wait for a third program cost both sides dear.
+Seconds for all images, one per call, from uint8 pixels in memory, on ``--threads`` workers of one thread each
+(as `deflow score` works), ours and theirs alike; median of runs, in turn, and median of the ratios.
+``--data`` takes a folder of images of one size instead of synthetic ones of 481x321 (the noisy partner of
+each is made here). The mean difference of the values tells whether a library computes the same.
 
 - piq fetches its BRISQUE vectors from the network: here both are handed the same ones, those of
   ``--brisque-model`` (LIVE's allmodel) or as many random ones. Its half scale drops the last row of an odd
@@ -25,6 +25,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -144,13 +145,15 @@ def scikit_images() -> dict[str, Score]:
     return {"SSIM 7x7": ssim}
 
 
-def seconds(score: Score, pairs: list[tuple[Tensor, Tensor]]) -> tuple[float, list[float]]:
+def seconds(pool: Executor, score: Score, pairs: list[tuple[Tensor, Tensor]]) -> tuple[float, list[float]]:
     start = time.perf_counter()
-    values = [score(image, reference) for image, reference in pairs]
+    values = list(pool.map(lambda pair: score(*pair), pairs))
     return time.perf_counter() - start, values
 
 
-def compare(own: Score, other: Score | None, pairs: list[tuple[Tensor, Tensor]], runs: int) -> list[str]:
+def compare(
+    pool: Executor, own: Score, other: Score | None, pairs: list[tuple[Tensor, Tensor]], runs: int
+) -> list[str]:
     """Cells: own seconds, their seconds, ratio, mean difference of values."""
     for score in (own, other):
         if score is not None:
@@ -159,10 +162,10 @@ def compare(own: Score, other: Score | None, pairs: list[tuple[Tensor, Tensor]],
     own_values: list[float] = []
     other_values: list[float] = []
     for _ in range(runs):
-        elapsed, own_values = seconds(own, pairs)
+        elapsed, own_values = seconds(pool, own, pairs)
         own_times.append(elapsed)
         if other is not None:
-            elapsed, other_values = seconds(other, pairs)
+            elapsed, other_values = seconds(pool, other, pairs)
             other_times.append(elapsed)
     cells = [f"{statistics.median(own_times):.2f}"]
     if other is None:
@@ -184,16 +187,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of images of one size; default: synthetic")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--brisque-model", type=Path, help="LIVE's allmodel; default: random vectors")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(options.threads, initializer=torch.set_num_threads, initargs=(1,))
     pairs = make_images(options)
     model = brisque_model(options.brisque_model)
     rivals = {"piq": piqs(model), "scikit-video, repaired": scikit_videos(), "scikit-image": scikit_images()}
     height, width = pairs[0][0].shape[-2:]
     print(
-        f"{len(pairs)} images of {width}x{height}, {options.threads} threads, median of {options.runs}, "
+        f"{len(pairs)} images of {width}x{height}, {options.threads} workers, median of {options.runs}, "
         f"torch {torch.__version__}, Python {platform.python_version()}\n"
     )
     print("| metric | ours, s | theirs, s | theirs / ours | mean difference | library |")
@@ -202,7 +206,7 @@ def main() -> None:
     for name, own in ours(model).items():
         found = [(library, scores[name]) for library, scores in rivals.items() if name in scores]
         library, other = found[0] if found else ("", None)
-        cells = compare(own, other, pairs, options.runs)
+        cells = compare(pool, own, other, pairs, options.runs)
         total += float(cells[0]) if name != "SSIM 7x7" else 0.0
         print(f"| {name} | {' | '.join(cells)} | {library} |", flush=True)
     print(f"\nNIQE + BRISQUE + PIQE + PSNR + SSIM 11x11: {total:.2f} s")
