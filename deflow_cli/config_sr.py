@@ -148,11 +148,17 @@ class SrConfig:
     sr: SrFitConfig = field(default_factory=SrFitConfig)
 
     def __post_init__(self) -> None:
-        for name in self.stages:
+        for name in self.stages or ("psnr", "gan"):
+            steps = getattr(self, name).iterations
             _require(
-                getattr(self, name).iterations > 0 or self.sr.time_budget > 0,
+                steps > 0 or self.sr.time_budget > 0,
                 f"neither {name}.iterations nor sr.time_budget is set",
                 f"pass --time-budget 10m or --iterations 1000, or --set {name}.iterations=1000",
+            )
+            _require(
+                steps == 0 or self.sr.time_budget == 0,
+                f"both {name}.iterations ({steps}) and sr.time_budget ({self.sr.time_budget:g}) are set",
+                f"pass --iterations {steps or 1000} or --time-budget 10m, or set the other to 0",
             )
         _require(
             self.sr.batch_size >= 2 or "gan" not in self.stages,

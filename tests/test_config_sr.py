@@ -62,6 +62,7 @@ def test_paper_is_the_papers_restorer():
     [
         (["sr.stage=gan", "gan.iterations=0"], r"neither gan\.iterations nor sr\.time_budget"),
         (["sr.stage=both", "psnr.iterations=0"], r"neither psnr\.iterations"),
+        (["sr.time_budget=60"], r"both psnr\.iterations .* and sr\.time_budget"),
         (["sr.stage=gan", "sr.batch_size=1"], "compares the images of a batch"),
         (["loss.discriminator=resnet"], r"loss\.discriminator is 'resnet'"),
         (["loss.pixel=0", "loss.adversarial=0", "loss.features=none"], "all weights of the loss are zero"),

@@ -1,0 +1,377 @@
+"""`deflow sr-train`: from pairs, or clean pictures and a degrader, to a restorer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.format import write_atomically
+from ..checkpoints.restorer import RESTORER_FILE, save_restorer
+from ..config_sr import SrConfig
+from ..data.unpaired import Prefetcher
+from ..errors import ConfigError
+from ..models.esrgan.generator import RRDBNet
+from ..presets import SR
+from ..runtime.device import choose_device, choose_precision
+from ..runtime.progress import Reporter, Silent
+from .run_folder import CONFIG_FILE, RUN_FILE
+from .sr_data import SrData, SrSource, open_data
+from .sr_networks import load_features, new_discriminator, new_generator, start_from, with_sizes_of
+from .sr_step import Moment, RestorerStep
+from .sr_validation import Measured, Validation, choose_scorers, is_better
+from .sr_watch import Watch
+from .training import Engine, can_resume
+
+LAST_FILE = "restorer-last.safetensors"
+PSNR_FILE = "restorer-psnr.safetensors"  # where the second of two stages began
+
+
+@dataclass(frozen=True)
+class SrRequest:
+    """What `deflow sr-train` was asked to do. out: the run's folder. arch: where it was named."""
+
+    source: SrSource
+    out: Path
+    config: SrConfig
+    init: Path | None = None
+    arch: str | None = None
+    device: str = "auto"
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class SrResult:
+    """What came of it. model_path: the best by ``select`` (of the last stage), of ``best_step``.
+
+    scores: of that step on held-out pairs, by metric; input_scores: of the degraded pictures themselves.
+    last_path: the weights of ``step``, whether they are the best or not.
+    """
+
+    run_dir: Path
+    model_path: Path
+    last_path: Path
+    step: int
+    best_step: int
+    interrupted: bool
+    select: str
+    scores: dict[str, float]
+    input_scores: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """The engine's view of a run of one or two stages."""
+
+    iterations: int
+    time_budget: float
+    ema: float
+    log_every: int
+    checkpoint_every: int
+    max_bad_steps: int
+    tensorboard: bool
+
+    @classmethod
+    def of(cls, config: SrConfig) -> _Pace:
+        names = [field.name for field in dataclasses.fields(cls)][1:]
+        total = 0 if config.sr.time_budget else sum(getattr(config, s).iterations for s in config.stages)
+        return cls(total, **{name: getattr(config.sr, name) for name in names})
+
+
+def default_preset(device: str) -> str:
+    """The preset for a machine: fast with a GPU, tiny without."""
+    return "fast" if choose_device(device).type == "cuda" else "tiny"
+
+
+def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
+    """Train a restorer. Raises DataError, ConfigError, CheckpointError or TrainingError."""
+    started = time.monotonic()
+    reporter = reporter or Silent()
+    device = choose_device(request.device)
+    resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
+    data = open_data(request.source, request.config, device, reporter)
+    config = _settle(request, data.scale)
+    if request.init is not None and not resumes:
+        model = start_from(request.init, data.scale, request.arch, reporter)
+        config = with_sizes_of(config, model)
+    else:
+        model = new_generator(config)
+    run = _Run(request, config, data, model.to(device), reporter, started)
+    if not resumes:  # from here on it is a run: what is refused above leaves no trace
+        write_atomically(request.out / CONFIG_FILE, SR.to_toml(config).encode())
+    _record_source(request)
+    return run.go(resumes)
+
+
+def _settle(request: SrRequest, scale: int) -> SrConfig:
+    """The configuration with what the pairs and the request decide."""
+    config = request.config
+    stage = config.sr.stage
+    if stage == "auto":
+        stage = "gan" if request.init is not None else "both"
+    if stage == "gan" and request.init is None and not request.resume:
+        raise ConfigError(
+            "the GAN stage needs a restorer to start from",
+            next_step="pass --init FILE, or --stage both to train one first",
+        )
+    return dataclasses.replace(
+        config,
+        restorer=dataclasses.replace(config.restorer, scale=scale),
+        sr=dataclasses.replace(config.sr, stage=stage),
+    )
+
+
+def _record_source(request: SrRequest) -> None:
+    """Write ``run.json``: the folders as given; the model file must not tell the machine's paths."""
+    source = request.source
+    places = {"pairs": source.pairs, "val": source.val, "hr": source.hr, "init": request.init}
+    record = {name: None if path is None else str(path) for name, path in places.items()}
+    record["working_folder"] = os.getcwd()
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(request.out / RUN_FILE, text.encode())
+
+
+class _Run:
+    """One run: its networks, data and records. What must outlive a kill stands in the engine's facts."""
+
+    def __init__(
+        self,
+        request: SrRequest,
+        config: SrConfig,
+        data: SrData,
+        model: RRDBNet,
+        reporter: Reporter,
+        started: float,
+    ) -> None:
+        self.request, self.config, self.data, self.reporter = request, config, data, reporter
+        self.device = next(model.parameters()).device
+        precision = choose_precision(config.sr.precision, self.device)
+        features = load_features(config, self.device, reporter)
+        judge = new_discriminator(config)
+        if judge is not None:
+            judge.to(self.device)
+        scorers, self.select = choose_scorers(config.sr.select, self.device, reporter)
+        self.validation = Validation(data.held_out, scorers, self.device, precision)
+        self.step = RestorerStep(model, judge, features, config, self._batch, self._moment, precision)
+        self.engine = Engine(
+            self.step.networks,
+            self._take_step,
+            _Pace.of(config),
+            request.out,
+            reporter,
+            started,
+            section="sr",
+            way_out="lower psnr.learning_rate and gan.learning_rate, or set sr.clip_gradients=1",
+        )
+        self.watch = Watch(self._watched, config.sr.psnr_drop, reporter, self._way_back)
+        self.engine.on_row = self.watch.on_row
+        self.batches: Prefetcher[tuple[Tensor, Tensor]] | None = None
+        self._next_step = 0
+        self._told: set[str] = set()
+
+    # -- the story ------------------------------------------------------------------------------------
+
+    def go(self, resumes: bool) -> SrResult:
+        """Train from the start, or from the state on disk, to the end; write best and last."""
+        sr, engine = self.config.sr, self.engine
+        self._describe()
+        if resumes:
+            engine.restore()
+            self.reporter.note(f"resumed at step {engine.progress.step}")
+        else:
+            engine.progress.facts = {
+                **self.data.facts,
+                "select": self.select.name,
+                "perceptual": "none" if self.step.features is None else self.config.loss.features,
+                "init": None if self.request.init is None else self.request.init.name,
+                "input": self.validation.measure_input().scores,
+            }
+            engine.begin()
+        self.reporter.note(f"held-out input: {_shown(self.facts['input'])}")
+        hooks = {
+            "validate": (sr.validate_every, self.validate),
+            "preview": (sr.preview_every, self.preview),
+        }
+        self._next_step = engine.progress.step
+        with Prefetcher(self.data.crops.batch, self._next_step, sr.batch_size) as self.batches:
+            finished = engine.run(hooks)
+        self._tell_dropped()
+        return self._finish(finished)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Those of the engine's progress, which a restore replaces."""
+        return self.engine.progress.facts
+
+    def _describe(self) -> None:
+        sr, restorer = self.config.sr, self.config.restorer
+        count = sum(p.numel() for p in self.engine.model.parameters())
+        stages = [
+            f"{name} ({getattr(self.config, name).iterations} steps)" if not sr.time_budget else name
+            for name in self.config.stages
+        ]
+        length = f", {sr.time_budget:.0f} s" if sr.time_budget else ""
+        self.reporter.note(
+            f"model: RRDBNet x{restorer.scale}, {restorer.channels} features, {restorer.blocks} blocks, "
+            f"{count / 1e6:.2f} M parameters"
+        )
+        precision = "bf16 nets" if self.step.precision else "fp32"
+        self.reporter.note(
+            f"training: {' then '.join(stages)}{length}, batch {sr.batch_size} x {sr.gt_size} px, "
+            f"{precision} on {self.device}, seed {sr.seed}"
+        )
+
+    def _finish(self, finished: bool) -> SrResult:
+        engine, out = self.engine, self.request.out
+        step = engine.progress.step
+        if finished and self.facts.get("validated") != step:
+            self.validate(step)
+            engine.save()  # what it found belongs to the finished run
+        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_FILE
+        scores = best["scores"] if best else {}
+        self._save(last, step, self.facts.get("last_scores", {}))
+        if best is None:  # interrupted before the stage's first validation
+            self._save(model, step, scores)
+        self.preview(step)
+        return SrResult(
+            run_dir=out,
+            model_path=model,
+            last_path=last,
+            step=step,
+            best_step=best["step"] if best else step,
+            interrupted=not finished,
+            select=self.select.name,
+            scores=scores,
+            input_scores=self.facts["input"],
+            seconds=engine.progress.seconds,
+        )
+
+    # -- stages ---------------------------------------------------------------------------------------
+
+    def _take_step(self, step: int, share: float, rate: float) -> Any:
+        if self._gan_begins(step, share):
+            self._begin_gan(step, share)
+        return self.step(step, share, rate)
+
+    def _gan_begins(self, step: int, share: float) -> bool:
+        if self.config.sr.stage != "both" or "gan_from" in self.facts:
+            return False
+        if self.config.sr.time_budget:
+            return share >= self.config.sr.psnr_share
+        return step >= self.config.psnr.iterations
+
+    def _begin_gan(self, step: int, share: float) -> None:
+        """The second stage starts from the first one's averaged weights, with new optimisers."""
+        if step and self.facts.get("validated") != step:
+            self.validate(step)
+        self._save(self.request.out / PSNR_FILE, step, self.facts.get("last_scores", {}))
+        if self.engine.average is not None:
+            self.engine.model.load_state_dict(self.engine.average)
+        self.step.forget()
+        self.facts["gan_from"] = [step, share]
+        self.facts.pop("best", None)  # another stage, another best: its losses are not the first one's
+        self.watch.begin_stage()
+        self.reporter.note(
+            f"the GAN stage begins at step {step}; {PSNR_FILE} keeps the first stage's weights"
+        )
+
+    def _moment(self, step: int, share: float) -> Moment:
+        stage = "gan" if "gan_from" in self.facts else self.config.stages[0]
+        first, begun = self.facts.get("gan_from", (0, 0.0))
+        if not self.config.sr.time_budget:
+            length = getattr(self.config, stage).iterations
+            return Moment(stage, step - first + 1, (step - first) / length)
+        end = self.config.sr.psnr_share if stage == "psnr" and len(self.config.stages) > 1 else 1.0
+        return Moment(stage, step - first + 1, (share - begun) / max(end - begun, 1e-9))
+
+    # -- data -----------------------------------------------------------------------------------------
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The step's batch on the device; after a restore the prefetched ones are of other steps."""
+        assert self.batches is not None
+        if step == self._next_step:
+            self._next_step += 1
+            batch = next(self.batches)
+        else:
+            batch = self.data.crops.batch(step, self.config.sr.batch_size)
+        self._tell_dropped()
+        return self.data.ready(batch, step, self.device)
+
+    def _tell_dropped(self) -> None:
+        for name in [name for name in list(self.data.crops.dropped) if name not in self._told]:
+            self._told.add(name)
+            self.reporter.warn(f"pair {name} left out: {self.data.crops.dropped[name]}")
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def _averaged(self) -> RRDBNet:
+        """A copy with the averaged weights, for use."""
+        with torch.device("meta"):
+            model = RRDBNet(self.config.restorer)
+        state = {key: value.detach().clone() for key, value in self.engine.averaged().items()}
+        model.load_state_dict(state, assign=True)
+        return model.eval()
+
+    def validate(self, step: int) -> None:
+        """Held-out scores into the log; keeps the weights where they are the best so far."""
+        measured = self.validation.measure(self._averaged())
+        value, best = measured.scores[self.select.name], self.facts.get("best")
+        self.facts.update(validated=step, last_scores=measured.scores)
+        if best is None or is_better(self.select, value, best["scores"][self.select.name]):
+            self._save(self.request.out / RESTORER_FILE, step, measured.scores)
+            self.facts["best"] = {"step": step, "scores": measured.scores}
+        self.watch.on_validation(step, measured)
+        self._log(step, measured)
+
+    def _log(self, step: int, measured: Measured) -> None:
+        held = {f"held_out_{name}": round(value, 6) for name, value in measured.scores.items()}
+        drift = {f"drift_{c}": round(v, 6) for c, v in zip("rgb", measured.drift, strict=True)}
+        self.engine.log.write({"step": step, **held, **drift, "best_step": self.facts["best"]["step"]})
+
+    def preview(self, step: int) -> None:
+        """A grid of degraded, restored and clean middles."""
+        path = self.request.out / "previews" / f"{step:07d}.png"
+        self.validation.preview(path, self._averaged())
+
+    def _watched(self) -> dict[str, Any]:
+        memory: dict[str, Any] = self.facts.setdefault("watch", {})
+        return memory
+
+    def _way_back(self) -> str:
+        best = self.facts.get("best")
+        if best is None:
+            return "No weights of this stage are kept yet"
+        path = self.request.out / RESTORER_FILE
+        return f"The weights of step {best['step']} are in {path}: go back to them with --init"
+
+    def _save(self, path: Path, step: int, scores: dict[str, float]) -> None:
+        config, progress = self.config, self.engine.progress
+        file = Path(config.loss.features_file).name if config.loss.features_file else ""
+        told = dataclasses.replace(config, loss=dataclasses.replace(config.loss, features_file=file))
+        own = ("watch", "best", "last_scores", "validated")
+        facts = {key: value for key, value in self.facts.items() if key not in own}
+        facts |= {
+            "title": self.request.out.resolve().name,
+            "step": step,
+            "stage": "gan" if "gan_from" in facts else config.stages[0],
+            "scores": scores,
+            "skipped_steps": progress.bad_total,
+            "device": str(self.device),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "config": SR.to_toml(told),
+        }
+        save_restorer(path, self._averaged(), facts)
+
+
+def _shown(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
