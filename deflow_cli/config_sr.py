@@ -101,6 +101,7 @@ class SrFitConfig:
     ema: float = 0.0
     precision: str = "auto"
     select: str = "auto"  # auto: lpips where its weights are on this machine, else psnr
+    lpips_file: str = ""  # AlexNet's weights; empty: those on this machine
     held_out: float = 0.1  # share of the pairs, where there is no --val
     validate_pairs: int = 16  # held-out pairs that are looked at; 0: all
     validate_side: int = 512  # px of gt, cut from the middle; 0: whole images

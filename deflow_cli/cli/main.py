@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import degrade, demo, export, fit, import_weights, inspect, make_pairs, report, restore, score, weights
+from . import (
+    degrade,
+    demo,
+    export,
+    fit,
+    import_weights,
+    inspect,
+    make_pairs,
+    report,
+    restore,
+    score,
+    sr_train,
+    weights,
+)
 from .guard import guarded, set_debug
 
 app = typer.Typer(
@@ -43,6 +56,7 @@ app.command("demo")(guarded(demo.demo))
 app.command("fit")(guarded(fit.fit))
 app.command("degrade")(guarded(degrade.degrade))
 app.command("make-pairs")(guarded(make_pairs.make_pairs))
+app.command("sr-train")(guarded(sr_train.sr_train))
 app.command("restore")(guarded(restore.restore))
 app.command("export")(guarded(export.export))
 app.command("score")(guarded(score.score))

@@ -23,6 +23,7 @@ from ..models.esrgan.generator import RRDBNet
 from ..presets import SR
 from ..runtime.device import choose_device, choose_precision
 from ..runtime.progress import Reporter, Silent
+from .choose_degrader import DegraderChoice
 from .run_folder import CONFIG_FILE, RUN_FILE
 from .sr_data import SrData, SrSource, open_data
 from .sr_networks import load_features, new_discriminator, new_generator, start_from, with_sizes_of
@@ -30,6 +31,8 @@ from .sr_step import Moment, RestorerStep
 from .sr_validation import Measured, Validation, choose_scorers, is_better
 from .sr_watch import Watch
 from .training import Engine, can_resume
+
+__all__ = ["DegraderChoice", "SrRequest", "SrResult", "SrSource", "default_preset", "sr_train"]
 
 LAST_FILE = "restorer-last.safetensors"
 PSNR_FILE = "restorer-psnr.safetensors"  # where the second of two stages began
@@ -159,7 +162,7 @@ class _Run:
         judge = new_discriminator(config)
         if judge is not None:
             judge.to(self.device)
-        scorers, self.select = choose_scorers(config.sr.select, self.device, reporter)
+        scorers, self.select = choose_scorers(config.sr.select, self.device, reporter, config.sr.lpips_file)
         self.validation = Validation(data.held_out, scorers, self.device, precision)
         self.step = RestorerStep(model, judge, features, config, self._batch, self._moment, precision)
         self.engine = Engine(
@@ -355,8 +358,11 @@ class _Run:
 
     def _save(self, path: Path, step: int, scores: dict[str, float]) -> None:
         config, progress = self.config, self.engine.progress
-        file = Path(config.loss.features_file).name if config.loss.features_file else ""
-        told = dataclasses.replace(config, loss=dataclasses.replace(config.loss, features_file=file))
+        told = dataclasses.replace(
+            config,
+            loss=dataclasses.replace(config.loss, features_file=_file_name(config.loss.features_file)),
+            sr=dataclasses.replace(config.sr, lpips_file=_file_name(config.sr.lpips_file)),
+        )
         own = ("watch", "best", "last_scores", "validated")
         facts = {key: value for key, value in self.facts.items() if key not in own}
         facts |= {
@@ -371,6 +377,10 @@ class _Run:
             "config": SR.to_toml(told),
         }
         save_restorer(path, self._averaged(), facts)
+
+
+def _file_name(path: str) -> str:
+    return Path(path).name if path else ""
 
 
 def _shown(scores: dict[str, float]) -> str:

@@ -35,12 +35,14 @@ class Measured:
     drift: tuple[float, float, float]
 
 
-def choose_scorers(select: str, device: torch.device, reporter: Reporter) -> tuple[list[Scorer], Metric]:
+def choose_scorers(
+    select: str, device: torch.device, reporter: Reporter, lpips_file: str = ""
+) -> tuple[list[Scorer], Metric]:
     """PSNR, SSIM and what chooses the best; ``auto`` is LPIPS where it can be had, else PSNR, and says so.
 
     Raises CheckpointError where the metric asked for cannot be had.
     """
-    options = ScorerOptions()
+    options = ScorerOptions(lpips_weights=Path(lpips_file) if lpips_file else None)
     names = ["psnr", "ssim"]
     wanted = "lpips" if select == "auto" else select
     if wanted not in names:

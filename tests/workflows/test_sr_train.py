@@ -37,7 +37,7 @@ from deflow_cli.workflows.choose_degrader import DegraderChoice
 from deflow_cli.workflows.sr_data import SrSource, open_data, split_pairs
 from deflow_cli.workflows.sr_step import Moment, RestorerStep, rate_factor
 from deflow_cli.workflows.sr_train import SrRequest, sr_train
-from deflow_cli.workflows.sr_validation import Measured
+from deflow_cli.workflows.sr_validation import Measured, choose_scorers
 from deflow_cli.workflows.sr_watch import SATURATED_ROWS, Watch
 
 CPU = torch.device("cpu")
@@ -529,7 +529,7 @@ def test_a_collapsing_run_says_so_while_it_runs(
 def test_validation_scores_8_bit_images() -> None:
     gt = np.full((48, 48, 3), 100, np.uint8)
     pair = Pair("a", gt, gt)
-    scorers, _ = workflow.choose_scorers("psnr", CPU, Silent())
+    scorers, _ = choose_scorers("psnr", CPU, Silent())
     model = torch.nn.Conv2d(3, 3, 1)
     with torch.no_grad():
         model.weight.copy_(torch.eye(3)[..., None, None])
