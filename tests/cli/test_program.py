@@ -16,7 +16,8 @@ from deflow_cli.errors import CheckpointError, DataError
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {"weights": ["list", "pull", "path"]}
-COMMANDS = ["demo", "fit", "degrade", "score", "inspect", "report", "make-pairs", "import-weights"]
+COMMANDS = ["demo", "fit", "degrade", "score", "inspect", "report", "make-pairs", "sr-train"]
+COMMANDS += ["restore", "export", "import-weights"]
 COMMANDS += [f"{group} {command}" for group, commands in GROUPS.items() for command in commands]
 
 
