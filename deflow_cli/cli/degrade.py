@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from ..errors import ConfigError
+from . import image_options as options
 from .console import ConsoleReporter, print_json, show_path
 from .options import AsJson, Debug, Device, check_device, check_source, model_file
 
 
 def degrade(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help="An image, or a folder of images (recursive).")
-    ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="An image, or a folder to write to.")],
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A model or a run folder (default: the newest fit here, else the embedded one).",
-        ),
-    ] = None,
-    temperature: Annotated[
-        str | None,
-        typer.Option(
-            metavar="T|LOW:HIGH",
-            help="Strength of the noise, or a range drawn from per image (default: 1; with --reverse 0, "
-            "the posterior's mean).",
-        ),
-    ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
-    reverse: Annotated[
-        bool, typer.Option("--reverse", help="Degraded to clean, by the model's posterior.")
-    ] = False,
-    like: Annotated[
-        Path | None, typer.Option(metavar="REF", help="Degrade as this degraded reference image is.")
-    ] = None,
-    tile: Annotated[str, typer.Option(metavar="auto|N", help="Side of a tile in pixels; 0: none.")] = "auto",
-    ext: Annotated[str, typer.Option(metavar="auto|png|jpg|...", help="Format of the outputs.")] = "auto",
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave images alone whose outputs exist.")
-    ] = False,
+    source: options.Source,
+    target: options.Target,
+    model: options.Model = None,
+    temperature: options.Temperature = None,
+    samples: options.Samples = 1,
+    seed: options.Seed = 0,
+    reverse: options.Reverse = False,
+    like: options.Like = None,
+    tile: options.Tile = "auto",
+    ext: options.Ext = "auto",
+    skip_existing: options.SkipExisting = False,
     device: Device = "auto",
     as_json: AsJson = False,
     debug: Debug = False,

@@ -15,12 +15,25 @@ from .options import Debug, Device, check_device
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the demo writes.")] = Path("deflow-demo"),
     time_budget: Annotated[str, typer.Option(metavar="TIME", help="Time to train: 90s, 10m.")] = "2m",
+    data_only: Annotated[
+        bool,
+        typer.Option("--data-only", help="Only write photographs to try the commands on: no training."),
+    ] = False,
     device: Device = "auto",
     debug: Debug = False,
 ) -> None:
     """Fit, degrade and compare in a few minutes, on photographs that come with the package."""
     check_device(device)
     seconds = parse_duration(time_budget)
+
+    if data_only:
+        from ..workflows.demo import write_demo_data
+
+        data = write_demo_data(out)
+        typer.echo(f"clean: {show_path(data.clean)}")
+        typer.echo(f"noisy, of other scenes: {show_path(data.noisy)}")
+        typer.echo(f"pairs to score on, of scenes that are in neither: {show_path(data.gt.parent)}")
+        return
 
     from ..workflows.demo import demo as workflow
 

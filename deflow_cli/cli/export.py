@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
+from . import image_options as options
 from .console import ConsoleReporter, print_json, show_path
 from .options import AsJson, Debug
 
 
 def export(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A restorer, or a folder with a restorer.safetensors.")
-    ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .pth or .safetensors.")],
-    file_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="basicsr (BasicSR, Real-ESRGAN, chaiNNer), realsr (RealSR, BSRGAN, DeFlow), esrgan (the "
-            "first ESRGAN's programs), safetensors (ours, chaiNNer). Default: basicsr, or as OUT is named.",
-        ),
-    ] = None,
-    openmodeldb: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.json", help="Write the entry for OpenModelDB too; a folder: by its id."),
-    ] = None,
-    entry_id: Annotated[
-        str, typer.Option("--id", metavar="ID", help="The entry's id (default: 4x-NAME).")
-    ] = "",
-    name: Annotated[str, typer.Option(metavar="NAME", help="The model's name (default: its own).")] = "",
-    author: Annotated[str, typer.Option(metavar="NAME", help="Who made the model.")] = "",
-    license_id: Annotated[
-        str, typer.Option("--license", metavar="SPDX", help="Its licence: Apache-2.0, CC-BY-4.0 ...")
-    ] = "",
-    description: Annotated[str, typer.Option(metavar="TEXT", help="What the model is for.")] = "",
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="A tag of the entry. Repeatable.")
-    ] = None,
-    url: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="Where OUT can be downloaded. Repeatable.")
-    ] = None,
+    model: options.ExportModel,
+    target: options.ExportTarget,
+    file_format: options.FileFormat = None,
+    openmodeldb: options.Openmodeldb = None,
+    entry_id: options.EntryId = "",
+    name: options.Name = "",
+    author: options.Author = "",
+    license_id: options.LicenseId = "",
+    description: options.Description = "",
+    tag: options.Tag = None,
+    url: options.Url = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

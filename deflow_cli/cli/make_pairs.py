@@ -2,142 +2,43 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from ..errors import ConfigError
+from . import make_pairs_options as options
 from .console import ConsoleReporter, format_seconds, print_json, show_path
 from .degrade import parse_temperature
 from .options import AsJson, Debug, Device, check_device, check_folder, check_source, model_file
 
 
 def make_pairs(
-    source: Annotated[
-        Path, typer.Argument(metavar="HR", help="A folder of clean images (recursive), or one image.")
-    ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the data set.")],
-    degrader: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="deflow, white-noise, spectral, noise-patches or none (default: deflow).",
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="For deflow: a model or a run folder (default: the newest fit here, else the embedded one).",
-        ),
-    ] = None,
-    scale: Annotated[
-        int | None,
-        typer.Option(metavar="1|2|3|4|8", help="How many times smaller the degraded side is (default: 4)."),
-    ] = None,
-    temperature: Annotated[
-        str | None,
-        typer.Option(
-            metavar="T|LOW:HIGH",
-            help="Strength of the noise, or a range drawn from per image and variant (default: 1).",
-        ),
-    ] = None,
-    variants: Annotated[
-        int | None, typer.Option(min=1, help="Degradations of each image (default: 1).")
-    ] = None,
-    crop: Annotated[
-        int | None,
-        typer.Option(min=1, help="Cut sub-images of this side, in pixels of HR (default: whole images)."),
-    ] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pixels from one sub-image to the next (default: half of --crop)."),
-    ] = None,
-    resize: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RULE",
-            help="Rounding of the bicubic: matlab, deflow or matlab-double (default: matlab).",
-        ),
-    ] = None,
-    kernels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Blur kernels (.mat with Kernel, .npy), one drawn per image and variant."
-        ),
-    ] = None,
-    kernel_sampling: Annotated[
-        str | None,
-        typer.Option(
-            metavar="bicubic|direct",
-            help="After the kernel: bicubic, or every scale-th pixel, for kernels that are the whole "
-            "downsampling, such as KernelGAN's (default: bicubic).",
-        ),
-    ] = None,
-    sigma: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            help="For white-noise: std in grey levels of 255 (default: that of --noisy's flat patches).",
-        ),
-    ] = None,
-    noisy: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Degraded images that white-noise, spectral and noise-patches learn from."
-        ),
-    ] = None,
-    clean: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="For spectral: clean images (default: HR, made small)."),
-    ] = None,
-    flattest: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="For spectral: use this share of each image's patches, the flattest, and match the power of "
-            "the contents (default: 1, all patches and the plain difference).",
-        ),
-    ] = None,
-    patch_size: Annotated[
-        int | None, typer.Option(min=1, help="For noise-patches: their side in pixels (default: 256).")
-    ] = None,
-    patch_variance: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="For noise-patches: flatter than this, in grey levels squared (default: 20)."
-        ),
-    ] = None,
-    patch_mean: Annotated[
-        float | None, typer.Option(min=0, help="For noise-patches: brighter than this, of 255 (default: 0).")
-    ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option("--format", metavar="FORMAT", help="folders, lmdb or webdataset (default: folders)."),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="The same seed gives the same pairs (default: 0).")
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Make the data set of this deflow.json again, bit for bit; it stands for the options above, "
-            "but for the places of model, folders and kernels.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads; the result does not depend on them (default: all cores)."),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Check the images, tell counts, sizes, disk and time; write nothing."),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a data set of deflow's in OUT; never other files.")
-    ] = False,
+    source: options.Source,
+    target: options.Target,
+    degrader: options.Degrader = None,
+    model: options.Model = None,
+    scale: options.Scale = None,
+    temperature: options.Temperature = None,
+    variants: options.Variants = None,
+    crop: options.Crop = None,
+    stride: options.Stride = None,
+    resize: options.Resize = None,
+    kernels: options.Kernels = None,
+    kernel_sampling: options.KernelSampling = None,
+    sigma: options.Sigma = None,
+    noisy: options.Noisy = None,
+    clean: options.Clean = None,
+    flattest: options.Flattest = None,
+    patch_size: options.PatchSize = None,
+    patch_variance: options.PatchVariance = None,
+    patch_mean: options.PatchMean = None,
+    form: options.Form = None,
+    seed: options.Seed = None,
+    manifest: options.Manifest = None,
+    workers: options.Workers = None,
+    dry_run: options.DryRun = False,
+    overwrite: options.Overwrite = False,
     device: Device = "auto",
     as_json: AsJson = False,
     debug: Debug = False,

@@ -2,72 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from ..errors import ConfigError
+from . import image_options as options
 from .console import ConsoleReporter, print_json, show_path
 from .degrade import parse_tile
 from .options import AsJson, Debug, Device, check_device, check_source
 
 
 def restore(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help="An image, or a folder of images (recursive).")
-    ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="An image, or a folder to write to.")],
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A restorer.safetensors or its folder, or an ESRGAN of others, .pth or .safetensors "
-            "(default: the newest runs/*/restorer.safetensors here).",
-        ),
-    ] = None,
-    outscale: Annotated[
-        float | None,
-        typer.Option(
-            "--outscale",
-            "-s",
-            metavar="S",
-            help="Size of the outputs over that of the inputs, 2.5 for instance: the restored image is "
-            "resized by MATLAB's antialiased bicubic (default: the restorer's scale).",
-        ),
-    ] = None,
-    tile: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|N", help="Side of a tile in input pixels; 0: none; auto: none where memory lasts."
-        ),
-    ] = "auto",
-    tile_pad: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|N", help="Input pixels that a tile sees around it; auto: enough for no seam."
-        ),
-    ] = "auto",
-    suffix: Annotated[
-        str, typer.Option(metavar="TEXT", help="Added to the names: a.png becomes a_TEXT.png.")
-    ] = "",
-    ext: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|png|jpg|...",
-            help="Format of the outputs; PNG wherever it could not hold an image's transparency.",
-        ),
-    ] = "auto",
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave images alone whose outputs exist.")
-    ] = False,
-    tta: Annotated[
-        bool,
-        typer.Option("--tta", help="Mean over the eight turned and mirrored variants: eight times the work."),
-    ] = False,
-    fp32: Annotated[
-        bool, typer.Option("--fp32", help="On CUDA compute in float32 rather than bfloat16.")
-    ] = False,
+    source: options.Source,
+    target: options.Target,
+    model: options.RestoreModel = None,
+    outscale: options.Outscale = None,
+    tile: options.RestoreTile = "auto",
+    tile_pad: options.TilePad = "auto",
+    suffix: options.Suffix = "",
+    ext: options.RestoreExt = "auto",
+    skip_existing: options.SkipExisting = False,
+    tta: options.Tta = False,
+    fp32: options.Fp32 = False,
     device: Device = "auto",
     as_json: AsJson = False,
     debug: Debug = False,

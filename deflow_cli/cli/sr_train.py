@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ..config_sr import ARCHITECTURES, SrConfig
 from ..errors import CheckpointError, ConfigError
 from ..presets import SR, parse_duration
+from . import sr_train_options as options
 from .console import ConsoleReporter, format_seconds, print_json, show_path
 from .fit import CONFIG_FILE, choose_run_dir
 from .guard import INTERRUPTED
@@ -23,100 +24,32 @@ UNITS = {"psnr": " dB"}
 
 
 def sr_train(
-    pairs: Annotated[
-        Path | None,
-        typer.Argument(metavar="[PAIRS]", help="Pairs of `deflow make-pairs`; without them, --hr."),
-    ] = None,
-    val: Annotated[
-        Path | None,
-        typer.Option(metavar="PAIRS", help="Pairs to validate on (default: some of PAIRS, held out)."),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="tiny, fast, paper or a .toml file (default: tiny; with a GPU, fast).",
-        ),
-    ] = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="rrdb (the full one), rrdb-small or rrdb-tiny (default: preset's)."
-        ),
-    ] = None,
-    stage: Annotated[
-        str | None,
-        typer.Option(metavar="psnr|gan|both", help="L1 alone, the GAN from --init, or one after the other."),
-    ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Start from a restorer: ours or any ESRGAN, .pth or .safetensors."),
-    ] = None,
-    discriminator: Annotated[
-        str | None, typer.Option(metavar="vgg|patch|unet", help="Of the GAN stage (default: vgg).")
-    ] = None,
-    perceptual: Annotated[
-        str | None,
-        typer.Option(metavar="vgg19|none", help="The GAN stage's perceptual loss (default: vgg19)."),
-    ] = None,
-    perceptual_weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="VGG19's weights (default: those on this machine).")
-    ] = None,
-    select: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METRIC",
-            help="The best by lpips, psnr, ssim or niqe (default: lpips where it can be had, else psnr).",
-        ),
-    ] = None,
-    lpips_weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="AlexNet's weights for lpips (default: those on this machine)."),
-    ] = None,
-    scale: Annotated[
-        int | None,
-        typer.Option(metavar="1|2|4|8", help="Of the pairs, which is checked; with --hr, wanted (4)."),
-    ] = None,
-    hr: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Clean images, degraded anew for every crop, in place of PAIRS."),
-    ] = None,
-    degrader: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="For --hr: deflow, white-noise, spectral, noise-patches or none (deflow)."
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For --degrader deflow: a model or a run folder.")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(metavar="T", help="For --hr: strength of the noise (default: 1).")
-    ] = None,
-    sigma: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="For white-noise: std in grey levels of 255 (default: --noisy's)."),
-    ] = None,
-    noisy: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Degraded images that the other degraders learn from.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/NAME).")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="The run's name (default: the data folder's).")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
+    pairs: options.Pairs = None,
+    val: options.Val = None,
+    preset: options.Preset = None,
+    arch: options.Arch = None,
+    stage: options.Stage = None,
+    init: options.Init = None,
+    discriminator: options.Discriminator = None,
+    perceptual: options.Perceptual = None,
+    perceptual_weights: options.PerceptualWeights = None,
+    select: options.Select = None,
+    lpips_weights: options.LpipsWeights = None,
+    scale: options.Scale = None,
+    hr: options.Hr = None,
+    degrader: options.Degrader = None,
+    model: options.Model = None,
+    temperature: options.Temperature = None,
+    sigma: options.Sigma = None,
+    noisy: options.Noisy = None,
+    out: options.Out = None,
+    name: options.Name = None,
+    seed: options.Seed = None,
     device: Device = "auto",
-    time_budget: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Train for this long: 90s, 10m, 2h.")
-    ] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Train each stage for so many steps.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run, by its own configuration.")
-    ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a preset: sr.ema=0.999. Repeatable."),
-    ] = None,
+    time_budget: options.TimeBudget = None,
+    iterations: options.Iterations = None,
+    resume: options.Resume = False,
+    overrides: options.Overrides = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

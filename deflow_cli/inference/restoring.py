@@ -32,6 +32,7 @@ Tell = Callable[[float], None]
 PAD_LIMIT = 96  # trunk pixels
 LARGEST_TILE = 4096
 DIHEDRAL = range(8)
+ONEDNN = "could not create a primitive"
 
 
 def trunk_reach(config: RestorerConfig) -> int:
@@ -81,7 +82,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether it is CUDA's, Python's, or that of torch's CPU allocator, which is a plain RuntimeError."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    signs = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    # the last is all that oneDNN, which computes convolutions on CPUs, says when it gets none
+    signs = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", ONEDNN)
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .fit import FitRequest, fit
 
 CROP = 160
 SHOWN = 4
+EVERY = 3  # of the scenes of half B, so many make one that is kept apart to score on
 TEXT = """\
 What to look at, in each row:
   clean          a photograph the model saw only as clean
@@ -41,11 +43,40 @@ class DemoReport:
     report_path: Path | None = None
 
 
-def make_noisy(folder: Path, seed: int = 0) -> dict[str, Path]:
-    """Degrade the packaged half B by the camera-noise recipe; returns source by name."""
+@dataclass(frozen=True)
+class DemoData:
+    """Folders of photographs to try things on; ``gt`` and ``lq`` are pairs of scenes found nowhere else."""
+
+    clean: Path
+    noisy: Path
+    gt: Path
+    lq: Path
+
+
+def write_demo_data(out: Path) -> DemoData:
+    """Lay out the packaged photographs as a user would have them, and pairs to score on.
+
+    clean/: half A. noisy/: half B with camera noise, but for every third scene, both of whose crops become
+    the pairs test/gt and test/lq. The recipe and the seed are the demo's. Files of these names are replaced.
+    Raises DataError when the package has no photographs.
+    """
+    data = DemoData(out / "clean", out / "noisy", out / "test" / "gt", out / "test" / "lq")
+    clean, other = packaged_photos()
+    scenes = sorted({_scene(path) for path in other})
+    apart = set(scenes[EVERY - 1 :: EVERY])
+    held_out = [path for path in other if _scene(path) in apart]
+    _copy(clean, data.clean)
+    _copy(held_out, data.gt)
+    make_noisy(data.noisy, paths=[path for path in other if path not in held_out])
+    make_noisy(data.lq, paths=held_out)
+    return data
+
+
+def make_noisy(folder: Path, seed: int = 0, paths: Sequence[Path] | None = None) -> dict[str, Path]:
+    """Degrade photographs, all of half B unless given, by the camera-noise recipe; returns source by name."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = {}
-    for path in packaged_photos()[1]:
+    for path in packaged_photos()[1] if paths is None else paths:
         rng = np.random.default_rng(derived_seed(seed, "camera", path.name))
         write_image(folder / path.name, Image(camera_noise(read_rgb8(path), rng)))
         sources[path.name] = path
@@ -59,9 +90,7 @@ def demo(out: Path, time_budget: float, device: str, reporter: Reporter) -> Demo
     """
     clean_paths, _ = packaged_photos()
     clean, noisy, run = out / "clean", out / "noisy", out / "run"
-    clean.mkdir(parents=True, exist_ok=True)
-    for path in clean_paths:
-        shutil.copyfile(path, clean / path.name)
+    _copy(clean_paths, clean)
     sources = make_noisy(noisy)
     config = load_preset("tiny")
     settings = dataclasses.replace(config.fit, iterations=0, time_budget=time_budget)
@@ -79,6 +108,17 @@ def demo(out: Path, time_budget: float, device: str, reporter: Reporter) -> Demo
     sheet = out / "contact_sheet.png"
     write_image(sheet, Image(contact_sheet(rows, labels, scale=2)))
     return DemoReport(sheet, result.model_path, TEXT, result.report_path)
+
+
+def _scene(path: Path) -> str:
+    """The photograph that a picture was cut from: coffee of coffee-wide.png."""
+    return path.stem.split("-")[0]
+
+
+def _copy(paths: Sequence[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        shutil.copyfile(path, folder / path.name)
 
 
 def _row(clean: Path, samples: list[Path], noisy: Path, source: Path) -> list[np.ndarray]:

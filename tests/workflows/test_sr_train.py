@@ -39,6 +39,7 @@ from deflow_cli.workflows.sr_step import Moment, RestorerStep, rate_factor
 from deflow_cli.workflows.sr_train import SrRequest, sr_train
 from deflow_cli.workflows.sr_validation import Measured, choose_scorers
 from deflow_cli.workflows.sr_watch import SATURATED_ROWS, Watch
+from deflow_cli.workflows.training import Engine
 
 CPU = torch.device("cpu")
 SMALL = [
@@ -537,3 +538,30 @@ def test_validation_scores_8_bit_images() -> None:
     measured = workflow.Validation([pair], scorers, CPU).measure(model)
     assert measured.drift == pytest.approx((1 / 255,) * 3)
     assert measured.scores["psnr"] == pytest.approx(20 * np.log10(255))
+
+
+def test_a_time_budget_is_shared_by_both_stages(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "share", property(lambda engine: engine.progress.step / 8))  # of any machine
+    settings = ["psnr.iterations=0", "gan.iterations=0", "sr.time_budget=2", "sr.psnr_share=0.4"]
+    result = train(pairs, tmp_path / "run", *settings, "loss.discriminator=unet")
+    facts = load_restorer(result.model_path)[1]
+    assert (result.step, facts["stage"], facts["gan_from"]) == (8, "gan", [4, 0.5])
+
+
+def test_bf16_trains_both_stages(pairs: Path, tmp_path: Path) -> None:
+    result = train(pairs, tmp_path / "run", "psnr.iterations=1", "gan.iterations=1", "sr.precision=bf16")
+    assert (result.step, rows_of(result.run_dir)[-1].get("skipped", 0)) == (2, 0)
+    assert all(torch.isfinite(value).all() for value in load_file(result.last_path).values())
+
+
+def test_a_bad_step_changes_no_weight(pairs: Path) -> None:
+    config = small("sr.stage=gan", "restorer.scale=2")
+    networks = RRDBNet(config.restorer, seeded(1)), build_discriminator("vgg", 16, 4, seeded(2))
+    before = [{k: v.clone() for k, v in net.named_parameters()} for net in networks]
+    images = torch.rand(2, 3, 16, 16, generator=seeded(3)), torch.full((2, 3, 8, 8), float("nan"))
+    step = RestorerStep(*networks, None, config, lambda i: images, lambda i, _: Moment("gan", 1, 0.0))
+    assert not step(0, 0.0, 1.0).finite
+    for net, kept in zip(networks, before, strict=True):
+        assert all(torch.equal(value, kept[key]) for key, value in net.named_parameters())

@@ -1,0 +1,106 @@
+"""Options of the commands that turn images into images, and of `deflow export`: what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Source = Annotated[Path, typer.Argument(metavar="IN", help="An image, or a folder of images (recursive).")]
+Target = Annotated[Path, typer.Argument(metavar="OUT", help="An image, or a folder to write to.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A model or a run folder (default: the newest fit here, else the embedded one).",
+    ),
+]
+Temperature = Annotated[
+    str | None,
+    typer.Option(
+        metavar="T|LOW:HIGH",
+        help="Strength of the noise, or a range drawn from per image (default: 1; with --reverse 0, "
+        "the posterior's mean).",
+    ),
+]
+Samples = Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")]
+Reverse = Annotated[bool, typer.Option("--reverse", help="Degraded to clean, by the model's posterior.")]
+Like = Annotated[
+    Path | None, typer.Option(metavar="REF", help="Degrade as this degraded reference image is.")
+]
+Tile = Annotated[str, typer.Option(metavar="auto|N", help="Side of a tile in pixels; 0: none.")]
+Ext = Annotated[str, typer.Option(metavar="auto|png|jpg|...", help="Format of the outputs.")]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave images alone whose outputs exist.")
+]
+RestoreModel = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A restorer.safetensors or its folder, or an ESRGAN of others, .pth or .safetensors "
+        "(default: the newest runs/*/restorer.safetensors here).",
+    ),
+]
+Outscale = Annotated[
+    float | None,
+    typer.Option(
+        "--outscale",
+        "-s",
+        metavar="S",
+        help="Size of the outputs over that of the inputs, 2.5 for instance: the restored image is "
+        "resized by MATLAB's antialiased bicubic (default: the restorer's scale).",
+    ),
+]
+RestoreTile = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|N", help="Side of a tile in input pixels; 0: none; auto: none where memory lasts."
+    ),
+]
+TilePad = Annotated[
+    str,
+    typer.Option(metavar="auto|N", help="Input pixels that a tile sees around it; auto: enough for no seam."),
+]
+Suffix = Annotated[str, typer.Option(metavar="TEXT", help="Added to the names: a.png becomes a_TEXT.png.")]
+RestoreExt = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|png|jpg|...",
+        help="Format of the outputs; PNG wherever it could not hold an image's transparency.",
+    ),
+]
+Tta = Annotated[
+    bool,
+    typer.Option("--tta", help="Mean over the eight turned and mirrored variants: eight times the work."),
+]
+Fp32 = Annotated[bool, typer.Option("--fp32", help="On CUDA compute in float32 rather than bfloat16.")]
+ExportModel = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A restorer, or a folder with a restorer.safetensors.")
+]
+ExportTarget = Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .pth or .safetensors.")]
+FileFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="basicsr (BasicSR, Real-ESRGAN, chaiNNer), realsr (RealSR, BSRGAN, DeFlow), esrgan (the "
+        "first ESRGAN's programs), safetensors (ours, chaiNNer). Default: basicsr, or as OUT is named.",
+    ),
+]
+Openmodeldb = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.json", help="Write the entry for OpenModelDB too; a folder: by its id."),
+]
+EntryId = Annotated[str, typer.Option("--id", metavar="ID", help="The entry's id (default: 4x-NAME).")]
+Name = Annotated[str, typer.Option(metavar="NAME", help="The model's name (default: its own).")]
+Author = Annotated[str, typer.Option(metavar="NAME", help="Who made the model.")]
+LicenseId = Annotated[
+    str, typer.Option("--license", metavar="SPDX", help="Its licence: Apache-2.0, CC-BY-4.0 ...")
+]
+Description = Annotated[str, typer.Option(metavar="TEXT", help="What the model is for.")]
+Tag = Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag of the entry. Repeatable.")]
+Url = Annotated[
+    list[str] | None, typer.Option(metavar="URL", help="Where OUT can be downloaded. Repeatable.")
+]

@@ -1,0 +1,96 @@
+"""Options of `deflow sr-train`: what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Pairs = Annotated[
+    Path | None,
+    typer.Argument(metavar="[PAIRS]", help="Pairs of `deflow make-pairs`; without them, --hr."),
+]
+Val = Annotated[
+    Path | None,
+    typer.Option(metavar="PAIRS", help="Pairs to validate on (default: some of PAIRS, held out)."),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="tiny, fast, paper or a .toml file (default: tiny; with a GPU, fast).",
+    ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="rrdb (the full one), rrdb-small or rrdb-tiny (default: preset's)."),
+]
+Stage = Annotated[
+    str | None,
+    typer.Option(metavar="psnr|gan|both", help="L1 alone, the GAN from --init, or one after the other."),
+]
+Init = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Start from a restorer: ours or any ESRGAN, .pth or .safetensors."),
+]
+Discriminator = Annotated[
+    str | None, typer.Option(metavar="vgg|patch|unet", help="Of the GAN stage (default: vgg).")
+]
+Perceptual = Annotated[
+    str | None,
+    typer.Option(metavar="vgg19|none", help="The GAN stage's perceptual loss (default: vgg19)."),
+]
+PerceptualWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="VGG19's weights (default: those on this machine).")
+]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METRIC",
+        help="The best by lpips, psnr, ssim or niqe (default: lpips where it can be had, else psnr).",
+    ),
+]
+LpipsWeights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="AlexNet's weights for lpips (default: those on this machine)."),
+]
+Scale = Annotated[
+    int | None,
+    typer.Option(metavar="1|2|4|8", help="Of the pairs, which is checked; with --hr, wanted (4)."),
+]
+Hr = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Clean images, degraded anew for every crop, in place of PAIRS."),
+]
+Degrader = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="For --hr: deflow, white-noise, spectral, noise-patches or none (deflow)."
+    ),
+]
+Model = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="For --degrader deflow: a model or a run folder.")
+]
+Temperature = Annotated[
+    float | None, typer.Option(metavar="T", help="For --hr: strength of the noise (default: 1).")
+]
+Sigma = Annotated[
+    float | None,
+    typer.Option(metavar="S", help="For white-noise: std in grey levels of 255 (default: --noisy's)."),
+]
+Noisy = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Degraded images that the other degraders learn from.")
+]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/NAME).")]
+Name = Annotated[str | None, typer.Option(help="The run's name (default: the data folder's).")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
+TimeBudget = Annotated[str | None, typer.Option(metavar="TIME", help="Train for this long: 90s, 10m, 2h.")]
+Iterations = Annotated[int | None, typer.Option(min=1, help="Train each stage for so many steps.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with an interrupted run, by its own configuration.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a preset: sr.ema=0.999. Repeatable."),
+]
