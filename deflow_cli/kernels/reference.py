@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .forms import ScaleForm
 
 
 def published_scale(raw: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -26,3 +31,35 @@ def affine_forward(z_bchw: Tensor, scale: Tensor, log_scale: Tensor, shift: Tens
 def affine_inverse(z_bchw: Tensor, scale: Tensor, log_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """Decode (z + shift) * scale; log-det per sample, +sum(log scale)."""
     return (z_bchw + shift) * scale, log_scale.flatten(1).sum(1)
+
+
+def coupling_forward(z_bchw: Tensor, raw_bchw: Tensor, form: ScaleForm) -> tuple[Tensor, Tensor]:
+    """Encode y = z / scale - shift, with scale and shift read from a net's output (DeFlow, section 3.3).
+
+    z_bchw: B C H W, any strides. raw_bchw: B 2C H W, or 1 2C H W shared by the batch; even channels are the
+    shift, odd ones the raw scale that ``form`` makes positive. Narrower types are computed in float32.
+    Returns (y of z's shape, log-det per sample, -sum(log scale), shape B).
+    """
+    z, shift, scale, log_scale = _coupling_terms(z_bchw, raw_bchw, form)
+    y, log_det = affine_forward(z, scale, log_scale, shift)
+    return y, log_det.expand(z.shape[0])
+
+
+def coupling_inverse(z_bchw: Tensor, raw_bchw: Tensor, form: ScaleForm) -> tuple[Tensor, Tensor]:
+    """Decode y = (z + shift) * scale: undoes ``coupling_forward``, whose arguments and types it shares.
+
+    Returns (y of z's shape, log-det per sample, +sum(log scale), shape B).
+    """
+    z, shift, scale, log_scale = _coupling_terms(z_bchw, raw_bchw, form)
+    y, log_det = affine_inverse(z, scale, log_scale, shift)
+    return y, log_det.expand(z.shape[0])
+
+
+def _coupling_terms(z: Tensor, raw: Tensor, form: ScaleForm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    z, raw = _at_least_float32(z), _at_least_float32(raw)
+    scale, log_scale = form(raw[:, 1::2])
+    return z, raw[:, 0::2], scale, log_scale
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
