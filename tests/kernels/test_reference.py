@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from deflow_cli.kernels import reference
+from deflow_cli.kernels.forms import ScaleForm
 
 RAW = torch.tensor([-1e4, -30.0, -2.0, 0.0, 1.5, 30.0, 1e4], dtype=torch.float64)
 
@@ -51,3 +53,53 @@ def test_affine_directions() -> None:
     back, log_det_back = reference.affine_inverse(y, scale, log_scale, shift)
     torch.testing.assert_close(back, z)
     torch.testing.assert_close(log_det_back, -log_det)
+
+
+FORMS = (ScaleForm("published", eps=1e-3), ScaleForm("bounded", bound=0.7))
+
+
+def coupling_inputs(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    z = torch.randn((2, 7, 3, 5), generator=generator, dtype=dtype)[:, 4:]
+    return z, torch.randn((2, 6, 3, 5), generator=generator, dtype=dtype)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.kind)
+def test_coupling_is_the_affine_map_of_the_net_output(form: ScaleForm) -> None:
+    z, raw = coupling_inputs()
+    scale, log_scale = form(raw[:, 1::2])
+    y, log_det = reference.coupling_forward(z, raw, form)
+    torch.testing.assert_close(y, z / scale - raw[:, 0::2])
+    torch.testing.assert_close(log_det, -log_scale.sum((1, 2, 3)))
+    back, log_det_back = reference.coupling_inverse(y, raw, form)
+    torch.testing.assert_close(back, z)
+    torch.testing.assert_close(log_det_back, -log_det)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.kind)
+@pytest.mark.parametrize("operation", [reference.coupling_forward, reference.coupling_inverse])
+def test_coupling_gradients(operation: Callable[..., tuple[torch.Tensor, ...]], form: ScaleForm) -> None:
+    z, raw = (tensor.requires_grad_() for tensor in coupling_inputs())
+    assert torch.autograd.gradcheck(lambda *tensors: operation(*tensors, form), (z, raw))
+    assert torch.autograd.gradgradcheck(lambda *tensors: operation(*tensors, form), (z, raw))
+
+
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
+def test_coupling_computes_narrow_types_in_float32(narrow: torch.dtype) -> None:
+    z, raw = coupling_inputs(torch.float32)
+    raw = raw.to(narrow)
+    for operation in (reference.coupling_forward, reference.coupling_inverse):
+        y, log_det = operation(z, raw, FORMS[0])
+        assert y.dtype == log_det.dtype == torch.float32
+        exact_y, exact_log_det = operation(z, raw.float(), FORMS[0])
+        assert torch.equal(y, exact_y)
+        assert torch.equal(log_det, exact_log_det)
+
+
+def test_coupling_of_a_batch_that_shares_the_net_output() -> None:
+    z, raw = coupling_inputs()
+    for operation in (reference.coupling_forward, reference.coupling_inverse):
+        y, log_det = operation(z, raw[:1], FORMS[0])
+        expected_y, expected_log_det = operation(z, raw[:1].repeat(2, 1, 1, 1), FORMS[0])
+        assert torch.equal(y, expected_y)
+        assert torch.equal(log_det, expected_log_det)
