@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DeflowError, DeviceError, ShapeError
+from ..layers.upsampled import LevelFeatures
 from ..models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
 from .noise import PositionalNoise
 from .shift import ShiftLaw, responsibilities
@@ -203,11 +204,16 @@ class Translator:
             return [None] * len(self.model.flow.layers)
         seen = window.grown(overlaps(self.model.config)[1], height, width)
         factor = self.model.config.flow.downsample
-        features = encoder(h[(..., *seen.divided(factor).slices)])
-        cut = [
-            level[(..., *window.divided(2 ** (index + 1)).within(seen.divided(2 ** (index + 1))))]
-            for index, level in enumerate(features)
-        ]
+        features = encoder.features(h[(..., *seen.divided(factor).slices)])
+        cut = []
+        for index, level in enumerate(features):
+            scale = 2 ** (index + 1)
+            own = level.own[(..., *window.divided(scale).within(seen.divided(scale)))]
+            if level.low is None:
+                cut.append(LevelFeatures(own))
+                continue
+            low = level.low[(..., *window.divided(factor).within(seen.divided(factor)))]
+            cut.append(LevelFeatures(own, low))
         return self.model.flow.prepare(cut)
 
     # -- sizes ----------------------------------------------------------------------------------------

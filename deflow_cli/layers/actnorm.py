@@ -35,6 +35,11 @@ class ActNorm(Bijection):
             self.start_from(x_bchw)
         return (x_bchw + self.bias) * torch.exp(self.logs)
 
+    def into(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight (O I kh kw) and bias of a convolution without bias followed by this map."""
+        factor = torch.exp(self.logs)
+        return weight * factor.view(-1, 1, 1, 1), (self.bias * factor).flatten()
+
     def forward(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
         y_bchw = self.scale(x_bchw)
         return y_bchw, self._log_det(x_bchw)

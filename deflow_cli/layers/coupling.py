@@ -2,77 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ..kernels import reference
+from ..kernels import dispatch
+from ..kernels.forms import ScaleForm
 from .actnorm import ActNorm
 from .base import Bijection
+from .folding import FoldCache
 from .invconv import InvertibleConv1x1
 from .nets import CouplingNet
-
-
-@dataclass(frozen=True)
-class ScaleForm:
-    """How a net's output becomes a positive scale. kind: published | bounded."""
-
-    kind: str = "published"
-    eps: float = 1e-3
-    bound: float = 1.0
-
-    def __call__(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (scale, log scale)."""
-        if self.kind == "published":
-            return reference.published_scale(raw, self.eps)
-        return reference.bounded_scale(raw, self.bound)
-
-
-class Affine(NamedTuple):
-    """Scale, its logarithm and shift of one affine map, each B C H W."""
-
-    scale: Tensor
-    log_scale: Tensor
-    shift: Tensor
+from .upsampled import LevelFeatures
 
 
 class StepCondition(NamedTuple):
-    """What one flow step needs of the conditioning image: independent of z, computed once per image."""
+    """What one flow step needs of the conditioning image: independent of z, computed once per image.
 
-    injector: Affine
+    injector: the injector's shift (even channels) and raw scale (odd ones). coupling_term: of the coupling
+    net's first convolution what the features contribute.
+    """
+
+    injector: Tensor
     coupling_term: Tensor
 
 
-def affine_of(raw: Tensor, form: ScaleForm) -> Affine:
-    """Even channels are the shift, odd ones the raw scale."""
-    if raw.dtype == torch.bfloat16:
-        raw = raw.float()
-    scale, log_scale = form(raw[:, 1::2])
-    return Affine(scale, log_scale, raw[:, 0::2])
-
-
-class TransitionStep(Bijection):
-    """ActNorm and 1x1 without a coupling, after a squeeze."""
+class LinearStep(nn.Module):
+    """ActNorm and 1x1, which together are one affine map of each position: y = W s x + W s b."""
 
     def __init__(self, channels: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.actnorm = ActNorm(channels)
         self.invconv = InvertibleConv1x1(channels, generator)
+        self._cache = FoldCache()
+
+    def linear(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode; log-det per sample."""
+        if self.actnorm.pending:
+            self.actnorm.start_from(x_bchw)
+        weight, bias, log_det = self._cache.get("linear", self._weights(), self._fold)
+        return F.conv2d(x_bchw, weight, bias), _times_positions(log_det, x_bchw)
+
+    def linear_inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode; log-det per sample."""
+        weight, bias, log_det = self._cache.get("inverse", self._weights(), self._fold_inverse)
+        return F.conv2d(z_bchw, weight, bias), _times_positions(log_det, z_bchw)
+
+    def _weights(self) -> list[Tensor]:
+        return [*self.actnorm.parameters(), *self.invconv.parameters(), *self.invconv.buffers()]
+
+    def _fold(self) -> tuple[Tensor, Tensor, Tensor]:
+        weight = self.invconv.matrix() * torch.exp(self.actnorm.logs).flatten()
+        bias = weight @ self.actnorm.bias.flatten()
+        return weight[:, :, None, None], bias, self.actnorm.logs.sum() + self.invconv.log_s.sum()
+
+    def _fold_inverse(self) -> tuple[Tensor, Tensor, Tensor]:
+        weight = torch.exp(-self.actnorm.logs).view(-1, 1) * self.invconv.inverse_matrix()
+        log_det = -self.actnorm.logs.sum() - self.invconv.log_s.sum()
+        return weight[:, :, None, None], -self.actnorm.bias.flatten(), log_det
+
+
+class TransitionStep(LinearStep, Bijection):
+    """ActNorm and 1x1 without a coupling, after a squeeze."""
 
     def forward(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
-        y, log_det_norm = self.actnorm(x_bchw)
-        y, log_det_conv = self.invconv(y)
-        return y, log_det_norm + log_det_conv
+        return self.linear(x_bchw)
 
     def inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_det_conv = self.invconv.inverse(z_bchw)
-        x, log_det_norm = self.actnorm.inverse(x)
-        return x, log_det_norm + log_det_conv
+        return self.linear_inverse(z_bchw)
 
 
-class FlowStep(nn.Module):
+class FlowStep(LinearStep):
     """ActNorm, 1x1, coupling, injector (DeFlow, CVPR 2021, section 3.3).
 
     Encoding divides: z2 <- z2 / s_A(z1, ft) - b_A(z1, ft), then z <- z / s_F(ft) - b_F(ft). Without
@@ -87,12 +89,10 @@ class FlowStep(nn.Module):
         scale_form: ScaleForm,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(channels, generator)
         self.scale_form = scale_form
         self.autocast_dtype: torch.dtype | None = None
         self.z1_channels = channels // 2
-        self.actnorm = ActNorm(channels)
-        self.invconv = InvertibleConv1x1(channels, generator)
         z2_channels = channels - self.z1_channels
         self.coupling = CouplingNet(
             self.z1_channels, condition_channels, hidden_channels, 2 * z2_channels, generator
@@ -103,13 +103,31 @@ class FlowStep(nn.Module):
             else None
         )
 
-    def condition(self, features_bchw: Tensor) -> StepCondition:
+    def condition(self, features: LevelFeatures) -> StepCondition:
         """Everything of this step that depends on the features alone."""
         assert self.injector is not None
-        with self._nets_precision(features_bchw):
-            raw = self.injector(None, self.injector.condition_term(features_bchw))
-            term = self.coupling.condition_term(features_bchw)
-        return StepCondition(affine_of(raw, self.scale_form), term)
+        with self._nets_precision(features.own):
+            raw = self.injector(None, self.injector.condition_term(features))
+            return StepCondition(raw, self.coupling.condition_term(features))
+
+    def forward(self, x_bchw: Tensor, condition: StepCondition | None) -> tuple[Tensor, Tensor]:
+        z, log_det = self.linear(x_bchw)
+        z1, z2 = z[:, : self.z1_channels], z[:, self.z1_channels :]
+        z2, part = dispatch.coupling_forward(z2, self._coupling_raw(z1, condition), self.scale_form)
+        z, log_det = torch.cat((z1, z2), dim=1), log_det + part
+        if condition is not None:
+            z, part = dispatch.coupling_forward(z, condition.injector, self.scale_form)
+            log_det = log_det + part
+        return z, log_det
+
+    def inverse(self, z_bchw: Tensor, condition: StepCondition | None) -> tuple[Tensor, Tensor]:
+        z, log_det = z_bchw, z_bchw.new_zeros(z_bchw.shape[0])
+        if condition is not None:
+            z, log_det = dispatch.coupling_inverse(z, condition.injector, self.scale_form)
+        z1, z2 = z[:, : self.z1_channels], z[:, self.z1_channels :]
+        z2, part = dispatch.coupling_inverse(z2, self._coupling_raw(z1, condition), self.scale_form)
+        x, linear_part = self.linear_inverse(torch.cat((z1, z2), dim=1))
+        return x, log_det + part + linear_part
 
     def _nets_precision(self, tensor: Tensor) -> torch.autocast:
         """The nets may run in bfloat16; the flow itself, scales and log-dets stay as they are."""
@@ -117,33 +135,12 @@ class FlowStep(nn.Module):
             tensor.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
         )
 
-    def _coupling_affine(self, z1: Tensor, condition: StepCondition | None) -> Affine:
-        term = None if condition is None else condition.coupling_term
+    def _coupling_raw(self, z1: Tensor, condition: StepCondition | None) -> Tensor:
         with self._nets_precision(z1):
-            raw = self.coupling(z1, term)
-        return affine_of(raw, self.scale_form)
+            return self.coupling(z1, None if condition is None else condition.coupling_term)
 
-    def forward(self, x_bchw: Tensor, condition: StepCondition | None) -> tuple[Tensor, Tensor]:
-        z, log_det = self.actnorm(x_bchw)
-        z, part = self.invconv(z)
-        log_det = log_det + part
-        z1, z2 = z[:, : self.z1_channels], z[:, self.z1_channels :]
-        z2, part = reference.affine_forward(z2, *self._coupling_affine(z1, condition))
-        log_det = log_det + part
-        z = torch.cat((z1, z2), dim=1)
-        if condition is not None:
-            z, part = reference.affine_forward(z, *condition.injector)
-            log_det = log_det + part
-        return z, log_det
 
-    def inverse(self, z_bchw: Tensor, condition: StepCondition | None) -> tuple[Tensor, Tensor]:
-        z, log_det = z_bchw, z_bchw.new_zeros(z_bchw.shape[0])
-        if condition is not None:
-            z, log_det = reference.affine_inverse(z, *condition.injector)
-        z1, z2 = z[:, : self.z1_channels], z[:, self.z1_channels :]
-        z2, part = reference.affine_inverse(z2, *self._coupling_affine(z1, condition))
-        log_det = log_det + part
-        x, part = self.invconv.inverse(torch.cat((z1, z2), dim=1))
-        log_det = log_det + part
-        x, part = self.actnorm.inverse(x)
-        return x, log_det + part
+def _times_positions(log_det: Tensor, x_bchw: Tensor) -> Tensor:
+    """The log-det of a map of each position, per sample."""
+    batch, _, height, width = x_bchw.shape
+    return (log_det * (height * width)).expand(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,7 +17,9 @@ class Squeeze(Bijection):
         height, width = x_bchw.shape[-2:]
         if height % 2 or width % 2:
             raise ShapeError(f"squeeze needs even sides, got {height}x{width}")
-        return F.pixel_unshuffle(x_bchw, 2), x_bchw.new_zeros(x_bchw.shape[0])
+        return F.pixel_unshuffle(x_bchw, 2).contiguous(memory_format=torch.channels_last), x_bchw.new_zeros(
+            x_bchw.shape[0]
+        )
 
     def inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
         return F.pixel_shuffle(z_bchw, 2), z_bchw.new_zeros(z_bchw.shape[0])

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from deflow_cli.kernels.forms import ScaleForm
 from deflow_cli.layers.actnorm import ActNorm
 from deflow_cli.layers.base import Bijection
-from deflow_cli.layers.coupling import FlowStep, ScaleForm, TransitionStep
+from deflow_cli.layers.coupling import FlowStep, TransitionStep
 from deflow_cli.layers.invconv import InvertibleConv1x1
 from deflow_cli.layers.split import Split
 from deflow_cli.layers.squeeze import Squeeze
+from deflow_cli.layers.upsampled import LevelFeatures
 
 from .bijection import SplitAsBijection, assert_bijection, randomise
 
@@ -42,7 +44,8 @@ def test_plain_layers(layer: Bijection) -> None:
 def test_flow_step(form: ScaleForm, channels: int, condition_channels: int) -> None:
     step = FlowStep(channels, condition_channels, 6, form)
     randomise(step, generator())
-    condition = step.condition(image(2, condition_channels, 4, 3)) if condition_channels else None
+    features = LevelFeatures(image(2, condition_channels, 4, 3))
+    condition = step.condition(features) if condition_channels else None
     assert_bijection(step, image(2, channels, 4, 3), condition)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ...config import EncoderConfig, FlowConfig
 from ...layers.rrdb import RRDB, conv3x3
+from ...layers.upsampled import LevelFeatures
 
 
 class ConditionEncoder(nn.Module):
@@ -58,8 +59,12 @@ class ConditionEncoder(nn.Module):
 
     def forward(self, h_bchw: Tensor) -> list[Tensor]:
         """Features per level, finest first: (B, feature_channels, H / 2^l, W / 2^l)."""
+        return [level.joined() for level in self.features(h_bchw)]
+
+    def features(self, h_bchw: Tensor) -> list[LevelFeatures]:
+        """The same, with channels that were only enlarged still at h's resolution."""
         with torch.autocast(h_bchw.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            trunk, stacked = self._trunk(h_bchw)
+            trunk, stacked = self._trunk(h_bchw.contiguous(memory_format=torch.channels_last))
             pyramid = self._pyramid(trunk)
             return [self._level(index, pyramid[index], stacked) for index in range(self.levels)]
 
@@ -88,15 +93,18 @@ class ConditionEncoder(nn.Module):
             )
         return [by_factor[self.log2_downsample - level] for level in range(1, self.levels + 1)]
 
-    def _level(self, index: int, own: Tensor, stacked: Tensor) -> Tensor:
+    def _level(self, index: int, own: Tensor, stacked: Tensor) -> LevelFeatures:
         size = own.shape[-2:]
+        if size[0] < stacked.shape[-2]:
+            stacked = F.interpolate(stacked, size=size, mode="nearest")
         if self.project is None:
-            return torch.cat((own, F.interpolate(stacked, size=size, mode="nearest")), dim=1)
+            if size[0] > stacked.shape[-2]:
+                return LevelFeatures(own, stacked)
+            return LevelFeatures(torch.cat((own, stacked), dim=1))
         # a 1x1 convolution commutes with nearest-neighbour resizing: project at the lower resolution
         weight = self.project[index].weight
         assert isinstance(weight, Tensor)
         channels = own.shape[1]
-        if size[0] < stacked.shape[-2]:
-            stacked = F.interpolate(stacked, size=size, mode="nearest")
         low = F.conv2d(stacked, weight[:, channels:])
-        return F.conv2d(own, weight[:, :channels]) + F.interpolate(low, size=size, mode="nearest")
+        projected = F.conv2d(own, weight[:, :channels])
+        return LevelFeatures(projected + F.interpolate(low, size=size, mode="nearest"))

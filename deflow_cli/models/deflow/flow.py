@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ...config import FlowConfig
-from ...layers.coupling import FlowStep, ScaleForm, StepCondition, TransitionStep
+from ...kernels.forms import ScaleForm
+from ...layers.coupling import FlowStep, StepCondition, TransitionStep
 from ...layers.split import Split
 from ...layers.squeeze import Squeeze
+from ...layers.upsampled import LevelFeatures
 
 
 class ConditionalFlow(nn.Module):
@@ -52,7 +54,7 @@ class ConditionalFlow(nn.Module):
         """(C, H, W) of each latent of an image."""
         return [(c, height // f, width // f) for c, f in self.latent_plan]
 
-    def prepare(self, features: Sequence[Tensor] | None) -> list[StepCondition | None]:
+    def prepare(self, features: Sequence[LevelFeatures] | None) -> list[StepCondition | None]:
         """What each layer needs of the features (finest level first); None for layers that need nothing."""
         return [
             layer.condition(features[level - 1]) if features and isinstance(layer, FlowStep) else None

@@ -68,7 +68,7 @@ class DeFlow(nn.Module):
         """All that depends on the (noisy) h alone; serves encoding, decoding and every further sample."""
         if self.encoder is None:
             return [None] * len(self.flow.layers)
-        return self.flow.prepare(self.encoder(h_bchw))
+        return self.flow.prepare(self.encoder.features(h_bchw))
 
     # -- likelihood -----------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from ...layers.coupling import FlowStep
 from ...layers.invconv import InvertibleConv1x1
 from ...layers.nets import CouplingNet, ZeroConv3x3
 from ...layers.split import Split
+from ...layers.upsampled import LevelFeatures
 from .latent import LatentPrior
 from .model import DeFlow
 
@@ -31,7 +32,7 @@ def start_flow(model: DeFlow, x_bchw: Tensor, h_bchw: Tensor, *, whiten: bool) -
     if not whiten:
         model.encode_conditioned(x_bchw, model.prepare(h_bchw))
         return
-    features = model.encoder(h_bchw) if model.encoder is not None else None
+    features = model.encoder.features(h_bchw) if model.encoder is not None else None
     z = x_bchw
     steps_in_level = 0
     for layer, level in zip(model.flow.layers, model.flow.level_of_layer, strict=True):
@@ -50,10 +51,10 @@ def start_flow(model: DeFlow, x_bchw: Tensor, h_bchw: Tensor, *, whiten: bool) -
             z, _ = layer(z)
 
 
-def _subtract(injector: CouplingNet, features_bchw: Tensor, target_bchw: Tensor) -> Tensor:
+def _subtract(injector: CouplingNet, features: LevelFeatures, target_bchw: Tensor) -> Tensor:
     """Start the injector's shift at the target's regression on its hidden features; returns what is left."""
-    features_bchw = features_bchw.to(injector.weight_in.dtype)  # bfloat16 from an encoder that computes in it
-    hidden = injector.hidden(None, injector.condition_term(features_bchw))
+    features = features.to(injector.weight_in.dtype)  # bfloat16 from an encoder that computes in it
+    hidden = injector.hidden(None, injector.condition_term(features))
     _regress(injector.conv_out, hidden, target_bchw)
     return target_bchw - injector.conv_out(hidden)[:, 0::2]
 

@@ -1,0 +1,55 @@
+"""The flow against the published order of computation, which the speed bench measures against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.models.deflow.model import DeFlow
+from tests.layers.bijection import randomise
+
+ENCODER = EncoderConfig(channels=6, growth_channels=4, blocks=2, stacked_blocks=(0, 1))
+CASES = [("published", 4, 0), ("published", 8, 0), ("bounded", 16, 0), ("bounded", 2, 0), ("published", 4, 5)]
+
+
+@pytest.fixture
+def plain_flow(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
+    import plain_flow
+
+    return plain_flow
+
+
+@pytest.mark.parametrize(("scale", "downsample", "condition_channels"), CASES)
+def test_encoding_and_decoding_are_the_published_ones(
+    plain_flow: ModuleType, scale: str, downsample: int, condition_channels: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    flow = FlowConfig(
+        levels=3,
+        steps=2,
+        hidden_channels=7,
+        scale=scale,
+        downsample=downsample,
+        condition_channels=condition_channels,
+    )
+    model = DeFlow(ModelConfig(flow, ENCODER))
+    randomise(model, generator)
+    x = torch.rand((2, 3, 32, 48), generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        assert model.encoder is not None
+        h = model.condition_image(x)
+        features = plain_flow.features_of(model.encoder, h)
+        expected, expected_log_det = plain_flow.encode(model.flow, x, features)
+        for _ in range(2):  # the second time with what is kept of the weights
+            conditions = model.prepare(h)
+            latents, log_det = model.encode_conditioned(x, conditions)
+            torch.testing.assert_close(log_det, expected_log_det, rtol=1e-11, atol=1e-9)
+            for mine, theirs in zip(latents, expected, strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+            image = model.decode_conditioned(latents, conditions)
+            torch.testing.assert_close(image, plain_flow.decode(model.flow, expected, features))
