@@ -48,7 +48,7 @@ def make_pairs(
     HR -> cropped to a multiple of the scale -> blur kernel, if any -> bicubic -> degradation -> PNG.
     """
     check_device(device)
-    check_source(source)
+    check_source(source, "HR")
     for folder, name in ((kernels, "--kernels"), (noisy, "--noisy"), (clean, "--clean")):
         if folder is not None:
             check_folder(folder, name)

@@ -27,19 +27,19 @@ def check_device(device: str) -> str:
     return device
 
 
-def check_folder(path: Path, name: str) -> Path:
-    """The folder as given. Raises DataError if there is none."""
+def check_folder(path: Path, name: str, of: str = "images") -> Path:
+    """The folder as given. name: of the option. of: what it holds. Raises DataError if there is none."""
     if not path.is_dir():
         what = "is a file, not a folder" if path.exists() else "no such folder"
-        raise DataError(f"{path}: {what}", next_step=f"pass a folder of images as {name}")
+        raise DataError(f"{path}: {what}", next_step=f"pass a folder of {of} as {name}")
     return path
 
 
-def check_source(path: Path) -> Path:
+def check_source(path: Path, name: str = "IN") -> Path:
     """The image or folder as given. Raises DataError if there is none."""
     if not path.exists():
         raise DataError(
-            f"{path}: no such file or folder", next_step="pass an image or a folder of images as IN"
+            f"{path}: no such file or folder", next_step=f"pass an image or a folder of images as {name}"
         )
     return path
 

@@ -56,10 +56,9 @@ class Presets(Generic[C]):
             if path.suffix == ".toml":
                 raise ConfigError(f"{name}: no such preset file", next_step="check the path")
             known = ", ".join(self.names())
-            raise ConfigError(
-                f"{name!r} is no preset",
-                next_step=f"{_nearest(name, self.names())}; presets are {known}, or a .toml file",
-            )
+            close = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}? presets are" if close else "use"
+            raise ConfigError(f"{name!r} is no preset", next_step=f"{hint} {known}, or a .toml file")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -29,6 +29,16 @@ Pixels = NDArray[np.uint8]
 Facts = dict[str, Any]
 
 GRAY_LEVELS = 255.0
+OPTIONS = {  # of a degrader, with the names of those that use it
+    "model": ("deflow",),
+    "sigma": ("white-noise",),
+    "noisy": ("white-noise", "spectral", "noise-patches"),
+    "clean": ("spectral",),
+    "flattest": ("spectral",),
+    "patch_size": ("noise-patches",),
+    "patch_variance": ("noise-patches",),
+    "patch_mean": ("noise-patches",),
+}
 CUDA_TILE = 768  # px; on the CPU tiles go by a fixed budget: what is free at the time must not show in bits
 
 
@@ -75,6 +85,16 @@ class DegraderChoice:
                 next_step=f"add --noisy DIR{alone}",
             )
 
+    def check_alone(self) -> None:
+        """Raise ConfigError for an option that another degrader uses: it would change nothing, unsaid."""
+        for option, users in OPTIONS.items():
+            given = getattr(self, option) != getattr(DegraderChoice, option)
+            if given and self.name not in users:
+                raise ConfigError(
+                    f"--{option.replace('_', '-')} is nothing to the degrader {self.name}",
+                    next_step=f"leave it out, or use --degrader {' or '.join(users)}",
+                )
+
 
 @dataclass(frozen=True)
 class ChosenDegrader:
@@ -98,6 +118,7 @@ def choose_degrader(
 
     Raises DataError, ConfigError or CheckpointError where the model or the folders will not do.
     """
+    choice.check_alone()
     if choice.name == "none":
         return ChosenDegrader(make_degrader("none"), {"name": "none"})
     if choice.name == "deflow":
@@ -149,7 +170,14 @@ def _spectral(
     else:
         cleans = _Pictures(clean, reporter, scale, rule)
     share = choice.flattest
-    noise = SpectralNoise.from_images(cleans, noisy, quiet=share, match_content=share < 1)
+    try:
+        noise = SpectralNoise.from_images(cleans, noisy, quiet=share, match_content=share < 1)
+    except DataError as error:
+        small = f" made {scale} times smaller" if choice.clean is None and scale > 1 else ""
+        raise DataError(
+            f"{error} (noisy: {choice.noisy}, clean: {choice.clean or 'HR'}{small})",
+            next_step="pass a folder of larger pictures as --clean DIR or --noisy DIR",
+        ) from error
     facts = {
         "name": "spectral",
         "flattest": share,
@@ -162,7 +190,10 @@ def _spectral(
 def _patches(choice: DegraderChoice, reporter: Reporter, scale: int) -> ChosenDegrader:
     assert choice.noisy is not None
     pictures = _Pictures(choice.noisy, reporter, whole=True)
-    found = NoisePatches.collect(pictures, choice.patch_size, choice.patch_variance, choice.patch_mean)
+    try:
+        found = NoisePatches.collect(pictures, choice.patch_size, choice.patch_variance, choice.patch_mean)
+    except DataError as error:
+        raise DataError(f"{choice.noisy}: {error}", next_step=error.next_step) from error
     reporter.note(f"{len(found.tiles)} noise patches of {found.side} px from {choice.noisy.name}")
     facts = {
         "name": "noise-patches",

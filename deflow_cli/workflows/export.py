@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -95,6 +96,10 @@ def _check_names(request: ExportRequest, source: Path) -> None:
         )
     if request.target.exists() and request.target.samefile(source):
         raise CheckpointError(f"{request.target}: is the model itself", next_step="choose another OUT")
+    if request.entry_id and not re.fullmatch(r"\d+x-[\w.-]+", request.entry_id):
+        raise ConfigError(
+            f"the id {request.entry_id!r} is none of OpenModelDB's", next_step="write it as 4x-My-Model"
+        )
     entry = request.openmodeldb
     if entry is not None and not entry.is_dir() and entry.suffix != ".json":
         raise ConfigError(f"{entry}: an entry of OpenModelDB is a .json file", next_step="use FILE.json")

@@ -128,6 +128,8 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
     workers = request.workers or _automatic_workers()
     plan = _plan(request, workers, reporter)
     if request.dry_run:
+        if request.target.exists():
+            make_pairs_target.check(request.target, plan.manifest, request.overwrite)
         return _report(request, plan, 0, workers, started, _estimate(request, plan, workers, reporter))
     target = request.target
     slots = [slot for planned in plan.images for slot in planned.slots]

@@ -26,7 +26,21 @@ def prepare(target: Path, manifest: Manifest, overwrite: bool) -> bool:
     overwrite: another or the same data set of ours is removed first; others' files never are. Raises
     DataError otherwise, with what differs.
     """
-    found = [target / name for name in (UNFINISHED, MANIFEST) if (target / name).is_file()]
+    done = check(target, manifest, overwrite)
+    if overwrite and _manifests(target):
+        clear_pairs(target)
+    return done
+
+
+def _manifests(target: Path) -> list[Path]:
+    return [target / name for name in (UNFINISHED, MANIFEST) if (target / name).is_file()]
+
+
+def check(target: Path, manifest: Manifest, overwrite: bool) -> bool:
+    """Whether ``target`` holds the data set, done. Raises DataError where it must not be written to."""
+    if not target.is_dir():
+        raise DataError(f"{target}: is a file, not a folder", next_step="choose another OUT")
+    found = _manifests(target)
     if not found:
         foreign = sorted(path.name for path in target.iterdir() if not path.name.startswith("."))
         if foreign:
@@ -36,7 +50,6 @@ def prepare(target: Path, manifest: Manifest, overwrite: bool) -> bool:
             )
         return False
     if overwrite:
-        clear_pairs(target)
         return False
     if found[0].read_text("utf-8") == manifest.text():
         return found[0].name == MANIFEST

@@ -111,6 +111,7 @@ def test_programs_that_will_not_take_it_are_named(deflow: Deflow, tmp_path: Path
         (["run", "run/restorer.safetensors"], 1, ["is the model itself"]),
         (["nowhere", "m.pth"], 1, ["nowhere", "no such restorer"]),
         (["run", "m.pth", "--openmodeldb", "entry.txt"], 2, ["entry.txt", ".json"]),
+        (["run", "m.pth", "--id", "a b/c"], 2, ["'a b/c'", "4x-My-Model"]),
         (["bare.pth", "m.pth", "--openmodeldb", "entry.json"], 2, ["author", "--author"]),
     ],
 )

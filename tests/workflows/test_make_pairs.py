@@ -534,6 +534,21 @@ def test_a_dry_run_tells_and_writes_nothing(hr, tmp_path, model_path, kind):
     assert report.estimate.bytes == pytest.approx(size, rel=0.2)
 
 
+def test_a_dry_run_tells_what_is_in_the_way(hr, tmp_path, model_path):
+    ask(hr, tmp_path / "out", choice=NONE)
+    before = files(tmp_path / "out")
+    with pytest.raises(DataError, match="made otherwise: scale 2 there, now 4") as caught:
+        ask(hr, tmp_path / "out", choice=NONE, dry_run=True, scale=4)
+    assert "--overwrite" in caught.value.next_step
+    ask(hr, tmp_path / "out", choice=NONE, dry_run=True, scale=4, overwrite=True)
+    assert files(tmp_path / "out") == before
+    with pytest.raises(DataError, match=r'made otherwise: degrader "none" there, now "deflow"$'):
+        ask(hr, tmp_path / "out", model_path, dry_run=True)
+    save(tmp_path / "file.png", np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(DataError, match=r"file\.png: is a file"):
+        ask(hr, tmp_path / "file.png", choice=NONE, dry_run=True)
+
+
 def test_white_noise_is_as_strong_as_the_noisy_folder(hr, tmp_path, noisy):
     listener = Listener()
     report = ask(
