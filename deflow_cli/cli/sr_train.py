@@ -13,14 +13,14 @@ from ..errors import CheckpointError, ConfigError
 from ..presets import SR, parse_duration
 from . import sr_train_options as options
 from .console import ConsoleReporter, format_seconds, print_json, show_path
+from .degrade import parse_temperature
 from .fit import CONFIG_FILE, choose_run_dir
 from .guard import INTERRUPTED
+from .make_pairs_options import Flattest, PatchMean, PatchSize, PatchVariance
 from .options import AsJson, Debug, Device, check_device, check_folder, model_file
 
 if TYPE_CHECKING:
     from ..workflows.sr_train import SrResult
-
-UNITS = {"psnr": " dB"}
 
 
 def sr_train(
@@ -42,6 +42,11 @@ def sr_train(
     temperature: options.Temperature = None,
     sigma: options.Sigma = None,
     noisy: options.Noisy = None,
+    clean: options.Clean = None,
+    flattest: Flattest = None,
+    patch_size: PatchSize = None,
+    patch_variance: PatchVariance = None,
+    patch_mean: PatchMean = None,
     out: options.Out = None,
     name: options.Name = None,
     seed: options.Seed = None,
@@ -55,18 +60,32 @@ def sr_train(
 ) -> None:
     """Train a restorer (ESRGAN); writes restorer.safetensors, the best one by validation."""
     check_device(device)
-    for folder, option in ((pairs, "PAIRS"), (val, "--val"), (hr, "--hr"), (noisy, "--noisy")):
+    for folder, option in ((pairs, "PAIRS"), (val, "--val")):
+        if folder is not None:
+            check_folder(folder, option, of="pairs, made by `deflow make-pairs`,")
+    for folder, option in ((hr, "--hr"), (noisy, "--noisy"), (clean, "--clean")):
         if folder is not None:
             check_folder(folder, option)
     if (pairs is None) == (hr is None):
-        both = "both" if hr is not None else "neither"
-        raise ConfigError(f"{both} PAIRS and --hr given", next_step="pass a folder of pairs, or --hr DIR")
-    of_degrader = _given(name=degrader, sigma=sigma, noisy=noisy)
+        both = "both PAIRS and" if hr is not None else "neither PAIRS nor"
+        raise ConfigError(f"{both} --hr given", next_step="pass a folder of pairs, or --hr DIR")
+    of_degrader = _given(
+        name=degrader,
+        sigma=sigma,
+        noisy=noisy,
+        clean=clean,
+        flattest=flattest,
+        patch_size=patch_size,
+        patch_variance=patch_variance,
+        patch_mean=patch_mean,
+    )
     if model is not None:
         of_degrader["model"] = model_file(model)
-    of_hr = of_degrader | _given(temperature=temperature)
+    of_hr = dict(of_degrader)
+    if temperature is not None:
+        of_hr["temperature"] = parse_temperature(temperature)
     if pairs is not None and of_hr:
-        option = next(iter(of_hr)).replace("name", "degrader")
+        option = next(iter(of_hr)).replace("name", "degrader").replace("_", "-")
         raise ConfigError(
             f"--{option} is for --hr; PAIRS are degraded already",
             next_step=f"leave out --{option}, or pass --hr DIR in place of PAIRS",
@@ -101,13 +120,17 @@ def sr_train(
 
     with ConsoleReporter() as reporter:
         config = _config(preset or workflow.default_preset(device), run_dir, settings, reporter)
+        if config.sr.stage == "psnr":
+            of_gan = _given(discriminator=discriminator, perceptual_weights=perceptual_weights)
+            for option in (name.replace("_", "-") for name in of_gan):
+                reporter.warn(f"--{option} is of no use to this run, for it has no GAN stage: see --stage")
         source = workflow.SrSource(
             pairs=pairs,
             val=val,
             hr=hr,
             scale=scale,
             degrader=workflow.DegraderChoice(**of_degrader),
-            **_given(temperature=temperature),
+            **_given(temperature=of_hr.get("temperature")),
         )
         request = workflow.SrRequest(
             source=source, out=run_dir, config=config, init=init, arch=arch, device=device, resume=resume
@@ -181,9 +204,8 @@ def tell(result: SrResult, as_json: bool) -> None:
         typer.echo(f"time: {format_seconds(result.seconds)}")
         for metric, value in result.scores.items():
             before = result.input_scores.get(metric)
-            unit = UNITS.get(metric, "")
-            beside = f" (degraded: {before:.4g}{unit})" if before is not None else ""
-            typer.echo(f"held-out {metric}: {value:.4g}{unit}{beside}")
+            beside = f" (degraded: {_score(metric, before)})" if before is not None else ""
+            typer.echo(f"held-out {metric}: {_score(metric, value)}{beside}")
         typer.echo(
             f"restorer: {show_path(result.model_path)} (step {result.best_step}, best by {result.select})"
         )
@@ -191,3 +213,7 @@ def tell(result: SrResult, as_json: bool) -> None:
     if result.interrupted:
         typer.echo("go on with the same command and --resume", err=True)
         raise typer.Exit(INTERRUPTED)
+
+
+def _score(metric: str, value: float) -> str:
+    return f"{value:.2f} dB" if metric == "psnr" else f"{value:.4g}"

@@ -9,7 +9,7 @@ import typer
 
 Pairs = Annotated[
     Path | None,
-    typer.Argument(metavar="[PAIRS]", help="Pairs of `deflow make-pairs`; without them, --hr."),
+    typer.Argument(metavar="[PAIRS]", help="Pairs of `deflow make-pairs`, in any of its formats; or --hr."),
 ]
 Val = Annotated[
     Path | None,
@@ -28,14 +28,21 @@ Arch = Annotated[
 ]
 Stage = Annotated[
     str | None,
-    typer.Option(metavar="psnr|gan|both", help="L1 alone, the GAN from --init, or one after the other."),
+    typer.Option(
+        metavar="psnr|gan|both",
+        help="L1 alone, the GAN from --init, or one after the other (default: of tiny, psnr; else gan with "
+        "--init, both without).",
+    ),
 ]
 Init = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Start from a restorer: ours or any ESRGAN, .pth or .safetensors."),
+    typer.Option(
+        metavar="FILE",
+        help="Start from a restorer: ours or any ESRGAN, .pth or .safetensors. Its sizes are taken.",
+    ),
 ]
 Discriminator = Annotated[
-    str | None, typer.Option(metavar="vgg|patch|unet", help="Of the GAN stage (default: vgg).")
+    str | None, typer.Option(metavar="vgg|patch|unet", help="The GAN stage's discriminator (default: vgg).")
 ]
 Perceptual = Annotated[
     str | None,
@@ -48,7 +55,8 @@ Select = Annotated[
     str | None,
     typer.Option(
         metavar="METRIC",
-        help="The best by lpips, psnr, ssim or niqe (default: lpips where it can be had, else psnr).",
+        help="What chooses the best weights on held-out pairs: lpips, psnr, ssim or niqe (default: lpips "
+        "where it can be had, else psnr).",
     ),
 ]
 LpipsWeights = Annotated[
@@ -57,11 +65,14 @@ LpipsWeights = Annotated[
 ]
 Scale = Annotated[
     int | None,
-    typer.Option(metavar="1|2|4|8", help="Of the pairs, which is checked; with --hr, wanted (4)."),
+    typer.Option(
+        metavar="1|2|4|8",
+        help="With --hr: how many times smaller the degraded side is (default: 4). Pairs have their own.",
+    ),
 ]
 Hr = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Clean images, degraded anew for every crop, in place of PAIRS."),
+    typer.Option(metavar="DIR", help="In place of PAIRS: clean images, degraded anew for every crop."),
 ]
 Degrader = Annotated[
     str | None,
@@ -73,7 +84,11 @@ Model = Annotated[
     Path | None, typer.Option(metavar="FILE", help="For --degrader deflow: a model or a run folder.")
 ]
 Temperature = Annotated[
-    float | None, typer.Option(metavar="T", help="For --hr: strength of the noise (default: 1).")
+    str | None,
+    typer.Option(
+        metavar="T|LOW:HIGH",
+        help="For --hr: strength of the noise, or a range drawn from per crop (default: 1).",
+    ),
 ]
 Sigma = Annotated[
     float | None,
@@ -81,6 +96,10 @@ Sigma = Annotated[
 ]
 Noisy = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Degraded images that the other degraders learn from.")
+]
+Clean = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="For spectral: clean images (default: --hr's, made small)."),
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/NAME).")]
 Name = Annotated[str | None, typer.Option(help="The run's name (default: the data folder's).")]

@@ -36,6 +36,7 @@ class PairCrops(ABC):
         self.names, self.scale, self.side = tuple(names), scale, gt_size // scale
         self.flips, self.seed = flips, seed
         self.dropped: dict[str, str] = {}
+        self._largest = 0  # shorter side of a small picture that was too small, px
         self._lock = threading.Lock()
         self._orders: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
 
@@ -86,14 +87,15 @@ class PairCrops(ABC):
                     reason = f"{large} is smaller than the crop of {self.side * self.scale} px"
                 except DataError as error:
                     reason = str(error)
+                    height = width = 0
                 with self._lock:
                     self.dropped[name] = reason
+                    self._largest = max(self._largest, min(height, width))
             if len(self.dropped) == count:
                 reasons = name_some(f"{n}: {r}" for n, r in self.dropped.items())
-                raise DataError(
-                    f"no pair is left to train on ({reasons})",
-                    next_step="mend the pairs, or pass --set sr.gt_size=64",
-                )
+                smaller = self._largest * self.scale
+                way_out = f"pass --set sr.gt_size={smaller}" if smaller >= 8 else "mend the pairs"
+                raise DataError(f"no pair is left to train on ({reasons})", next_step=way_out)
             index = int(rng.integers(count))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:

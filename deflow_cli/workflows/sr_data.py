@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..config_sr import SrConfig
-from ..data.folders import fingerprint, scan_folder
+from ..data.folders import fingerprint, name_some, scan_folder
 from ..data.images import read_rgb8, to_pixels
 from ..data.pair_crops import CleanCrops, PairCrops, StoredCrops
 from ..data.pair_formats import open_pairs
@@ -23,6 +23,7 @@ from ..data.resize import downsample
 from ..data.unpaired import split_held_out
 from ..errors import ConfigError, DataError
 from ..inference.degraders import Degrader, Draw
+from ..inference.noise import stable_generator
 from ..runtime.progress import Reporter
 from ..runtime.seeding import derived_seed
 from .choose_degrader import DegraderChoice, choose_degrader
@@ -36,7 +37,8 @@ _OWN_MARKS = re.compile(r"(_v\d+)?(_s\d+)?$")  # of a variant and a crop, in the
 class SrSource:
     """Where the pairs come from: ``pairs`` on disk, or ``hr`` pictures with a degrader, at a scale.
 
-    val: held-out pairs. scale: of ``hr``, 4 if None; for pairs it is only checked.
+    val: held-out pairs. scale: of ``hr``, 4 if None; for pairs it is only checked. temperature: lowest and
+    highest, drawn per crop.
     """
 
     pairs: Path | None = None
@@ -44,16 +46,18 @@ class SrSource:
     hr: Path | None = None
     scale: int | None = None
     degrader: DegraderChoice = field(default_factory=DegraderChoice)
-    temperature: float = 1.0
+    temperature: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if (self.pairs is None) == (self.hr is None):
-            both = "both" if self.pairs is not None else "neither"
+            both = "both PAIRS and" if self.pairs is not None else "neither PAIRS nor"
             raise ConfigError(
-                f"{both} PAIRS and --hr given", next_step="pass a folder of pairs, or --hr DIR for pictures"
+                f"{both} --hr given", next_step="pass a folder of pairs, or --hr DIR for pictures"
             )
-        if not 0 <= self.temperature <= 2:
-            raise ConfigError(f"temperature {self.temperature:g}", next_step="use 0 to 2; 1 is as fitted")
+        low, high = self.temperature
+        if not 0 <= low <= high <= 2:
+            told = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            raise ConfigError(f"temperature {told}", next_step="use 0 to 2, such as 0.6:1.2; 1 is as fitted")
 
 
 class SrData:
@@ -65,7 +69,7 @@ class SrData:
         held_out: Sequence[Pair],
         facts: dict[str, Any],
         degrader: Degrader | None = None,
-        temperature: float = 1.0,
+        temperature: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         self.crops, self.held_out, self.facts = crops, tuple(held_out), facts
         self._degrader, self._temperature = degrader, temperature
@@ -84,9 +88,14 @@ class SrData:
         if self._degrader is None:
             return gt, lq
         seed = derived_seed(self.crops.seed, "degrade", step)
-        draws = [Draw(seed, str(row), 0, self._temperature) for row in range(len(lq))]
+        draws = [_draw(seed, str(row), self._temperature) for row in range(len(lq))]
         lq = self._degrader.degrade(lq, draws).to(device)
         return gt, (lq * 255).round().clamp(0, 255) / 255
+
+
+def _draw(seed: int, key: str, temperature: tuple[float, float]) -> Draw:
+    low, high = temperature
+    return Draw(seed, key, 0, low + (high - low) * float(stable_generator(seed, key, "temperature").random()))
 
 
 def open_data(source: SrSource, config: SrConfig, device: torch.device, reporter: Reporter) -> SrData:
@@ -124,8 +133,11 @@ def _live(
     scan = scan_folder(folder, sr.gt_size)
     for path, reason in scan.broken:
         reporter.warn(f"{path} left out: {reason}")
-    for path in scan.too_small:
-        reporter.warn(f"{path} left out: smaller than the crop of {sr.gt_size} px")
+    if scan.too_small:
+        named = name_some(str(path) for path in scan.too_small)
+        reporter.warn(
+            f"{len(scan.too_small)} pictures left out, smaller than the crop of {sr.gt_size} px: {named}"
+        )
     chosen = choose_degrader(source.degrader, scan.paths, reporter, scale=scale, device=device)
     train, held = split_held_out(scan.paths, 0.0 if source.val else sr.held_out, sr.seed)
     held_pairs = _validation_pairs(source, scale, config, reporter)
@@ -149,7 +161,7 @@ def _live(
         "pictures_fingerprint": fingerprint(scan),
         "scale": scale,
         "degrader": chosen.facts,
-        "temperature": source.temperature,
+        "temperature": list(source.temperature),
         "validation_pairs": len(held_pairs),
     }
     reporter.note(
@@ -235,7 +247,12 @@ def _cut(pair: Pair, config: SrConfig, scale: int) -> Pair:
 
 
 def _degraded(
-    path: Path, config: SrConfig, scale: int, degrader: Degrader, temperature: float, device: torch.device
+    path: Path,
+    config: SrConfig,
+    scale: int,
+    degrader: Degrader,
+    temperature: tuple[float, float],
+    device: torch.device,
 ) -> Pair:
     """A picture and its degradation, always the same one."""
     image = read_rgb8(path)
@@ -243,5 +260,5 @@ def _degraded(
     small = downsample(image[:height, :width], scale, "matlab") if scale > 1 else image
     pair = _cut(Pair(path.name, image[:height, :width], small), config, scale)
     clean = torch.from_numpy(pair.lq.copy()).permute(2, 0, 1)[None].to(device).float() / 255
-    draw = Draw(derived_seed(config.sr.seed, "held-out"), path.name, 0, temperature)
+    draw = _draw(derived_seed(config.sr.seed, "held-out"), path.name, temperature)
     return Pair(pair.key, pair.gt, to_pixels(degrader.degrade(clean, [draw])))

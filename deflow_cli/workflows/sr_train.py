@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from .choose_degrader import DegraderChoice
 from .run_folder import CONFIG_FILE, RUN_FILE
 from .sr_data import SrData, SrSource, open_data
 from .sr_networks import load_features, new_discriminator, new_generator, start_from, with_sizes_of
+from .sr_request import Pace, SrRequest, SrResult
 from .sr_step import Moment, RestorerStep
 from .sr_validation import Measured, Validation, choose_scorers, is_better
 from .sr_watch import Watch
@@ -36,58 +36,6 @@ __all__ = ["DegraderChoice", "SrRequest", "SrResult", "SrSource", "default_prese
 
 LAST_FILE = "restorer-last.safetensors"
 PSNR_FILE = "restorer-psnr.safetensors"  # where the second of two stages began
-
-
-@dataclass(frozen=True)
-class SrRequest:
-    """What `deflow sr-train` was asked to do. out: the run's folder. arch: where it was named."""
-
-    source: SrSource
-    out: Path
-    config: SrConfig
-    init: Path | None = None
-    arch: str | None = None
-    device: str = "auto"
-    resume: bool = False
-
-
-@dataclass(frozen=True)
-class SrResult:
-    """What came of it. model_path: the best by ``select`` (of the last stage), of ``best_step``.
-
-    scores: of that step on held-out pairs, by metric; input_scores: of the degraded pictures themselves.
-    last_path: the weights of ``step``, whether they are the best or not.
-    """
-
-    run_dir: Path
-    model_path: Path
-    last_path: Path
-    step: int
-    best_step: int
-    interrupted: bool
-    select: str
-    scores: dict[str, float]
-    input_scores: dict[str, float]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Pace:
-    """The engine's view of a run of one or two stages."""
-
-    iterations: int
-    time_budget: float
-    ema: float
-    log_every: int
-    checkpoint_every: int
-    max_bad_steps: int
-    tensorboard: bool
-
-    @classmethod
-    def of(cls, config: SrConfig) -> _Pace:
-        names = [field.name for field in dataclasses.fields(cls)][1:]
-        total = 0 if config.sr.time_budget else sum(getattr(config, s).iterations for s in config.stages)
-        return cls(total, **{name: getattr(config.sr, name) for name in names})
 
 
 def default_preset(device: str) -> str:
@@ -109,7 +57,9 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
     else:
         model = new_generator(config)
     run = _Run(request, config, data, model.to(device), reporter, started)
-    if not resumes:  # from here on it is a run: what is refused above leaves no trace
+    if not resumes:
+        run.look()
+        # from here on it is a run: what is refused above leaves no trace
         write_atomically(request.out / CONFIG_FILE, SR.to_toml(config).encode())
     _record_source(request)
     return run.go(resumes)
@@ -168,20 +118,52 @@ class _Run:
         self.engine = Engine(
             self.step.networks,
             self._take_step,
-            _Pace.of(config),
+            Pace.of(config),
             request.out,
             reporter,
             started,
             section="sr",
             way_out="lower psnr.learning_rate and gan.learning_rate, or set sr.clip_gradients=1",
         )
-        self.watch = Watch(self._watched, config.sr.psnr_drop, reporter, self._way_back)
+        self.watch = Watch(
+            self._watched,
+            config.sr.psnr_drop,
+            reporter,
+            self._way_back,
+            lambda: self.facts.get("input_drift", ()),
+        )
         self.engine.on_row = self.watch.on_row
         self.batches: Prefetcher[tuple[Tensor, Tensor]] | None = None
         self._next_step = 0
         self._told: set[str] = set()
 
     # -- the story ------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """A first look at what is trained and validated on: the facts of a run that begins.
+
+        Raises DataError where no pair is large enough, or a metric fits none.
+        """
+        self.data.crops.batch(0, self.config.sr.batch_size)
+        given = self.validation.measure_input()
+        self.engine.progress.facts = {
+            **self.data.facts,
+            "select": self.select.name,
+            "perceptual": "none" if self.step.features is None else self.config.loss.features,
+            "init": None if self.request.init is None else self.request.init.name,
+            "input": given.scores,
+            "input_drift": list(given.drift),
+        }
+        if self.request.init is not None:
+            self.watch.begin_stage(self.validation.measure(self._averaged()).scores["psnr"])
+
+    def _compare_data(self) -> None:
+        """Tell where a resumed run goes on with other data than it began with."""
+        changed = [name for name, value in self.data.facts.items() if self.facts.get(name) != value]
+        if changed:
+            self.reporter.warn(
+                f"the run goes on with other data than it began with: {', '.join(changed)} changed"
+            )
 
     def go(self, resumes: bool) -> SrResult:
         """Train from the start, or from the state on disk, to the end; write best and last."""
@@ -190,14 +172,8 @@ class _Run:
         if resumes:
             engine.restore()
             self.reporter.note(f"resumed at step {engine.progress.step}")
+            self._compare_data()
         else:
-            engine.progress.facts = {
-                **self.data.facts,
-                "select": self.select.name,
-                "perceptual": "none" if self.step.features is None else self.config.loss.features,
-                "init": None if self.request.init is None else self.request.init.name,
-                "input": self.validation.measure_input().scores,
-            }
             engine.begin()
         self.reporter.note(f"held-out input: {_shown(self.facts['input'])}")
         hooks = {
@@ -282,7 +258,8 @@ class _Run:
         self.step.forget()
         self.facts["gan_from"] = [step, share]
         self.facts.pop("best", None)  # another stage, another best: its losses are not the first one's
-        self.watch.begin_stage()
+        self.watch.begin_stage(self.facts["last_scores"]["psnr"] if step else None)
+        self.engine.save()  # with the validation that ended the first stage: a resumed run has it once
         self.reporter.note(
             f"the GAN stage begins at step {step}; {PSNR_FILE} keeps the first stage's weights"
         )
@@ -349,12 +326,19 @@ class _Run:
         memory: dict[str, Any] = self.facts.setdefault("watch", {})
         return memory
 
-    def _way_back(self) -> str:
-        best = self.facts.get("best")
-        if best is None:
-            return "No weights of this stage are kept yet"
-        path = self.request.out / RESTORER_FILE
-        return f"The weights of step {best['step']} are in {path}: go back to them with --init"
+    def _way_back(self, step: int) -> str:
+        """What to go on from: the stage's best weights, or what it began with where those are as bad."""
+        best, psnr = self.facts.get("best"), self._watched().get("psnr", 0.0)
+        if best and best["step"] < step and not self.watch.is_fallen(best["scores"]["psnr"], psnr):
+            path = self.request.out / RESTORER_FILE
+            return f"The weights of step {best['step']} are in {path}: go back to them with --init"
+        rate = f"{'gan' if 'gan_from' in self.facts else self.config.stages[0]}.learning_rate"
+        if "gan_from" in self.facts:
+            kept, at = self.request.out / PSNR_FILE, self.facts["gan_from"][0]
+            return f"The weights of step {at} are in {kept}: go back to them with --init, at a lower {rate}"
+        if self.request.init is not None:
+            return f"Go back to {self.request.init}, at a lower {rate}"
+        return f"No better weights are kept yet: if it stays so, begin anew at a lower {rate}"
 
     def _save(self, path: Path, step: int, scores: dict[str, float]) -> None:
         config, progress = self.config, self.engine.progress
@@ -363,7 +347,7 @@ class _Run:
             loss=dataclasses.replace(config.loss, features_file=_file_name(config.loss.features_file)),
             sr=dataclasses.replace(config.sr, lpips_file=_file_name(config.sr.lpips_file)),
         )
-        own = ("watch", "best", "last_scores", "validated")
+        own = ("watch", "best", "last_scores", "validated", "input_drift")
         facts = {key: value for key, value in self.facts.items() if key not in own}
         facts |= {
             "title": self.request.out.resolve().name,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..data.images import Image, write_image
 from ..data.pairs import Pair
-from ..errors import CheckpointError, DataError
+from ..errors import CheckpointError, ConfigError, DataError
 from ..metrics.base import Metric, Scorer
 from ..reports.contact_sheet import contact_sheet
 from ..runtime.progress import Reporter
@@ -40,11 +40,19 @@ def choose_scorers(
 ) -> tuple[list[Scorer], Metric]:
     """PSNR, SSIM and what chooses the best; ``auto`` is LPIPS where it can be had, else PSNR, and says so.
 
-    Raises CheckpointError where the metric asked for cannot be had.
+    lpips_file: AlexNet's weights; where they are given, ``auto`` is LPIPS. Raises CheckpointError where the
+    metric asked for cannot be had, ConfigError for weights that it does not use.
     """
-    options = ScorerOptions(lpips_weights=Path(lpips_file) if lpips_file else None)
     names = ["psnr", "ssim"]
+    if lpips_file and select == "auto":
+        select = "lpips"
     wanted = "lpips" if select == "auto" else select
+    if lpips_file and wanted != "lpips":
+        raise ConfigError(
+            f"{lpips_file}: --lpips-weights is nothing to the choice by {wanted}",
+            next_step="leave it out, or pass --select lpips",
+        )
+    options = ScorerOptions(lpips_weights=Path(lpips_file) if lpips_file else None)
     if wanted not in names:
         names.append(wanted)
     scorers, missing = build_scorers(names, options, device)

@@ -85,20 +85,34 @@ def test_time_budget_stands_for_both_stages(deflow, pairs, requests):
     assert config.loss.features == "none"
 
 
+def test_options_of_a_stage_that_is_not_run_are_told(deflow, pairs, requests):
+    result = deflow("sr-train", pairs, "--preset", "tiny", "--discriminator", "patch")
+    assert "--discriminator is of no use to this run, for it has no GAN stage" in result.stderr
+    assert "no use" not in deflow("sr-train", pairs, "--stage", "both", "--discriminator", "patch").stderr
+
+
+def test_options_of_the_other_degraders(deflow, pairs, requests):
+    options = ("--degrader", "noise-patches", "--noisy", "p", "--patch-size", 64, "--patch-variance", 300)
+    assert deflow("sr-train", "--hr", pairs, *options, "--temperature", "0.6:1.2").exit_code == 0
+    source = requests[0].source
+    assert (source.degrader.patch_size, source.degrader.patch_variance) == (64, 300)
+    assert source.temperature == (0.6, 1.2)
+
+
 def test_pictures_with_a_degrader(deflow, pairs, requests):
     Path("m.safetensors").touch()
     options = ("--degrader", "deflow", "--model", "m.safetensors", "--scale", 2, "--temperature", 0.8)
     result = deflow("sr-train", "--hr", pairs, *options)
     assert result.exit_code == 0, result.output
     source = requests[0].source
-    assert (source.pairs, source.hr, source.scale, source.temperature) == (None, pairs, 2, 0.8)
+    assert (source.pairs, source.hr, source.scale, source.temperature) == (None, pairs, 2, (0.8, 0.8))
     assert vars(source.degrader) == {"name": "deflow", "model": Path("m.safetensors")}
 
 
 def test_results_are_on_stdout(deflow, pairs, requests):
     out = deflow("sr-train", pairs).stdout
     assert "done at step 9" in out
-    assert "held-out psnr: 31.25 dB (degraded: 28.5 dB)" in out
+    assert "held-out psnr: 31.25 dB (degraded: 28.50 dB)" in out
     assert "runs/p/restorer.safetensors (step 8, best by psnr)" in out
     record = json.loads(deflow("sr-train", pairs, "--json").stdout)
     assert (record["best_step"], record["scores"]["psnr"]) == (8, 31.25)
@@ -124,9 +138,11 @@ def test_resume_keeps_the_runs_own_configuration(deflow, pairs, requests):
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        ([], 2, ["neither PAIRS and --hr"]),
+        ([], 2, ["neither PAIRS nor --hr"]),
         (["p", "--hr", "p"], 2, ["both PAIRS and --hr"]),
         (["p", "--degrader", "none"], 2, ["--degrader is for --hr"]),
+        (["p", "--patch-size", "3"], 2, ["--patch-size is for --hr"]),
+        (["--hr", "p", "--temperature", "2:1"], 2, ["--temperature is '2:1'"]),
         (["p", "--sigma", "3"], 2, ["--sigma is for --hr"]),
         (["p", "--arch", "vdsr"], 2, ["--arch is 'vdsr'", "rrdb-small"]),
         (["p", "--stage", "wgan", "--preset", "tiny"], 2, ["sr.stage is 'wgan'"]),

@@ -488,7 +488,7 @@ def test_variants_and_crops_of_a_picture_are_held_out_together() -> None:
 
 def watch(heard: Listens) -> Watch:
     memory: dict = {}
-    return Watch(lambda: memory, 3.0, heard, lambda: "Go back to step 40")
+    return Watch(lambda: memory, 3.0, heard, lambda step: "Go back to step 40")
 
 
 def test_falling_psnr_is_reported_once_with_the_way_back() -> None:
