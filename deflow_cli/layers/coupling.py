@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..kernels import dispatch
 from ..kernels.forms import ScaleForm
@@ -15,6 +14,7 @@ from .base import Bijection
 from .folding import FoldCache
 from .invconv import InvertibleConv1x1
 from .nets import CouplingNet
+from .pointwise import conv1x1
 from .upsampled import LevelFeatures
 
 
@@ -43,12 +43,12 @@ class LinearStep(nn.Module):
         if self.actnorm.pending:
             self.actnorm.start_from(x_bchw)
         weight, bias, log_det = self._cache.get("linear", self._weights(), self._fold)
-        return F.conv2d(x_bchw, weight, bias), _times_positions(log_det, x_bchw)
+        return conv1x1(x_bchw, weight, bias), _times_positions(log_det, x_bchw)
 
     def linear_inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
         """Decode; log-det per sample."""
         weight, bias, log_det = self._cache.get("inverse", self._weights(), self._fold_inverse)
-        return F.conv2d(z_bchw, weight, bias), _times_positions(log_det, z_bchw)
+        return conv1x1(z_bchw, weight, bias), _times_positions(log_det, z_bchw)
 
     def _weights(self) -> list[Tensor]:
         return [*self.actnorm.parameters(), *self.invconv.parameters(), *self.invconv.buffers()]
@@ -56,12 +56,12 @@ class LinearStep(nn.Module):
     def _fold(self) -> tuple[Tensor, Tensor, Tensor]:
         weight = self.invconv.matrix() * torch.exp(self.actnorm.logs).flatten()
         bias = weight @ self.actnorm.bias.flatten()
-        return weight[:, :, None, None], bias, self.actnorm.logs.sum() + self.invconv.log_s.sum()
+        return weight, bias, self.actnorm.logs.sum() + self.invconv.log_s.sum()
 
     def _fold_inverse(self) -> tuple[Tensor, Tensor, Tensor]:
         weight = torch.exp(-self.actnorm.logs).view(-1, 1) * self.invconv.inverse_matrix()
         log_det = -self.actnorm.logs.sum() - self.invconv.log_s.sum()
-        return weight[:, :, None, None], -self.actnorm.bias.flatten(), log_det
+        return weight, -self.actnorm.bias.flatten(), log_det
 
 
 class TransitionStep(LinearStep, Bijection):

@@ -6,33 +6,36 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
 
-class FoldCache:
-    """Keeps products of a module's weights for as long as the weights do not change.
+class FoldCache(nn.Module):
+    """Keeps products of a module's weights in evaluation mode, without gradients, while they do not change.
 
-    With gradients nothing is kept: the products are part of the graph. Copies and pickles are empty.
+    In training mode nothing is kept: fused optimisers change weights without a trace. Copies and pickles are
+    empty.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._kept: dict[Hashable, tuple[tuple[Hashable, ...], Any]] = {}
 
     def get(self, name: Hashable, weights: Sequence[Tensor], build: Callable[[], T]) -> T:
         """What ``build`` makes of ``weights``, or made of them before."""
-        if torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
+        if self.training or torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
             return build()
-        # in-place changes count up the version, moves to a device or type change the place
+        # other changes in place count up the version; a move to a device or type changes the place
         stamp = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
         kept = self._kept.get(name)
         if kept is None or kept[0] != stamp:
             kept = self._kept[name] = (stamp, build())
         return kept[1]
 
-    def __deepcopy__(self, memo: object) -> FoldCache:
-        return FoldCache()
+    def train(self, mode: bool = True) -> FoldCache:
+        self._kept.clear()
+        return super().train(mode)
 
-    def __reduce__(self) -> tuple[type[FoldCache], tuple[()]]:
-        return FoldCache, ()
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}

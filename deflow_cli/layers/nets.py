@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .actnorm import ActNorm
 from .folding import FoldCache
+from .pointwise import conv1x1
 from .upsampled import FeatureConv, LevelFeatures
 
 
@@ -108,7 +109,7 @@ class CouplingNet(nn.Module):
             x = x if condition_term is None else x + condition_term
         assert x is not None
         x = F.relu(x, inplace=True)
-        return F.relu(F.conv2d(x, weights.mid, weights.mid_bias), inplace=True)
+        return conv1x1(x, weights.mid, weights.mid_bias, relu=True)
 
     def forward(self, z1_bchw: Tensor | None, condition_term: Tensor | None) -> Tensor:
         x = self.hidden(z1_bchw, condition_term)
@@ -120,7 +121,8 @@ class CouplingNet(nn.Module):
 
     def _fold(self) -> NetWeights:
         first = self.norm_in.into(self.weight_in[:, : self.z_channels])
-        return NetWeights(*first, *self.norm_mid.into(self.weight_mid), *self.conv_out.folded())
+        mid, mid_bias = self.norm_mid.into(self.weight_mid)
+        return NetWeights(*first, mid[:, :, 0, 0], mid_bias, *self.conv_out.folded())
 
     def _started(self, z1_bchw: Tensor | None, condition_term: Tensor | None) -> Tensor:
         x = condition_term

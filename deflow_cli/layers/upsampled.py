@@ -62,9 +62,9 @@ class FeatureConv(NamedTuple):
 class PhaseKernels(NamedTuple):
     """Sums of the taps of a 3x3 kernel (O C 3 3) that fall into the same cell of an enlarged image.
 
-    corners: 2 2 O C 2 2, first and last column of a cell before its first and last row. Between those a pixel
-    sees less; None for factor 2, where nothing is between: sides 2 O C 1 2, first and last column; ends
-    2 O C 2 1, first and last row; centre O C 1 1.
+    corners: 4 O C 2 2, at (first row, first column), (last, first), (first, last), (last, last). Between
+    those a pixel sees less; None for factor 2, where nothing is between: sides 2 O C 1 2, first and last
+    column; ends 2 O C 2 1, first and last row; centre O C 1 1. Channels are last in memory.
     """
 
     corners: Tensor
@@ -75,12 +75,13 @@ class PhaseKernels(NamedTuple):
 
 def phase_kernels(weight: Tensor, factor: int) -> PhaseKernels:
     """weight: O C 3 3."""
-    rows = _end_taps(weight, 2)
-    corners = _end_taps(rows, 4)
-    if factor == 2:
-        return PhaseKernels(corners)
-    sides = _end_taps(weight.sum(2, keepdim=True), 3)
-    return PhaseKernels(corners, sides, rows.sum(-1, keepdim=True), weight.sum((2, 3), keepdim=True))
+    last = weight.permute(0, 2, 3, 1)  # O 3 3 C
+    rows = _end_taps(last, 1)
+    kernels = [_end_taps(rows, 2)]
+    if factor > 2:
+        across = last.sum(1, keepdim=True)
+        kernels += [_end_taps(across, 2), rows.sum(2, keepdim=True), across.sum(2, keepdim=True)]
+    return PhaseKernels(*(kernel.permute(0, 3, 1, 2) for kernel in kernels))
 
 
 def add_conv3x3_of_upsampled(y_bchw: Tensor, low_bchw: Tensor, kernels: PhaseKernels, factor: int) -> Tensor:
@@ -90,13 +91,13 @@ def add_conv3x3_of_upsampled(y_bchw: Tensor, low_bchw: Tensor, kernels: PhaseKer
     first row of a cell sees the cell above and its own, the last its own and the one below, those between
     their own alone. Per cell that is 25 taps (factor 2: 16) in place of 9 factor^2.
     """
-    parts = [F.conv2d(low_bchw, kernels.corners.flatten(0, 2), padding=1)]
+    parts = [F.conv2d(low_bchw, kernels.corners, padding=1)]
     if factor > 2:
         assert kernels.sides is not None
         assert kernels.ends is not None
         assert kernels.centre is not None
-        parts.append(F.conv2d(low_bchw, kernels.sides.flatten(0, 1), padding=(0, 1)))
-        parts.append(F.conv2d(low_bchw, kernels.ends.flatten(0, 1), padding=(1, 0)))
+        parts.append(F.conv2d(low_bchw, kernels.sides, padding=(0, 1)))
+        parts.append(F.conv2d(low_bchw, kernels.ends, padding=(1, 0)))
         parts.append(F.conv2d(low_bchw, kernels.centre))
     return _AddPhases.apply(y_bchw, factor, *parts)
 
@@ -147,6 +148,6 @@ def _places(y: Tensor, factor: int) -> list[list[Place]]:
 
 
 def _end_taps(weight: Tensor, dim: int) -> Tensor:
-    """Three taps along ``dim`` as two: of a cell's first pixel, then of its last (a new leading axis)."""
-    a, b, c = weight.unbind(dim)
-    return torch.stack((torch.stack((a, b + c), dim), torch.stack((a + b, c), dim)))
+    """Three taps along ``dim`` as two: all kernels for a cell's first pixel, then all for its last."""
+    a, b, c = weight.split(1, dim)
+    return torch.cat((torch.cat((a, b + c), dim), torch.cat((a + b, c), dim)))

@@ -61,7 +61,7 @@ def kept(cache: FoldCache, weight: Tensor) -> Tensor:
 
 
 def test_products_are_kept_while_the_weights_stay() -> None:
-    cache, weight = FoldCache(), nn.Parameter(torch.ones(3))
+    cache, weight = FoldCache().eval(), nn.Parameter(torch.ones(3))
     assert kept(cache, weight).requires_grad, "with gradients the product is part of the graph"
     with torch.no_grad():
         first = kept(cache, weight)
@@ -71,20 +71,22 @@ def test_products_are_kept_while_the_weights_stay() -> None:
 
 
 @pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}, {"foreach": False}])
-def test_an_optimiser_s_step_is_seen(options: dict[str, bool]) -> None:
+def test_training_between_evaluations_is_seen(options: dict[str, bool]) -> None:
     cache, weight = FoldCache(), nn.Parameter(torch.ones(3))
     optimizer = torch.optim.AdamW([weight], lr=0.1, **options)
-    with torch.no_grad():
-        before = kept(cache, weight)
-    weight.grad = torch.ones(3)
-    optimizer.step()
-    with torch.no_grad():
-        assert torch.equal(kept(cache, weight), weight * 2)
-        assert not torch.equal(kept(cache, weight), before)
+    for _ in range(2):
+        cache.eval()
+        with torch.no_grad():
+            assert torch.equal(kept(cache, weight), weight * 2)
+        cache.train()
+        weight.grad = torch.ones(3)
+        optimizer.step()
+        with torch.no_grad():
+            assert torch.equal(kept(cache, weight), weight * 2)
 
 
 def test_loaded_and_moved_weights_are_seen() -> None:
-    cache, layer = FoldCache(), nn.Linear(2, 2)
+    cache, layer = FoldCache().eval(), nn.Linear(2, 2)
     with torch.no_grad():
         kept(cache, layer.weight)
         layer.load_state_dict({"weight": torch.zeros(2, 2), "bias": torch.zeros(2)})
@@ -94,9 +96,11 @@ def test_loaded_and_moved_weights_are_seen() -> None:
 
 
 def test_copies_are_empty() -> None:
-    cache = FoldCache()
+    cache = FoldCache().eval()
     with torch.no_grad():
         kept(cache, torch.ones(3))
     for copied in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
         assert isinstance(copied, FoldCache)
+        assert not copied.training
         assert not copied._kept
+    assert cache._kept
