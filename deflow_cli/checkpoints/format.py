@@ -17,24 +17,33 @@ from torch import Tensor
 
 from .. import __version__
 from ..config import EncoderConfig, FlowConfig, ModelConfig
-from ..errors import CheckpointError
+from ..errors import CheckpointError, DataError
 from ..models.deflow.model import DeFlow
 
 FORMAT_VERSION = "1"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name in the same folder, flush to disk, then rename: never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write to a temporary name in the same folder, flush to disk, then rename: never half a file.
+
+    Raises DataError naming the file where the disk is full or the folder cannot be written to.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error})",
+            next_step="make room on that disk, or write to another folder",
+        ) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

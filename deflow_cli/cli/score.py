@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..errors import DataError, DeflowError
+from ..errors import DeflowError
 from . import score_options as options
 from .console import ConsoleReporter, print_json, show_path
 from .guard import tell_error
@@ -130,8 +130,5 @@ def _write(path: Path, text: str) -> None:
     """Write a whole file or none, and say so on stderr."""
     from ..checkpoints.format import write_atomically
 
-    try:
-        write_atomically(path, text.encode("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+    write_atomically(path, text.encode("utf-8"))
     typer.echo(f"written: {show_path(path)}", err=True)

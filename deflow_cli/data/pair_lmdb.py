@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -70,6 +71,15 @@ class LmdbWriter:
     def finish(self) -> None:
         if self._complete:
             return
+        try:
+            self._finish()
+        except (OSError, self._lmdb.Error) as error:
+            raise DataError(
+                f"{self._target}: cannot be packed ({getattr(error, 'strerror', None) or error})",
+                next_step="make room on that disk; the same command goes on where it stopped",
+            ) from error
+
+    def _finish(self) -> None:
         for side in SIDES:
             packed = folder_of(self._staging, side)
             shutil.rmtree(packed, ignore_errors=True)
@@ -82,7 +92,14 @@ class LmdbWriter:
     def close(self) -> None:
         return
 
+    def _check_room(self, folder: Path, side: str) -> None:
+        """A map that grows on a full disk ends the process without a word. Raises OSError instead."""
+        pages = sum(-(-self._files.path(slot.key, side).stat().st_size // 4096) + 1 for slot in self._slots)
+        if shutil.disk_usage(folder).free < 4096 * pages:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def _pack(self, packed: Path, side: str) -> None:
+        self._check_room(packed, side)
         sizes = [slot.gt_size if side == "gt" else slot.lq_size for slot in self._slots]
         # A writable map starts as zeros; without one, memory of this process would fill unused ends.
         environment = self._lmdb.open(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -60,6 +61,15 @@ class WebdatasetWriter:
         }
 
     def write(self, pairs: Sequence[EncodedPair]) -> None:
+        try:
+            self._write(pairs)
+        except OSError as error:
+            raise DataError(
+                f"{self._target / shard_name(self._index)}: cannot be written ({error.strerror or error})",
+                next_step="make room on that disk; the same command goes on where it stopped",
+            ) from error
+
+    def _write(self, pairs: Sequence[EncodedPair]) -> None:
         for pair in pairs:
             index = self._shard_of[pair.slot.key]
             if index != self._index:
@@ -76,7 +86,8 @@ class WebdatasetWriter:
 
     def close(self) -> None:
         if self._open is not None:
-            self._open.close()
+            with contextlib.suppress(OSError):  # a full disk takes no end of an archive either
+                self._open.close()
             self._open = None
             self._temporary().unlink(missing_ok=True)
 

@@ -176,6 +176,9 @@ def store(path: Path, content: bytes, staging: Path) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error})",
+            next_step="make room on that disk; the same command goes on where it stopped",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -164,7 +164,6 @@ def _write(request: RealismRequest, report: RealismReport) -> None:
     ]
     for path, render in outputs:
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, render(report).encode())
 
 

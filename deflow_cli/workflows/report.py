@@ -108,12 +108,7 @@ def report(
         realism=look.realism,
     )
     out = request.out or (run_dir / REPORT_FILE if run_dir else model_path.with_suffix(".report.html"))
-    try:
-        write_atomically(out, render_fit(page).encode())
-    except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written ({error.strerror or error})", next_step="pass another --out FILE"
-        ) from error
+    write_atomically(out, render_fit(page).encode())
     reporter.finish()
     result = ReportResult(out, model_path, verdict, list(look.notes), len(look.clean), len(look.noisy))
     return replace(result, figures=_figures(look.realism), seconds=round(clock.seconds, 2))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.format import write_atomically
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 
 LOG_FILE = "log.jsonl"
 
@@ -29,8 +29,14 @@ class Log:
             write_atomically(self.path, "".join(line + "\n" for line in kept).encode())
 
     def write(self, row: Mapping[str, Any]) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: cannot be written ({error.strerror or error})",
+                next_step="make room on that disk; the same command with --resume goes on",
+            ) from error
         if self._events is not None:
             for key, value in row.items():
                 if isinstance(value, float):

@@ -21,7 +21,7 @@ from deflow_cli.checkpoints.format import load_model, save_model
 from deflow_cli.checkpoints.restorer import RESTORER_FILE, load_restorer, restorer_from_state, save_restorer
 from deflow_cli.checkpoints.restorer_export import EXPORTS, caveats, export_restorer, open_model_db
 from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig, RestorerConfig
-from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.esrgan.generator import RRDBNet
 
@@ -278,7 +278,7 @@ def test_saving_keeps_the_older_file_when_it_fails(tmp_path: Path, monkeypatch: 
         raise OSError("no space left")
 
     monkeypatch.setattr("deflow_cli.checkpoints.format.os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(DataError, match=r"a\.pth: cannot be written \(no space left\)"):
         export_restorer(network(2), path)
     monkeypatch.undo()
     assert_same(load_restorer(path)[0], network(1))

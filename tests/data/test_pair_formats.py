@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import pickle
@@ -9,6 +10,7 @@ import re
 import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import cv2
 import lmdb
@@ -144,6 +146,31 @@ def test_half_a_file_is_not_taken_for_a_whole_one(tmp_path, pairs):
     path.write_bytes(path.read_bytes()[:-20])
     assert write("folders", tmp_path / "set", pairs) == {"0000003_s001"}
     assert files(tmp_path / "set") == whole
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_full_disk_is_told_and_writing_goes_on_afterwards(kind, tmp_path, pairs, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    places = {
+        "folders": "deflow_cli.data.pairs.os.replace",
+        "webdataset": "tarfile.TarFile.addfile",
+        "lmdb": "deflow_cli.data.pair_lmdb.os.truncate",
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(places[kind], full)
+        with pytest.raises(DataError, match="No space left on device") as caught:
+            write(kind, tmp_path / "set", pairs)
+    assert "make room" in caught.value.next_step
+    if kind == "lmdb":  # found out before the map would grow, which ends a process without a word
+        with monkeypatch.context() as patch:
+            patch.setattr("deflow_cli.data.pair_lmdb.shutil.disk_usage", lambda path: SimpleNamespace(free=9))
+            with pytest.raises(DataError, match="cannot be packed"):
+                write(kind, tmp_path / "set", pairs)
+    write(kind, tmp_path / "set", pairs)
+    write(kind, tmp_path / "whole", pairs)
+    assert files(tmp_path / "set") == files(tmp_path / "whole")
 
 
 def test_lmdb_reads_as_basicsr_does(tmp_path, pairs):
