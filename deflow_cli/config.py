@@ -132,6 +132,7 @@ class FitConfig:
     channel_statistics: str = "auto"  # auto | yes | no
     leak_test: bool = False  # choose flow.downsample and flow.h_noise by the domain-leak test
     precision: str = "auto"  # auto | fp32 | bf16 (inside the nets only)
+    memory: str = "normal"  # normal | low: the nets are computed anew in the backward pass
     flips: bool = True
     pair_share: float = 0.25  # share of a batch drawn from --pairs
     cache_mib: int = 2048  # decoded images kept in memory at most
@@ -183,6 +184,7 @@ class FitConfig:
             f"fit.precision is {self.precision!r}",
             "use auto, fp32 or bf16",
         )
+        _require(self.memory in ("normal", "low"), f"fit.memory is {self.memory!r}", "use normal or low")
         _require(
             self.channel_statistics in ("auto", "yes", "no"),
             f"fit.channel_statistics is {self.channel_statistics!r}",

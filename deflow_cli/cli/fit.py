@@ -57,6 +57,10 @@ def fit(
         int | None,
         typer.Option(metavar="S", help="Downsampling of h(x): 2, 4, 8, 16 (default: by a domain-leak test)."),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="normal|low", help="low: a fraction of the memory, for a third more time."),
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -65,7 +69,7 @@ def fit(
     clean, noisy = check_folder(clean, "CLEAN"), check_folder(noisy, "NOISY")
     if pairs is not None:
         check_folder(pairs, "--pairs")
-    settings = collect_overrides(overrides or [], seed, time_budget, downsample)
+    settings = collect_overrides(overrides or [], seed, time_budget, downsample, memory)
     # What can be wrong is said before torch loads.
     parse_overrides(settings)
     if preset is not None:
@@ -129,7 +133,11 @@ def tell(result: FitResult, as_json: bool) -> None:
 
 
 def collect_overrides(
-    overrides: Sequence[str], seed: int | None, time_budget: str | None, downsample: int | None
+    overrides: Sequence[str],
+    seed: int | None,
+    time_budget: str | None,
+    downsample: int | None,
+    memory: str | None = None,
 ) -> list[str]:
     """Options that are short for ``--set``, as such; an explicit ``--set`` comes after them and wins."""
     settings: list[str] = []
@@ -139,6 +147,8 @@ def collect_overrides(
         settings += [f"fit.time_budget={parse_duration(time_budget)!r}", "fit.iterations=0"]
     if downsample is not None:
         settings += [f"flow.downsample={downsample}", "fit.leak_test=false"]
+    if memory is not None:
+        settings.append(f"fit.memory={memory}")
     return settings + list(overrides)
 
 

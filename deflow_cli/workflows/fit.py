@@ -317,7 +317,8 @@ class _Run:
 
     def _bits(self, x: Tensor, h: Tensor, clean_count: int, model: DeFlow | None = None) -> Tensor:
         model = model or self.model
-        latents, log_det = model.encode_conditioned(x, model.prepare(h))
+        low = self.config.fit.memory == "low" and torch.is_grad_enabled()
+        latents, log_det = model.encode(x, h, low_memory=low)
         log_prior = torch.cat(
             (
                 model.prior.log_prob_clean([z[:clean_count] for z in latents]),
@@ -332,8 +333,8 @@ class _Run:
         count = max(1, self.config.fit.batch_size - self._unpaired_size())
         clean, noisy = (t.to(self.device).float() / 255 for t in self.paired.batch(step, count))
         x, h = self._prepare(clean, noisy, random)
-        conditions = self.model.prepare(torch.cat((h[:count], h[:count])))
-        latents, log_det = self.model.encode_conditioned(x, conditions)
+        low = self.config.fit.memory == "low"
+        latents, log_det = self.model.encode(x, torch.cat((h[:count], h[:count])), low_memory=low)
         log_prob = self.model.pair_log_prob(
             [z[:count] for z in latents], [z[count:] for z in latents], log_det[count:]
         )

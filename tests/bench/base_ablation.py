@@ -3,8 +3,9 @@
     python tests/bench/base_ablation.py CLEAN NOISY --out DIR [--iterations 150] [--batch 4] [--patch 64]
 
 Every architecture gets the same data, steps, rates and start: the base preset's, but for a single shift that
-starts constant and is learned, and without averaging of weights, which few steps do not allow. Printed: multiply-adds per pixel of one encoding with all that it
-needs of h, parameters, seconds per step, and held-out bits per dimension. A finished run is not repeated.
+starts constant and is learned, and without averaging of weights, which few steps do not allow. Printed:
+multiply-adds per pixel of one encoding with all that it needs of h, parameters, seconds per step, and
+held-out bits per dimension. A finished run is not repeated.
 """
 
 from __future__ import annotations

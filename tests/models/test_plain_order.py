@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from torch import Tensor
 
 from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.models.deflow.model import DeFlow
@@ -54,3 +55,48 @@ def test_encoding_and_decoding_are_the_published_ones(
             image = model.decode_conditioned(latents, conditions)
             decoded = plain_flow.decode(model.flow, expected, features)
             torch.testing.assert_close(image, decoded, rtol=0, atol=1e-5)  # decoding amplifies
+
+
+@pytest.mark.parametrize("conditioning", ["encoder", "none"])
+def test_low_memory_gives_the_same_numbers_and_gradients(conditioning: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    flow = FlowConfig(levels=2, steps=2, hidden_channels=7, downsample=8, conditioning=conditioning)
+    model = DeFlow(ModelConfig(flow, ENCODER))
+    randomise(model, generator)
+    x = torch.rand((2, 3, 16, 24), generator=generator, dtype=torch.float64)
+    h = model.condition_image(x)
+    results = []
+    for low_memory in (False, True):
+        latents, log_det = model.encode(x, h, low_memory=low_memory)
+        loss = torch.stack([z.square().mean() for z in latents]).sum() - 1e-3 * log_det.sum()
+        names, parameters = zip(
+            *((k, p) for k, p in model.named_parameters() if "prior" not in k), strict=True
+        )
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        results.append((loss, dict(zip(names, gradients, strict=True))))
+    (loss, gradients), (low_loss, low_gradients) = results
+    assert torch.equal(loss, low_loss)
+    assert any(g is not None and g.any() for k, g in gradients.items() if "coupling" in k)
+    for name, gradient in gradients.items():
+        other = low_gradients[name]
+        assert (gradient is None) == (other is None), name
+        if gradient is not None and other is not None:
+            torch.testing.assert_close(other, gradient, rtol=1e-10, atol=1e-12, msg=name)
+
+
+def test_low_memory_keeps_a_fraction_for_the_backward_pass() -> None:
+    flow = FlowConfig(levels=2, steps=4, hidden_channels=32)
+    model, image = DeFlow(ModelConfig(flow, ENCODER)), torch.rand(1, 3, 64, 64)
+    h, kept = model.condition_image(image), {}
+    for low_memory in (False, True):
+        held: dict[int, int] = {}
+
+        def keep(tensor: Tensor, held: dict[int, int] = held) -> Tensor:
+            if not isinstance(tensor, torch.nn.Parameter):
+                held[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.encode(image, h, low_memory=low_memory)
+        kept[low_memory] = sum(held.values())
+    assert kept[True] < kept[False] / 10

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...config import EncoderConfig, FlowConfig
+from ...layers.recompute import computed_anew
 from ...layers.rrdb import RRDB, conv3x3
 from ...layers.upsampled import LevelFeatures
 
@@ -61,18 +62,21 @@ class ConditionEncoder(nn.Module):
         """Features per level, finest first: (B, feature_channels, H / 2^l, W / 2^l)."""
         return [level.joined() for level in self.features(h_bchw)]
 
-    def features(self, h_bchw: Tensor) -> list[LevelFeatures]:
-        """The same, with channels that were only enlarged still at h's resolution."""
+    def features(self, h_bchw: Tensor, *, recompute: bool = False) -> list[LevelFeatures]:
+        """The same, with channels that were only enlarged still at h's resolution.
+
+        recompute: keep for the backward pass what enters a block alone, and compute the rest anew there.
+        """
         with torch.autocast(h_bchw.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            trunk, stacked = self._trunk(h_bchw.contiguous(memory_format=torch.channels_last))
+            trunk, stacked = self._trunk(h_bchw.contiguous(memory_format=torch.channels_last), recompute)
             pyramid = self._pyramid(trunk)
             return [self._level(index, pyramid[index], stacked) for index in range(self.levels)]
 
-    def _trunk(self, h_bchw: Tensor) -> tuple[Tensor, Tensor]:
+    def _trunk(self, h_bchw: Tensor, recompute: bool) -> tuple[Tensor, Tensor]:
         x = self.conv_first(h_bchw)
         kept = {}
         for index, block in enumerate(self.body):
-            x = block(x)
+            x = computed_anew(block, x) if recompute else block(x)
             if index in self.config.stacked_blocks:
                 kept[index] = x
         # the skip joins the blocks' output, not conv_first's as in ESRGAN: what published weights expect

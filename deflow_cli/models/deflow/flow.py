@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...config import FlowConfig
 from ...kernels.forms import ScaleForm
 from ...layers.coupling import FlowStep, StepCondition, TransitionStep
+from ...layers.recompute import computed_anew
 from ...layers.split import Split
 from ...layers.squeeze import Squeeze
 from ...layers.upsampled import LevelFeatures
@@ -73,6 +74,27 @@ class ConditionalFlow(nn.Module):
                 latents.append(latent)
             elif isinstance(layer, FlowStep):
                 z, part = layer(z, condition)
+            else:
+                z, part = layer(z)
+            log_det = log_det + part
+        return [*latents, z], log_det
+
+    def encode_recomputing(
+        self, x_bchw: Tensor, features: Sequence[LevelFeatures] | None
+    ) -> tuple[list[Tensor], Tensor]:
+        """``encode`` that keeps z between the steps for the backward pass, and runs the nets there again."""
+
+        def run(layer: FlowStep, z: Tensor, seen: LevelFeatures | None) -> tuple[Tensor, Tensor]:
+            return layer(z, None if seen is None else layer.condition(seen))
+
+        z, log_det = x_bchw, x_bchw.new_zeros(x_bchw.shape[0])
+        latents: list[Tensor] = []
+        for layer, level in zip(self.layers, self.level_of_layer, strict=True):
+            if isinstance(layer, Split):
+                z, latent, part = layer(z)
+                latents.append(latent)
+            elif isinstance(layer, FlowStep):
+                z, part = computed_anew(run, layer, z, features[level - 1] if features else None)
             else:
                 z, part = layer(z)
             log_det = log_det + part

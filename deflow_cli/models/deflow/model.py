@@ -72,12 +72,28 @@ class DeFlow(nn.Module):
 
     # -- likelihood -----------------------------------------------------------------------------------
 
+    def encode(
+        self, x_bchw: Tensor, h_bchw: Tensor, *, low_memory: bool = False
+    ) -> tuple[list[Tensor], Tensor]:
+        """Latents and log-det per sample, of images and their noisy h.
+
+        low_memory: for training; the nets are computed anew in the backward pass instead of kept.
+        """
+        if not low_memory:
+            return self.encode_conditioned(x_bchw, self.prepare(h_bchw))
+        self._check_sides(x_bchw)
+        features = None if self.encoder is None else self.encoder.features(h_bchw, recompute=True)
+        return self.flow.encode_recomputing(x_bchw, features)
+
     def encode_conditioned(self, x_bchw: Tensor, conditions: Conditions) -> tuple[list[Tensor], Tensor]:
         """Latents and log-det per sample."""
+        self._check_sides(x_bchw)
+        return self.flow.encode(x_bchw, conditions)
+
+    def _check_sides(self, x_bchw: Tensor) -> None:
         height, width = x_bchw.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ShapeError(f"sides {height}x{width} are not multiples of {self.size_multiple}")
-        return self.flow.encode(x_bchw, conditions)
 
     def decode_conditioned(self, latents: Sequence[Tensor], conditions: Conditions) -> Tensor:
         """The image of given latents."""
