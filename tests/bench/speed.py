@@ -5,8 +5,10 @@
 "Plain" (plain_flow.py) computes the features of h once per image and everything else anew in each encoding
 and each decoding, for each sample: float32, nothing folded or kept. Rows: multiply-adds per pixel by torch's
 flop counter; seconds of degrading one picture, 1 and 8 samples; a training step (forward and backward, no
-optimiser) with its peak memory above what the process held with its model, and with ``--memory low``; `base` against the AIM preset; with ``--large``,
-the seconds and peak memory of ``deflow degrade`` on one large picture with the embedded model.
+optimiser) with its peak memory above what the process held with its model, and with ``--memory low``; `base`
+against the AIM preset. Then figures of the program alone: its start, one small picture from process start,
+patches per second of the input pipeline, and with ``--large`` one large picture, with ``--model`` by that
+model in place of the embedded one.
 
 Every measurement is a process of its own, which gives its peak memory (of a process, or of the GPU);
 rivals take turns run by run, so that a busy machine is busy for both. Medians, after one run that does not
@@ -38,6 +40,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from deflow_cli.data.photos import packaged_photos
+from deflow_cli.data.unpaired import ImagePool, Prefetcher, UnpairedSampler
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.start import start_flow
 from deflow_cli.presets import load_preset
@@ -233,20 +237,54 @@ def base_against_aim(options: argparse.Namespace) -> None:
             row(f"base: {title}, s, against AIM {rival}", base["wall"], aim["wall"])
 
 
-def large(options: argparse.Namespace) -> None:
-    """One picture through the program, from process start."""
-    width, height = (int(side) for side in options.large.split("x"))
+# -- the program ------------------------------------------------------------------------------------------
+
+
+def program(*arguments: str) -> tuple[float, float]:
+    """Seconds and peak GiB of a run of the program, in a process that measures no other."""
+    code = (
+        "import resource, subprocess, sys, time; t = time.perf_counter();"
+        "subprocess.run(sys.argv[1:], check=True, capture_output=True); t = time.perf_counter() - t;"
+        "print(t, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, sys.executable, "-m", "deflow_cli", *arguments]
+    seconds, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(seconds), int(peak) / 2**20
+
+
+def degrade_by_program(width: int, height: int, options: argparse.Namespace) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in"
         source.mkdir()
         random = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
-        Image.fromarray(random).resize((width, height), Image.Resampling.BICUBIC).save(source / "large.png")
-        command = [sys.executable, "-m", "deflow_cli", "degrade", str(source), f"{folder}/out"]
+        Image.fromarray(random).resize((width, height), Image.Resampling.BICUBIC).save(source / "image.png")
+        arguments = ["degrade", str(source), f"{folder}/out", "--device", options.device]
+        return program(*arguments, *(["--model", str(options.model)] if options.model else []))
+
+
+def patches_per_second(batch: int = 8, side: int = 160, count: int = 40) -> float:
+    clean, noisy = (ImagePool(paths, 2**31) for paths in packaged_photos())
+    sampler = UnpairedSampler(clean, noisy, patch_size=side, seed=0)
+    with Prefetcher(sampler, 0, batch) as batches:
+        next(batches)
         started = time.perf_counter()
-        subprocess.run([*command, "--device", options.device], check=True, capture_output=True)
-        seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"\n`deflow degrade` of one {width}x{height} picture: {seconds:.0f} s, peak {peak:.2f} GiB")
+        for _ in range(count):
+            next(batches)
+        return count * batch / (time.perf_counter() - started)
+
+
+def programs(options: argparse.Namespace) -> None:
+    """Figures of the program alone."""
+    print("\n| | |\n| --- | ---: |")
+    helped = statistics.median(program("--help")[0] for _ in range(options.runs))
+    print(f"| `deflow --help` | {helped:.2f} s |")
+    small = statistics.median(degrade_by_program(256, 256, options)[0] for _ in range(options.runs))
+    print(f"| `deflow degrade` of one 256x256 picture, from process start | {small:.2f} s |")
+    print(f"| input pipeline, patches of 160 px per second | {patches_per_second():.0f} |")
+    if options.large:
+        width, height = (int(side) for side in options.large.split("x"))
+        seconds, peak = degrade_by_program(width, height, options)
+        print(f"| `deflow degrade` of one {options.large} picture | {seconds:.0f} s, peak {peak:.2f} GiB |")
 
 
 def main() -> None:
@@ -261,6 +299,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2, help="of the training step, at the preset's patch")
     parser.add_argument("--fp32", action="store_true", help="no bf16 with CUDA")
     parser.add_argument("--large", default="", metavar="WxH", help="also degrade one picture of this size")
+    parser.add_argument("--model", type=Path, help="of the program's figures; default: the embedded one")
     parser.add_argument("--work", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
@@ -272,9 +311,9 @@ def main() -> None:
     print("| | deflow | plain | ratio | difference |\n| --- | ---: | ---: | ---: | ---: |")
     for preset in filter(None, options.presets.split(",")):
         compare(preset, options)
-    base_against_aim(options)
-    if options.large:
-        large(options)
+    if options.presets:
+        base_against_aim(options)
+    programs(options)
     print(f"\nload {os.getloadavg()[0]:.1f} at the end")
 
 
