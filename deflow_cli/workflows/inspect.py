@@ -89,7 +89,7 @@ def _sizes(model: DeFlow) -> dict[str, Any]:
 
 
 def multiply_adds(model: DeFlow, side: int = PROBE_SIDE) -> dict[str, int]:
-    """Multiply-adds per input pixel of the convolutions, counted on a small image.
+    """Multiply-adds per input pixel, counted on a small image, without what is done once per model.
 
     features: from h to all that depends on it alone, once per image. encode, decode: the flow, the latter
     once per sample.
@@ -99,11 +99,12 @@ def multiply_adds(model: DeFlow, side: int = PROBE_SIDE) -> dict[str, int]:
     )
 
     def per_pixel(counter: FlopCounterMode) -> int:
-        # matrix products too would count the making of the 1x1s, once per call and not per pixel
-        convolutions = counter.get_flop_counts().get("Global", {}).get(torch.ops.aten.convolution, 0)
-        return round(convolutions / 2 / side**2)
+        return round(counter.get_total_flops() / 2 / side**2)
 
+    model.eval()
     with torch.no_grad():
+        conditions = model.prepare(model.condition_image(image))  # folds the weights, which is not counted
+        model.decode_conditioned(model.encode_conditioned(image, conditions)[0], conditions)
         with FlopCounterMode(display=False) as features:
             conditions = model.prepare(model.condition_image(image))
         with FlopCounterMode(display=False) as encoding:
