@@ -74,11 +74,7 @@ def fit(
     parse_overrides(settings)
     if preset is not None:
         apply_overrides(load_preset(preset), settings)
-    run_dir = out or choose_run_dir(name or noisy.resolve().name, resume)
-    if (run_dir / CONFIG_FILE).exists() and not resume:
-        raise ConfigError(
-            f"{show_path(run_dir)} holds a run already", next_step="pass --resume to go on, or another --out"
-        )
+    run_dir = choose_run_dir(out, name or noisy.resolve().name, resume)
 
     with ConsoleReporter() as reporter:
         result = run(clean, noisy, run_dir, preset, settings, pairs, device, resume, reporter)
@@ -152,8 +148,17 @@ def collect_overrides(
     return settings + list(overrides)
 
 
-def choose_run_dir(name: str, resume: bool) -> Path:
-    """``runs/NAME``, or the first free ``runs/NAME-2``, ``-3``...; to resume, the last one taken."""
+def choose_run_dir(out: Path | None, name: str, resume: bool) -> Path:
+    """``out``; else ``runs/NAME``, or the first free ``runs/NAME-2``, ``-3``...; to resume, the last taken.
+
+    Raises ConfigError where ``out`` holds a run that is not to be resumed.
+    """
+    if out is not None:
+        if (out / CONFIG_FILE).exists() and not resume:
+            raise ConfigError(
+                f"{show_path(out)} holds a run already", next_step="pass --resume to go on, or another --out"
+            )
+        return out
     taken = RUNS / name
     free, count = taken, 1
     while free.exists():

@@ -60,15 +60,7 @@ def sr_train(
 ) -> None:
     """Train a restorer (ESRGAN); writes restorer.safetensors, the best one by validation."""
     check_device(device)
-    for folder, option in ((pairs, "PAIRS"), (val, "--val")):
-        if folder is not None:
-            check_folder(folder, option, of="pairs, made by `deflow make-pairs`,")
-    for folder, option in ((hr, "--hr"), (noisy, "--noisy"), (clean, "--clean")):
-        if folder is not None:
-            check_folder(folder, option)
-    if (pairs is None) == (hr is None):
-        both = "both PAIRS and" if hr is not None else "neither PAIRS nor"
-        raise ConfigError(f"{both} --hr given", next_step="pass a folder of pairs, or --hr DIR")
+    _check_places(pairs, val, hr, init, noisy, clean)
     of_degrader = _given(
         name=degrader,
         sigma=sigma,
@@ -90,8 +82,6 @@ def sr_train(
             f"--{option} is for --hr; PAIRS are degraded already",
             next_step=f"leave out --{option}, or pass --hr DIR in place of PAIRS",
         )
-    if init is not None and not init.exists():
-        raise CheckpointError(f"{init}: no such file", next_step="pass an ESRGAN file as --init")
     settings = collect_settings(
         arch=arch,
         time_budget=time_budget,
@@ -110,20 +100,16 @@ def sr_train(
         SR.apply_overrides(SR.load(preset), settings)
     data = pairs or hr
     assert data is not None
-    run_dir = out or choose_run_dir(name or data.resolve().name, resume)
-    if (run_dir / CONFIG_FILE).exists() and not resume:
-        raise ConfigError(
-            f"{show_path(run_dir)} holds a run already", next_step="pass --resume to go on, or another --out"
-        )
+    run_dir = choose_run_dir(out, name or data.resolve().name, resume)
 
     from ..workflows import sr_train as workflow
 
     with ConsoleReporter() as reporter:
         config = _config(preset or workflow.default_preset(device), run_dir, settings, reporter)
-        if config.sr.stage == "psnr":
-            of_gan = _given(discriminator=discriminator, perceptual_weights=perceptual_weights)
-            for option in (name.replace("_", "-") for name in of_gan):
-                reporter.warn(f"--{option} is of no use to this run, for it has no GAN stage: see --stage")
+        of_gan = _given(discriminator=discriminator, perceptual_weights=perceptual_weights)
+        for option in of_gan if config.sr.stage == "psnr" else ():
+            flag = option.replace("_", "-")
+            reporter.warn(f"--{flag} is of no use to this run, for it has no GAN stage: see --stage")
         source = workflow.SrSource(
             pairs=pairs,
             val=val,
@@ -137,6 +123,28 @@ def sr_train(
         )
         result = workflow.sr_train(request, reporter)
     tell(result, as_json)
+
+
+def _check_places(
+    pairs: Path | None,
+    val: Path | None,
+    hr: Path | None,
+    init: Path | None,
+    noisy: Path | None,
+    clean: Path | None,
+) -> None:
+    """What is named is there, and one source of training data is. Raises DataError or ConfigError."""
+    for folder, option in ((pairs, "PAIRS"), (val, "--val")):
+        if folder is not None:
+            check_folder(folder, option, of="pairs, made by `deflow make-pairs`,")
+    for folder, option in ((hr, "--hr"), (noisy, "--noisy"), (clean, "--clean")):
+        if folder is not None:
+            check_folder(folder, option)
+    if (pairs is None) == (hr is None):
+        both = "both PAIRS and" if hr is not None else "neither PAIRS nor"
+        raise ConfigError(f"{both} --hr given", next_step="pass a folder of pairs, or --hr DIR")
+    if init is not None and not init.exists():
+        raise CheckpointError(f"{init}: no such file", next_step="pass an ESRGAN file as --init")
 
 
 def collect_settings(
