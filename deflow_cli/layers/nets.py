@@ -131,4 +131,7 @@ class CouplingNet(nn.Module):
             x = x if condition_term is None else x + condition_term
         assert x is not None
         x = F.relu(self.norm_in.scale(x))
+        if z1_bchw is not None and condition_term is not None:
+            # further passes with these conditions expect the ActNorm in the term
+            condition_term.copy_(self.norm_in.scale(condition_term))
         return F.relu(self.norm_mid.scale(F.conv2d(x, self.weight_mid)))

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -48,7 +47,8 @@ class FeatureConv(NamedTuple):
         """weight: O C+C' 3 3, of the joined features, of which the first ``channels`` are own."""
         if factor == 1:
             return cls(weight, bias, None, 1)
-        return cls(weight[:, :channels], bias, phase_kernels(weight[:, channels:], factor), factor)
+        own = weight[:, :channels].contiguous()  # a view would keep the rest of the weight as well
+        return cls(own, bias, phase_kernels(weight[:, channels:], factor), factor)
 
     def __call__(self, features: LevelFeatures) -> Tensor:
         """The convolution of the joined features with zero padding: B O H W."""
@@ -106,21 +106,24 @@ class _AddPhases(torch.autograd.Function):
     """Put the phases into their places of the cells; backward, collect the gradients from there."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, factor: int, *parts: Tensor) -> Tensor:
-        ctx.mark_dirty(y)
-        ctx.factor, ctx.shapes = factor, [part.shape for part in parts]
+    def forward(y: Tensor, factor: int, *parts: Tensor) -> Tensor:
         for part, places in zip(parts, _places(y, factor), strict=False):
-            for block, (target, window) in zip(part.chunk(len(places), dim=1), places, strict=True):
+            for block, (target, window) in zip(_blocks(part, places), places, strict=True):
                 target.add_(block[window][:, :, :, None, :, None])
         return y
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        y, ctx.factor, *parts = inputs
+        ctx.mark_dirty(y)
+        ctx.shapes = [part.shape for part in parts]
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grads = []
         for shape, places in zip(ctx.shapes, _places(grad, ctx.factor), strict=False):
             part = grad.new_zeros(shape).contiguous(memory_format=torch.channels_last)
-            for block, (source, window) in zip(part.chunk(len(places), dim=1), places, strict=True):
+            for block, (source, window) in zip(_blocks(part, places), places, strict=True):
                 block[window] = (
                     source.sum((3, 5)) if source.shape[3] * source.shape[5] > 1 else source[:, :, :, 0, :, 0]
                 )
@@ -145,6 +148,12 @@ def _places(y: Tensor, factor: int) -> list[list[Place]]:
     sides = [place(middle, column, every, columns) for column, columns in ends]
     outer = [place(row, middle, rows, every) for row, rows in ends]
     return [corners, sides, outer, [place(middle, middle, every, every)]]
+
+
+def _blocks(part: Tensor, places: list[Place]) -> list[Tensor]:
+    """The channels of each place: views that, unlike those of ``chunk``, autograd lets be written to."""
+    size = part.shape[1] // len(places)
+    return [part.narrow(1, index * size, size) for index in range(len(places))]
 
 
 def _end_taps(weight: Tensor, dim: int) -> Tensor:

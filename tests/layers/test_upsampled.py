@@ -56,6 +56,37 @@ def test_phases_have_the_gradients_of_the_enlarged(factor: int, generator: torch
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
 
 
+def test_phases_have_second_gradients(generator: torch.Generator) -> None:
+    seen = features(generator, 4, 1, 2)
+    assert seen.low is not None
+    inputs = [t.requires_grad_() for t in (seen.own, seen.low, image(generator, 2, 7, 3, 3))]
+
+    def penalty(convolved: Tensor) -> list[Tensor]:
+        slopes = torch.autograd.grad(convolved.tanh().sum(), inputs, create_graph=True)
+        return list(torch.autograd.grad(torch.stack([g.square().sum() for g in slopes]).sum(), inputs))
+
+    bias = torch.zeros(2, dtype=torch.float64)
+    ours = penalty(FeatureConv.of(inputs[2], bias, 3, 4)(seen))
+    for mine, theirs in zip(ours, penalty(F.conv2d(seen.joined(), inputs[2], padding=1)), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_phases_take_functional_gradients(generator: torch.Generator) -> None:
+    seen = features(generator, 2, 2, 3)
+    weight, bias = image(generator, 5, 7, 3, 3), image(generator, 5, 1, 1, 1).flatten()
+    conv = FeatureConv.of(weight, bias, 3, 2)
+    assert seen.low is not None
+    slope = torch.func.grad(lambda low: conv(LevelFeatures(seen.own, low)).square().sum())(seen.low)
+    low = seen.low.requires_grad_()
+    joined = F.conv2d(LevelFeatures(seen.own, low).joined(), weight, bias, padding=1)
+    torch.testing.assert_close(slope, torch.autograd.grad(joined.square().sum(), low)[0])
+
+
+def test_features_of_their_own_keep_their_part_of_the_weight_alone() -> None:
+    own = FeatureConv.of(torch.ones(5, 3 + 64, 3, 3), torch.zeros(5), 3, 2).own
+    assert own.untyped_storage().nbytes() == own.numel() * own.element_size()
+
+
 def kept(cache: FoldCache, weight: Tensor) -> Tensor:
     return cache.get("doubled", [weight], lambda: weight * 2)
 
@@ -83,6 +114,39 @@ def test_training_between_evaluations_is_seen(options: dict[str, bool]) -> None:
         optimizer.step()
         with torch.no_grad():
             assert torch.equal(kept(cache, weight), weight * 2)
+
+
+def test_training_in_evaluation_mode_is_seen() -> None:
+    cache, weight = FoldCache().eval(), nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
+    for _ in range(2):
+        with torch.no_grad():
+            assert torch.equal(kept(cache, weight), weight * 2)
+        kept(cache, weight).sum().backward()
+        optimizer.step()
+
+
+def test_kept_products_have_the_weights_precision() -> None:
+    cache, weight = FoldCache().eval(), nn.Parameter(torch.full((2, 2), 1 / 3))
+    with torch.no_grad():
+        expected = weight @ weight
+        with torch.autocast("cpu", torch.bfloat16):
+            cache.get("square", [weight], lambda: weight @ weight)
+        assert torch.equal(cache.get("square", [weight], lambda: weight @ weight), expected)
+
+
+def test_nothing_is_kept_over_a_move_or_load() -> None:
+    net = nn.ModuleDict({"linear": nn.Linear(2, 2), "cache": FoldCache()}).eval()
+    cache, linear = net["cache"], net["linear"]
+    assert isinstance(cache, FoldCache)
+    assert isinstance(linear, nn.Linear)
+    state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    for change in (lambda: net.bfloat16().float(), lambda: net.load_state_dict(state, assign=True)):
+        with torch.no_grad():
+            kept(cache, linear.weight)
+        assert cache._kept
+        change()
+        assert not cache._kept
 
 
 def test_loaded_and_moved_weights_are_seen() -> None:

@@ -97,3 +97,16 @@ def test_start_leaves_what_h_does_not_explain(precision: torch.dtype | None) -> 
         couplings = [layer.coupling for layer in model.flow.layers if isinstance(layer, FlowStep)]
         assert not any(net.conv_out.weight.any() for net in couplings)
     assert bits[True] < bits[False] - 0.3
+
+
+@torch.no_grad()
+def test_conditions_of_a_start_serve_further_passes() -> None:
+    model, x, h = started(whiten=False, precision=None)
+    for layer in model.flow.layers:
+        if isinstance(layer, FlowStep):
+            layer.coupling.conv_out.weight.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(2))
+    model.pending_start()
+    conditions = model.prepare(h)
+    _, starting = model.encode_conditioned(x, conditions)
+    _, again = model.encode_conditioned(x, conditions)
+    torch.testing.assert_close(again, starting)
