@@ -285,6 +285,7 @@ def work(options: argparse.Namespace) -> None:
     cuda = device.type == "cuda"
     action, first = (training if kind == "training" else inference)(options, rival)
     told: dict[str, Any] = {"figures": first()}
+    print(flush=True)  # warm
     for _line in sys.stdin:
         if cuda:
             torch.cuda.synchronize(device)
@@ -304,12 +305,12 @@ def work(options: argparse.Namespace) -> None:
 def compare(kind: str, rivals: Sequence[str], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Rivals by name: medians of ``wall`` and ``cpu``, ``peak`` and ``figures``."""
     command = [sys.executable, __file__, *sys.argv[1:], "--work"]
-    processes = {
-        rival: subprocess.Popen(
-            [*command, f"{kind}:{rival}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for rival in rivals
-    }
+    pipes, processes = subprocess.PIPE, {}
+    for rival in rivals:
+        process = subprocess.Popen([*command, f"{kind}:{rival}"], stdin=pipes, stdout=pipes, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()  # the next one starts, and runs are measured, when this one is warm
+        processes[rival] = process
     found: dict[str, list[dict[str, Any]]] = {rival: [] for rival in rivals}
     for _ in range(options.runs):
         for rival, process in processes.items():

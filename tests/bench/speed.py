@@ -1,6 +1,7 @@
 """How fast is the flow? Ours beside the published order of computation, in one run.
 
     python tests/bench/speed.py [--presets ntire,aim] [--threads 2] [--device cpu] [--large 4000x3000]
+                                [--rows count,degrade,train,base,program]
 
 "Plain" (plain_flow.py) computes the features of h once per image and everything else anew in each encoding
 and each decoding, for each sample: float32, nothing folded or kept. Rows: multiply-adds per pixel by torch's
@@ -12,8 +13,9 @@ model in place of the embedded one.
 
 Every measurement is a process of its own, which gives its peak memory (of a process, or of the GPU);
 rivals take turns run by run, so that a busy machine is busy for both. Medians, after one run that does not
-count. Weights are random but started from data; "difference" is the largest relative one between figures of
-ours and plain's first run. With CUDA ours trains in bf16 nets, as `fit` does (``--fp32``: not).
+count (of training steps: three). Weights are random but started from data; "difference" is the largest
+relative one between figures of ours and plain's first run. With CUDA ours trains in bf16 nets, as `fit` does
+(``--fp32``: not).
 """
 
 from __future__ import annotations
@@ -162,6 +164,9 @@ def work(options: argparse.Namespace) -> None:
     cuda = options.device.startswith("cuda")
     held = torch.cuda.memory_allocated() >> 20 if cuda else resident()
     figures = action()
+    for _ in range(2 if options.work.startswith("train") else 0):  # the allocator takes longer to settle
+        action()
+    print(flush=True)  # warm
     for _line in sys.stdin:
         if cuda:
             torch.cuda.synchronize()
@@ -186,7 +191,11 @@ def measure(tasks: list[str], options: argparse.Namespace) -> list[dict[str, Any
     """Medians of tasks that take turns."""
     command = [sys.executable, __file__, *sys.argv[1:], "--work"]
     pipes = subprocess.PIPE
-    processes = [subprocess.Popen([*command, task], stdin=pipes, stdout=pipes, text=True) for task in tasks]
+    processes = []
+    for task in tasks:
+        processes.append(subprocess.Popen([*command, task], stdin=pipes, stdout=pipes, text=True))
+        assert processes[-1].stdout is not None
+        processes[-1].stdout.readline()  # the next one starts, and runs are measured, when this one is warm
     found: list[list[dict[str, Any]]] = [[] for _ in tasks]
     for _ in range(options.runs):
         for process, runs in zip(processes, found, strict=True):
@@ -212,16 +221,23 @@ def apart(ours: dict[str, Any], plain: dict[str, Any]) -> str:
     return f"{max(abs(a - b) / max(abs(b), 1e-3) for a, b in pairs):.0e}"
 
 
-def compare(preset: str, options: argparse.Namespace) -> None:
+def compare_counts(preset: str, options: argparse.Namespace) -> None:
     name = preset.upper()
     counted, plain_counted = count(preset)
     row(f"{name}: degrade, k multiply-adds per pixel", counted["once"], plain_counted["once"])
     row(f"{name}: one more sample, against a decoding", counted["sample"], plain_counted["sample"])
+
+
+def compare_degrading(preset: str, options: argparse.Namespace) -> None:
+    name = preset.upper()
     for samples in (1, 8):
         ours, plain = measure([f"degrade-{samples}:{preset}:{rival}" for rival in ("ours", "plain")], options)
         title = f"{name}: degrade {options.side}x{options.side}, {samples} sample{'s' * (samples > 1)}, s"
         row(title, ours["wall"], plain["wall"], apart(ours, plain))
-    batch = options.batch
+
+
+def compare_training(preset: str, options: argparse.Namespace) -> None:
+    name, batch = preset.upper(), options.batch
     ours, low, plain = measure([f"train-{batch}:{preset}:{r}" for r in ("ours", "low", "plain")], options)
     step = f"{name}: training step, batch {batch}"
     row(f"{step}, s", ours["wall"], plain["wall"], apart(ours, plain))
@@ -292,6 +308,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--presets", default="ntire,aim")
+    parser.add_argument("--rows", default="count,degrade,train,base,program")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -309,11 +326,16 @@ def main() -> None:
     print(f"torch {torch.__version__}, {platform.machine()}, {name}; medians of {options.runs};")
     print(f"load {os.getloadavg()[0]:.1f} at the start on {os.cpu_count()} cores\n")
     print("| | deflow | plain | ratio | difference |\n| --- | ---: | ---: | ---: | ---: |")
-    for preset in filter(None, options.presets.split(",")):
-        compare(preset, options)
-    if options.presets:
+    rows = options.rows.split(",")
+    kinds = {"count": compare_counts, "degrade": compare_degrading, "train": compare_training}
+    for preset in options.presets.split(","):
+        for kind, compare in kinds.items():
+            if kind in rows:
+                compare(preset, options)
+    if "base" in rows:
         base_against_aim(options)
-    programs(options)
+    if "program" in rows:
+        programs(options)
     print(f"\nload {os.getloadavg()[0]:.1f} at the end")
 
 
