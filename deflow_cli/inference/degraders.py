@@ -128,20 +128,23 @@ class FlowDegrader:
     """A fitted DeFlow: latents of the clean picture, shifted, decoded. tile: as ``Translator`` has it."""
 
     def __init__(self, model: DeFlow, device: torch.device | str = "cpu", tile: int | None = None) -> None:
-        self._translator = Translator(model, device, tile)
+        self.translator = Translator(model, device, tile)
         self._law = ShiftLaw(model.prior)
+
+    def job(self, draws: Sequence[Draw]) -> Job:
+        """What the translator is to do for these draws, in its sample 0."""
+        noises = [_Sample(draw) for draw in draws]
+        components = [self._law.components(d.seed, d.key, d.sample + 1)[d.sample :] for d in draws]
+        return Job(self._law, noises, components, [draw.temperature for draw in draws])
 
     def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
         _check(image_bchw, draws)
-        noises = [_Sample(draw) for draw in draws]
-        components = [self._law.components(d.seed, d.key, d.sample + 1)[d.sample :] for d in draws]
-        job = Job(self._law, noises, components, [draw.temperature for draw in draws])
         result = torch.empty(image_bchw.shape, dtype=torch.float32, device=image_bchw.device)
 
         def write(_: int, window: Window, piece: Tensor) -> None:
             result[(..., *window.slices)] = piece.clamp(0, 1).to(result.device)
 
-        self._translator.translate(image_bchw.float(), job, [0], write)
+        self.translator.translate(image_bchw.float(), self.job(draws), [0], write)
         return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,6 +72,13 @@ class Job:
         return DEGRADED if self.reverse else CLEAN
 
 
+class Encoding(NamedTuple):
+    """Images encoded: latents, finest first, each B C H W, and the conditions of their h."""
+
+    latents: list[Tensor]
+    conditions: Conditions
+
+
 class Translator:
     """Runs a model over images of any size. tile: side of a tile in pixels; None: chosen by memory, 0: none.
 
@@ -103,6 +111,26 @@ class Translator:
                     return
                 except torch.cuda.OutOfMemoryError as error:
                     side = self._halved(side or max(height, width), error)
+
+    @torch.no_grad()
+    def encode(self, image_bchw: Tensor, job: Job) -> Encoding:
+        """What all samples of a batch of images share; whole, so for crops rather than pictures."""
+        padded = self._padded(image_bchw)
+        whole = Window(0, 0, *padded.shape[-2:])
+        with exact_convolutions(self.device):
+            h = self._conditioning(padded, job)
+            conditions = self._conditions(h, whole, whole.height, whole.width)
+            return Encoding(self._encode(padded, whole, conditions, job), conditions)
+
+    @torch.no_grad()
+    def sample(self, encoding: Encoding, size: tuple[int, int], job: Job, sample: int = 0) -> Tensor:
+        """One sample of each encoded image (B C H W, unclamped). size: height and width of the images.
+
+        Raises DeflowError where the model's values are not finite.
+        """
+        whole = Window(0, 0, *(round_up(side, self.model.size_multiple) for side in size))
+        with exact_convolutions(self.device):
+            return self._decode(encoding, whole, Window(0, 0, *size), job, sample)
 
     @torch.no_grad()
     def crop_latents(
@@ -152,21 +180,25 @@ class Translator:
             return
         conditions = self._conditions(h, window, height, width)
         latents = self._encode(padded[(..., *window.slices)], window, conditions, job)
-        temperature_b = torch.tensor(job.temperatures, dtype=torch.float32, device=self.device)
-        change = job.law.restore if job.reverse else job.law.degrade
         for sample in samples:
-            component_b = torch.tensor([own[sample] for own in job.components], device=self.device)
-            noise = self._latent_noise(window, sample, job)
-            y = self.model.decode_conditioned(change(latents, noise, temperature_b, component_b), conditions)
-            y = y[(..., *shown.within(window))]
-            if not job.reverse:
-                y = self.model.statistics.to_degraded(y)
-            if not bool(torch.isfinite(y).all()):
-                raise DeflowError(
-                    f"the model gives values that are not finite, at temperature {max(job.temperatures):g}",
-                    next_step="lower --temperature, or fit with flow.scale=bounded",
-                )
-            write(sample, shown, y)
+            write(sample, shown, self._decode(Encoding(latents, conditions), window, shown, job, sample))
+
+    def _decode(self, encoding: Encoding, window: Window, shown: Window, job: Job, sample: int) -> Tensor:
+        """The pixels ``shown`` of one sample, from encodings of a window around them."""
+        temperature_b = torch.tensor(job.temperatures, dtype=torch.float32, device=self.device)
+        component_b = torch.tensor([own[sample] for own in job.components], device=self.device)
+        change = job.law.restore if job.reverse else job.law.degrade
+        noise = self._latent_noise(window, sample, job)
+        latents = change(encoding.latents, noise, temperature_b, component_b)
+        y = self.model.decode_conditioned(latents, encoding.conditions)[(..., *shown.within(window))]
+        if not job.reverse:
+            y = self.model.statistics.to_degraded(y)
+        if not bool(torch.isfinite(y).all()):
+            raise DeflowError(
+                f"the model gives values that are not finite, at temperature {max(job.temperatures):g}",
+                next_step="lower --temperature, or fit with flow.scale=bounded",
+            )
+        return y
 
     def _encode(self, piece: Tensor, window: Window, conditions: Conditions, job: Job) -> list[Tensor]:
         x = piece.to(self.device)
