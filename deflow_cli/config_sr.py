@@ -96,6 +96,8 @@ class SrFitConfig:
     batch_size: int = 16
     gt_size: int = 128
     flips: bool = True
+    crop_uses: int = 4  # of each crop of --hr, degraded by deflow anew each time
+    crop_pool_mib: int = 512  # MiB on the device for the encodings of crops that are used again
     start: str = "published"  # published: random | identity: the input, enlarged, passes unchanged
     clip_gradients: float = 0.0
     ema: float = 0.0
@@ -125,10 +127,19 @@ class SrFitConfig:
         _require(0 <= self.held_out < 0.5, "sr.held_out is a share of the pairs, 0 to below 0.5")
         _require(self.gt_size >= 8, f"sr.gt_size is {self.gt_size}; at least 8 is needed")
         _require(self.psnr_drop > 0, "sr.psnr_drop is in dB, above 0")
-        for name in ("time_budget", "clip_gradients", "validate_pairs", "validate_side", "cache_mib", "seed"):
+        for name in (
+            "time_budget",
+            "clip_gradients",
+            "validate_pairs",
+            "validate_side",
+            "cache_mib",
+            "crop_pool_mib",
+            "seed",
+        ):
             _require(getattr(self, name) >= 0, f"sr.{name} must not be negative")
         for name in (
             "batch_size",
+            "crop_uses",
             "log_every",
             "validate_every",
             "preview_every",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError
+from .crop_rounds import ONCE, Rounds
 from .folders import name_some
 from .pairs import Pairs
 from .pool import GIB, ImagePool
@@ -26,19 +27,31 @@ KERNEL_REACH = 4  # px of the small picture around a crop that MATLAB's bicubic 
 class PairCrops(ABC):
     """Crops of pairs, mirrored and transposed at random; without state, so a resumed run goes on exactly.
 
-    One crop a pair and epoch, in an order of its own for each epoch; the place by (seed, step, row). A pair
-    that cannot be used is named in ``dropped`` with its reason, and another drawn in its place.
+    One crop a pair and epoch, in an order of its own for each epoch; the place by (seed, step, row). Where
+    crops are used several times, as ``rounds`` has it, (step, row) are those of the first use: place and turn
+    stay. A pair that cannot be used is named in ``dropped`` with its reason, and another drawn in its place.
     """
 
-    def __init__(self, names: Sequence[str], *, scale: int, gt_size: int, flips: bool, seed: int) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        scale: int,
+        gt_size: int,
+        flips: bool,
+        seed: int,
+        rounds: Rounds = ONCE,
+    ) -> None:
         assert names
         assert gt_size % scale == 0
+        self.rounds = rounds
         self.names, self.scale, self.side = tuple(names), scale, gt_size // scale
         self.flips, self.seed = flips, seed
         self.dropped: dict[str, str] = {}
         self._largest = 0  # shorter side of a small picture that was too small, px
         self._lock = threading.Lock()
         self._orders: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+        self._cut: OrderedDict[tuple[int, int], tuple[Pixels, Pixels]] = OrderedDict()
 
     @abstractmethod
     def load(self, index: int) -> tuple[Pixels, ...]:
@@ -57,19 +70,44 @@ class PairCrops(ABC):
 
         Raises DataError if no pair is left.
         """
+        return self.numbered(self.numbers(step, count), count)
+
+    def numbers(self, step: int, count: int) -> list[int]:
+        """The numbers of a step's crops; n is first used at row n % count of batch n // count."""
+        return self.rounds.numbers(step, count, self.seed)
+
+    def numbered(self, numbers: Sequence[int], count: int) -> tuple[Tensor, Tensor]:
+        """As ``batch``, of the crops that have these numbers in batches of ``count``."""
         large, small = self.side * self.scale, self.side
-        gt = torch.empty(count, 3, large, large, dtype=torch.uint8)
-        lq = torch.empty(count, 3, small, small, dtype=torch.uint8)
-        for row in range(count):
-            rng = np.random.Generator(np.random.PCG64([self.seed, step, row, 5]))
-            loaded = self._usable(step * count + row, rng)
-            height, width = self.size(loaded)
-            top, left = int(rng.integers(height - small + 1)), int(rng.integers(width - small + 1))
-            turns = rng.integers(2, size=3) if self.flips else (0, 0, 0)
-            for out, crop in zip((gt, lq), self.cut(loaded, top, left), strict=True):
-                turned = crop[:: -1 if turns[0] else 1, :: -1 if turns[1] else 1].transpose(2, 0, 1)
-                out[row].numpy()[...] = turned.swapaxes(1, 2) if turns[2] else turned
+        gt = torch.empty(len(numbers), 3, large, large, dtype=torch.uint8)
+        lq = torch.empty(len(numbers), 3, small, small, dtype=torch.uint8)
+        for row, number in enumerate(numbers):
+            for out, crop in zip((gt, lq), self._crop(number, count), strict=True):
+                out[row].numpy()[...] = crop
         return gt, lq
+
+    def _crop(self, number: int, count: int) -> tuple[Pixels, Pixels]:
+        """Clean and small crop, 3 x P x P; those that come again are kept for a round."""
+        if self.rounds.uses == 1:
+            return self._new_crop(number, count)
+        with self._lock:
+            if (number, count) in self._cut:
+                return self._cut[number, count]
+        gt, lq = (np.ascontiguousarray(part) for part in self._new_crop(number, count))
+        with self._lock:
+            self._cut[number, count] = gt, lq
+            while len(self._cut) > self.rounds.steps * count:
+                self._cut.popitem(last=False)
+        return gt, lq
+
+    def _new_crop(self, number: int, count: int) -> tuple[Pixels, Pixels]:
+        rng = np.random.Generator(np.random.PCG64([self.seed, *divmod(number, count), 5]))
+        loaded = self._usable(number, rng)
+        height, width = self.size(loaded)
+        top, left = (int(rng.integers(side - self.side + 1)) for side in (height, width))
+        turns = rng.integers(2, size=3) if self.flips else (0, 0, 0)
+        gt, lq = self.cut(loaded, top, left)
+        return _turned(gt, turns), _turned(lq, turns)
 
     def _usable(self, place: int, rng: np.random.Generator) -> tuple[Pixels, ...]:
         """The pair at a place of the endless order, else one drawn at random; the unusable are recorded."""
@@ -106,6 +144,12 @@ class PairCrops(ABC):
                 while len(self._orders) > 3:
                     self._orders.popitem(last=False)
             return self._orders[epoch]
+
+
+def _turned(crop: Pixels, turns: Sequence[int] | NDArray[np.int64]) -> Pixels:
+    """H x W x 3 as 3 x H x W, upside down, mirrored, transposed."""
+    turned = crop[:: -1 if turns[0] else 1, :: -1 if turns[1] else 1].transpose(2, 0, 1)
+    return turned.swapaxes(1, 2) if turns[2] else turned
 
 
 class StoredCrops(PairCrops):
@@ -169,8 +213,10 @@ class CleanCrops(PairCrops):
         flips: bool,
         seed: int,
         cache_bytes: int = GIB,
+        rounds: Rounds = ONCE,
     ) -> None:
-        super().__init__([str(path) for path in paths], scale=scale, gt_size=gt_size, flips=flips, seed=seed)
+        names = [str(path) for path in paths]
+        super().__init__(names, scale=scale, gt_size=gt_size, flips=flips, seed=seed, rounds=rounds)
         self.pool = ImagePool(paths, cache_bytes)
 
     def load(self, index: int) -> tuple[Pixels, ...]:

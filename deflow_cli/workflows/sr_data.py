@@ -27,6 +27,7 @@ from ..inference.noise import stable_generator
 from ..runtime.progress import Reporter
 from ..runtime.seeding import derived_seed
 from .choose_degrader import DegraderChoice, choose_degrader
+from .sr_reuse import CropReuse, plan_rounds
 
 T = TypeVar("T")
 
@@ -70,9 +71,10 @@ class SrData:
         facts: dict[str, Any],
         degrader: Degrader | None = None,
         temperature: tuple[float, float] = (1.0, 1.0),
+        reuse: CropReuse | None = None,
     ) -> None:
         self.crops, self.held_out, self.facts = crops, tuple(held_out), facts
-        self._degrader, self._temperature = degrader, temperature
+        self._degrader, self._temperature, self._reuse = degrader, temperature, reuse
 
     @property
     def scale(self) -> int:
@@ -81,15 +83,18 @@ class SrData:
     def ready(self, batch: tuple[Tensor, Tensor], step: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Clean and degraded crops of a step, float32 in [0, 1], on the device.
 
-        Pictures are degraded here, anew for each crop of each step; the result is rounded to 8 bits, as it
-        would be on disk.
+        Pictures are degraded here, anew for each crop of each step, whether it was used before or not; the
+        result is rounded to 8 bits, as it would be on disk.
         """
         gt, lq = (part.to(device, non_blocking=True).float() / 255 for part in batch)
         if self._degrader is None:
             return gt, lq
         seed = derived_seed(self.crops.seed, "degrade", step)
-        draws = [_draw(seed, str(row), self._temperature) for row in range(len(lq))]
-        lq = self._degrader.degrade(lq, draws).to(device)
+        if self._reuse is not None:
+            lq = self._reuse.degrade(lq, step, lambda key: _draw(seed, key, self._temperature))
+        else:
+            draws = [_draw(seed, str(row), self._temperature) for row in range(len(lq))]
+            lq = self._degrader.degrade(lq, draws).to(device)
         return gt, (lq * 255).round().clamp(0, 255) / 255
 
 
@@ -155,6 +160,7 @@ def _live(
         flips=sr.flips,
         seed=sr.seed,
         cache_bytes=sr.cache_mib * 2**20,
+        rounds=plan_rounds(sr, chosen.degrader, scale, reporter),
     )
     facts = {
         "pictures": len(scan.paths),
@@ -168,7 +174,10 @@ def _live(
         f"pictures: {len(train)} to train on, degraded anew for every crop by {source.degrader.name}, "
         f"{len(held_pairs)} to validate on, x{scale}, in {folder}"
     )
-    return SrData(crops, held_pairs, facts, chosen.degrader, source.temperature)
+    if crops.rounds.uses > 1:
+        facts |= {"crop_uses": crops.rounds.uses, "crop_pool_steps": crops.rounds.steps}
+    reuse = CropReuse.of(crops, chosen.degrader, sr.batch_size, device)
+    return SrData(crops, held_pairs, facts, chosen.degrader, source.temperature, reuse)
 
 
 def split_pairs(keys: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:

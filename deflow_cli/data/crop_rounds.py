@@ -1,0 +1,32 @@
+"""Rounds: in which steps each crop comes back; a function of (seed, step)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """A round passes ``uses`` times over the crops of ``steps`` steps, which no other round has.
+
+    The first pass takes them in their order, each further one in an order of its own: a crop comes back after
+    ``steps`` steps on average and in other company. With one use every step has crops of its own.
+    """
+
+    uses: int = 1
+    steps: int = 1
+
+    def numbers(self, step: int, count: int, seed: int) -> list[int]:
+        """The numbers of a step's ``count`` crops, 0, 1, 2 ... in the order of their first use."""
+        past, place = divmod(step, self.uses * self.steps)
+        turn, part = divmod(place, self.steps)
+        of_round = np.arange(part * count, (part + 1) * count)
+        if turn:
+            rng = np.random.Generator(np.random.PCG64([seed, past, turn, 7]))
+            of_round = rng.permutation(self.steps * count)[of_round]
+        return [past * self.steps * count + int(number) for number in of_round]
+
+
+ONCE = Rounds()
