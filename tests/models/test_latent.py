@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from deflow_cli.models.deflow.latent import LatentPrior, SharedLatent
+from deflow_cli.models.deflow.latent import LatentPrior, SharedLatent, factorised
 from tests.golden.tolerances import tolerance
 
 C, SHAPE = 4, (3, 4, 2, 5)
@@ -213,3 +213,28 @@ def test_no_randomness_is_a_stationary_point(diagonal: bool, generator: torch.Ge
     latent.log_prob_degraded(z).sum().backward()
     # the data are wider than I + 0.01 I: the likelihood rises with M
     assert float((latent.root.grad * latent.root.detach()).sum()) > 1.0
+
+
+def test_factorised_is_cholesky_and_nan_where_there_is_none(generator: torch.Generator) -> None:
+    root = normal(generator, 3, C, C)
+    good = (torch.eye(C) + root @ root.mT).requires_grad_()
+    factor, log_det = factorised(good)
+    expected = torch.linalg.cholesky(good)
+    assert torch.equal(factor, expected)
+    assert torch.equal(log_det, 2.0 * torch.diagonal(expected, dim1=1, dim2=2).log().sum(1))
+    weight = normal(generator, 3, C, C)
+    ours, theirs = (
+        torch.autograd.grad((f * weight).sum() + f.diagonal(dim1=1, dim2=2).log().sum(), good)[0]
+        for f in (factorised(good)[0], torch.linalg.cholesky(good))
+    )
+    assert torch.equal(ours, theirs)
+    bad = good.detach().clone()
+    bad[1, 0, 0] = -1.0
+    bad[2, 0, 0] = float("nan")
+    _, log_det = factorised(bad)
+    assert log_det.isnan().tolist() == [False, True, True]
+    prior = LatentPrior([C], components=2)
+    filled(prior, generator)
+    with torch.no_grad():
+        prior.shared()[0].root[1] = float("nan")
+    assert prior.log_prob_degraded([normal(generator, *SHAPE)]).isnan().all()

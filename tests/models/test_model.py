@@ -139,6 +139,33 @@ def test_condition_image_is_of_its_domain() -> None:
     torch.testing.assert_close(model.condition_image(x, CLEAN), clean)
 
 
+def test_whether_statistics_differ_is_asked_once_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    plain = DomainStatistics._differ
+    monkeypatch.setattr(DomainStatistics, "_differ", lambda self: asked.append(1) or plain(self))
+    ours, other = DomainStatistics(), DomainStatistics()
+    mean, std = torch.rand(4, 3), torch.rand(4, 3)
+    assert [ours.active, ours.active] == [False, False]
+    assert len(asked) == 1
+    ours.set(mean, std)
+    assert ours.active
+    assert ours.active
+    assert len(asked) == 2
+    assert not other.active
+    other.load_state_dict(ours.state_dict())
+    assert other.active
+    other.load_state_dict(DomainStatistics().state_dict(), assign=True)
+    assert not other.active
+    other.mean[1] += 1  # as any change in place
+    assert other.active
+    assert other.double().active
+    with torch.inference_mode():
+        fresh = DomainStatistics()
+        assert not fresh.active
+        fresh.set(mean, std)
+        assert fresh.active
+
+
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 15), (3, 20), (1, 1)])
 def test_padding_keeps_the_image_and_mirrors_its_edge(height: int, width: int) -> None:
     image = draw(1, 3, height, width)

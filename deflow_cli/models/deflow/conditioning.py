@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -28,10 +31,23 @@ class DomainStatistics(nn.Module):
         # rows: clean, degraded, clean h, degraded h
         self.register_buffer("mean", torch.zeros(4, channels))
         self.register_buffer("std", torch.ones(4, channels))
+        self._found: tuple[tuple[Hashable, ...], bool] | None = None  # what ``active`` found, and of what
 
     @property
     def active(self) -> bool:
-        """Whether the two domains' statistics differ at all."""
+        """Whether the two domains' statistics differ at all.
+
+        The device is asked once after each change, not at every step of a training.
+        """
+        buffers = (self.mean, self.std)
+        if any(buffer.is_inference() for buffer in buffers):  # those do not count their changes
+            return self._differ()
+        stamp = tuple((buffer.data_ptr(), buffer._version) for buffer in buffers)
+        if self._found is None or self._found[0] != stamp:
+            self._found = (stamp, self._differ())
+        return self._found[1]
+
+    def _differ(self) -> bool:
         return not (
             torch.equal(self.mean[0], self.mean[1])
             and torch.equal(self.std[0], self.std[1])
@@ -44,6 +60,14 @@ class DomainStatistics(nn.Module):
         """Rows: clean images, degraded images, clean h, degraded h."""
         self.mean.copy_(mean_4c)
         self.std.copy_(std_4c)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._found = None  # a place that is left may be taken again by other values
+        super()._load_from_state_dict(*args)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DomainStatistics:
+        self._found = None
+        return super()._apply(fn, recurse)
 
     def to_clean(self, degraded_bchw: Tensor) -> Tensor:
         """Degraded images with the clean set's statistics."""

@@ -60,10 +60,9 @@ class SharedLatent(nn.Module):
             log_det_k = variance_kc.log().sum(1)
         else:
             eye = torch.eye(channels, dtype=z_cn.dtype, device=z_cn.device)
-            factor_kcc = torch.linalg.cholesky(eye + self.covariance())
+            factor_kcc, log_det_k = factorised(eye + self.covariance())
             white_kcn = torch.linalg.solve_triangular(factor_kcc, centred_kcn, upper=False)
             square_kn = white_kcn.square().sum(1)
-            log_det_k = 2.0 * torch.diagonal(factor_kcc, dim1=1, dim2=2).log().sum(1)
         square_kb = square_kn.reshape(-1, batch, positions).sum(2)
         constant = positions * (channels * LOG_2PI + log_det_k)
         return -0.5 * (square_kb + constant[:, None]).T
@@ -93,6 +92,17 @@ class SharedLatent(nn.Module):
         mean = torch.einsum("bij,bjhw->bihw", gain[component_b], centred)
         noise = torch.einsum("bij,bjhw->bihw", root[component_b], noise_bchw)
         return mean + _per_sample(temperature, noise) * noise
+
+
+def factorised(covariance_kcc: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factors (K x C x C) and log-determinants (K) of covariances.
+
+    The log-determinant is NaN where a covariance is not positive definite. ``torch.linalg.cholesky`` raises
+    there, for which the host waits for the device at every call.
+    """
+    factor_kcc, info_k = torch.linalg.cholesky_ex(covariance_kcc)
+    log_det_k = 2.0 * torch.diagonal(factor_kcc, dim1=1, dim2=2).log().sum(1)
+    return factor_kcc, log_det_k.masked_fill(info_k != 0, math.nan)
 
 
 def _per_sample(value: Tensor, like_bchw: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ...layers.coupling import FlowStep, StepCondition
 from .conditioning import DomainStatistics, condition_image
 from .encoder import ConditionEncoder
 from .flow import ConditionalFlow
-from .latent import LatentPrior
+from .latent import LatentPrior, factorised
 
 Conditions = list[StepCondition | None]
 
@@ -185,10 +185,9 @@ def _log_normal(u_bchw: Tensor, mean_kc: Tensor, covariance_kcc: Tensor, jitter:
     """log N(u; mean, covariance + jitter I) summed over positions: B x K."""
     batch, channels = u_bchw.shape[:2]
     eye = torch.eye(channels, dtype=u_bchw.dtype, device=u_bchw.device)
-    factor = torch.linalg.cholesky(covariance_kcc + jitter * eye)
+    factor, log_det_k = factorised(covariance_kcc + jitter * eye)
     u_cn = u_bchw.flatten(2).transpose(0, 1).reshape(channels, -1)
     white = torch.linalg.solve_triangular(factor, u_cn[None] - mean_kc[:, :, None], upper=False)
     square_kb = white.square().sum(1).reshape(mean_kc.shape[0], batch, -1).sum(2)
-    log_det_k = 2.0 * torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
     constant = u_bchw[0, 0].numel() * (channels * math.log(2 * math.pi) + log_det_k)
     return -0.5 * (square_kb + constant[:, None]).T
