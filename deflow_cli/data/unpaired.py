@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -173,11 +173,22 @@ class UnpairedSampler:
         return Batch(patches, torch.arange(batch_size) % 2, tuple(keys))
 
 
+def pinned(batch: Any) -> Any:
+    """The same with its tensors in page-locked memory, from which a GPU copies while the host goes on."""
+    if isinstance(batch, Tensor):
+        return batch.pin_memory()
+    if isinstance(batch, tuple):
+        return tuple(pinned(part) for part in batch)
+    if isinstance(batch, Batch):
+        return Batch(pinned(batch.images_bchw), pinned(batch.labels_b), batch.keys)
+    return batch
+
+
 class Prefetcher(Generic[T]):
     """Iterator over the batches of steps start_step, start_step + 1 ..., made ahead by threads.
 
-    The batches are those that ``make(step, batch_size)`` gives, in order. Use as a context manager, or
-    call ``close``.
+    The batches are those that ``make(step, batch_size)`` gives, in order. pin: the threads put their tensors
+    into page-locked memory (CUDA only). Use as a context manager, or call ``close``.
     """
 
     def __init__(
@@ -187,11 +198,13 @@ class Prefetcher(Generic[T]):
         batch_size: int,
         depth: int = 4,
         workers: int = 2,
+        *,
+        pin: bool = False,
     ) -> None:
         assert depth >= 1
         assert workers >= 1
         self._make: Callable[[int, int], T] = getattr(sampler, "batch", sampler)  # type: ignore[arg-type]
-        self._batch_size = batch_size
+        self._batch_size, self._pin = batch_size, pin
         self._next = start_step
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
         self._ahead: deque[Future[T]] = deque()
@@ -199,8 +212,12 @@ class Prefetcher(Generic[T]):
             self._submit()
 
     def _submit(self) -> None:
-        self._ahead.append(self._pool.submit(self._make, self._next, self._batch_size))
+        self._ahead.append(self._pool.submit(self._made, self._next))
         self._next += 1
+
+    def _made(self, step: int) -> T:
+        batch = self._make(step, self._batch_size)
+        return cast(T, pinned(batch)) if self._pin else batch
 
     def __iter__(self) -> Prefetcher[T]:
         return self

@@ -1,5 +1,6 @@
 """Unpaired patches: stateless batches, honest crops, broken files, threads."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -82,6 +83,37 @@ def test_prefetched_batches_are_the_same(folders: tuple[list[Path], list[Path]])
             assert batch.keys == plain.batch(step, 4).keys
     with pytest.raises(StopIteration):
         next(ahead)
+
+
+def test_batches_are_pinned_by_the_threads_that_make_them(
+    folders: tuple[list[Path], list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without CUDA there is no pinned memory: what would be pinned, and where, is recorded."""
+    pinned: list[tuple[tuple[int, ...], str]] = []
+
+    def pin_memory(self: torch.Tensor) -> torch.Tensor:
+        pinned.append((tuple(self.shape), threading.current_thread().name))
+        return self.clone()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    made = sampler(folders)
+    with Prefetcher(made, 0, 4) as ahead:
+        plain = next(ahead)
+    assert not pinned
+
+    def pairs(step: int, size: int) -> tuple[object, ...]:
+        images = made.batch(step, size).images_bchw
+        return made.batch(step, size), (images, images), None
+
+    with Prefetcher(pairs, 0, 4, pin=True) as ahead:
+        batch, (clean, _), nothing = next(ahead)
+    assert torch.equal(batch.images_bchw, plain.images_bchw)
+    assert torch.equal(batch.labels_b, plain.labels_b)
+    assert torch.equal(clean, plain.images_bchw)
+    assert (batch.keys, nothing) == (plain.keys, None)
+    assert len(pinned) % 4 == 0  # images, labels, and both of the pair
+    assert {shape for shape, _ in pinned} == {(4, 3, 16, 16), (4,)}
+    assert all(name.startswith("batches") for _, name in pinned)
 
 
 def test_broken_and_small_images_are_dropped_the_same_way_by_all(
