@@ -22,7 +22,7 @@ from ..presets import to_toml
 from ..runtime.device import choose_device, choose_precision
 from ..runtime.progress import Reporter, Silent
 from ..runtime.seeding import generator
-from .fit_data import Domains, choose, open_domains, samplers
+from .fit_data import Domains, StepBatch, choose, open_domains, samplers
 from .fit_step import LossStep
 from .previews import component_grid, preview_grid
 from .report import report_of_fit
@@ -119,14 +119,15 @@ class _Run:
         self.request, self.config, self.domains, self.model = request, config, domains, model
         self.facts, self.reporter = facts, reporter
         self.device = next(model.parameters()).device
-        self.unpaired, self.paired = samplers(domains, request.pairs, config)
+        self.samplers = samplers(domains, request.pairs, config)
+        self.unpaired = self.samplers.unpaired
         self.post_hoc = config.flow.shift == "post-hoc"
         self.closed_form = config.fit.shift_update == "moments" and not self.post_hoc
         if self.post_hoc or self.closed_form:
             model.prior.requires_grad_(False)
         step = LossStep(model, config.fit, self.loss_of)
         self.engine = Engine([step.network], step, config.fit, request.out, reporter, started)
-        self.batches: Prefetcher[Any] | None = None
+        self.batches: Prefetcher[StepBatch] | None = None
         self.held = tuple(
             eval_crops(pool, config.fit.patch_size, HELD_OUT_PATCHES, config.fit.seed)
             for pool in (domains.held_clean, domains.held_noisy)
@@ -153,9 +154,10 @@ class _Run:
         }
         if self.closed_form:
             hooks = {"shift": (fit.moments_every, self.renew_shift), **hooks}
-        batch = self._unpaired_size()
-        with Prefetcher(self.unpaired, engine.progress.step, batch) as self.batches:
-            self._next_step = engine.progress.step
+        self._next_step, pin = engine.progress.step, self.device.type == "cuda"
+        with Prefetcher(
+            self.samplers.batch, self._next_step, self.samplers.unpaired_size, pin=pin
+        ) as self.batches:
             finished = engine.run(hooks)
         for path, reason in self.unpaired.dropped:
             self.reporter.warn(f"{path} left out: {reason}")
@@ -176,13 +178,6 @@ class _Run:
             f"training: {length}, batch {fit.batch_size} x {fit.patch_size} px, rate {fit.learning_rate:g}, "
             f"{'bf16 nets' if precision else 'fp32'} on {self.device}, seed {fit.seed}"
         )
-
-    def _unpaired_size(self) -> int:
-        """Patches per batch that are not pairs: an even number."""
-        size = self.config.fit.batch_size
-        if self.paired is None:
-            return size
-        return max(2, 2 * round(size * (1 - self.config.fit.pair_share) / 2))
 
     def _finish(self, finished: bool) -> FitResult:
         engine = self.engine
@@ -291,29 +286,32 @@ class _Run:
 
     def loss_of(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean bits per dimension of a step's batch (eq. 4), with eq. 5 for pairs."""
-        assert self.batches is not None
-        batch = self._batch(step)
+        batch, pairs = self._batch(step)
         random = generator(self.config.fit.seed, "step", step, device=self.device)
-        images = batch.images_bchw.to(self.device, non_blocking=True).float() / 255
+        images = self._pixels(batch.images_bchw)
         clean, noisy = images[0::2], images[1::2]  # the sampler alternates the domains
         x, h = self._prepare(clean, noisy, random)
         bits = self._bits(x, h, len(clean))
         clean_bits, noisy_bits = bits[: len(clean)].mean(), bits[len(clean) :].mean()
         loss, figures = 0.5 * (clean_bits + noisy_bits), {"clean": clean_bits, "noisy": noisy_bits}
-        if self.paired is not None:
-            pair_bits = self._pair_bits(step, random)
+        if pairs is not None:
+            pair_bits = self._pair_bits(*pairs, random)
             share = self.config.fit.pair_share
             loss = (1 - share) * loss + share * pair_bits
             figures["pairs"] = pair_bits
         return loss, figures
 
-    def _batch(self, step: int) -> Any:
+    def _batch(self, step: int) -> StepBatch:
         """The step's batch; after a restore the prefetched ones are of other steps."""
         assert self.batches is not None
         if step == self._next_step:
             self._next_step += 1
             return next(self.batches)
-        return self.unpaired.batch(step, self._unpaired_size())
+        return self.samplers.batch(step, self.samplers.unpaired_size)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """uint8 images as float32 in [0, 1] on the device; the host does not wait for pinned ones."""
+        return images.to(self.device, non_blocking=True).float() / 255
 
     def _bits(self, x: Tensor, h: Tensor, clean_count: int, model: DeFlow | None = None) -> Tensor:
         model = model or self.model
@@ -327,12 +325,10 @@ class _Run:
         )
         return model.nats_to_bits_per_dim(log_prior + log_det, x.shape)
 
-    def _pair_bits(self, step: int, random: torch.Generator) -> Tensor:
+    def _pair_bits(self, clean: Tensor, noisy: Tensor, random: torch.Generator) -> Tensor:
         """Bits per dimension of noisy given clean, both encoded with the clean image's h."""
-        assert self.paired is not None
-        count = max(1, self.config.fit.batch_size - self._unpaired_size())
-        clean, noisy = (t.to(self.device).float() / 255 for t in self.paired.batch(step, count))
-        x, h = self._prepare(clean, noisy, random)
+        count = len(clean)
+        x, h = self._prepare(self._pixels(clean), self._pixels(noisy), random)
         low = self.config.fit.memory == "low"
         latents, log_det = self.model.encode(x, torch.cat((h[:count], h[:count])), low_memory=low)
         log_prob = self.model.pair_log_prob(

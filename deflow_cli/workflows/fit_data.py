@@ -14,7 +14,7 @@ from ..config import RunConfig
 from ..data.folders import FolderScan, check_domains, fingerprint, scan_folder
 from ..data.paired import PairedSampler, scan_pairs
 from ..data.statistics import channel_statistics, differ
-from ..data.unpaired import ImagePool, UnpairedSampler, split_held_out
+from ..data.unpaired import Batch, ImagePool, UnpairedSampler, split_held_out
 from ..errors import ConfigError
 from ..runtime.progress import Reporter
 from .domain_leak import choose_conditioning
@@ -151,10 +151,35 @@ def _noisy_to_clean(colour: ColourStatistics) -> tuple[tuple[float, ...], tuple[
     return tuple(scale.tolist()), tuple(offset.tolist())
 
 
-def samplers(
-    domains: Domains, pairs: Path | None, config: RunConfig
-) -> tuple[UnpairedSampler, PairedSampler | None]:
-    """Stateless samplers of training patches."""
+StepBatch = tuple[Batch, tuple[Tensor, Tensor] | None]  # unpaired patches; clean and noisy ones of pairs
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """Stateless samplers of training patches. size: of a batch; pair_share: of it, where there are pairs."""
+
+    unpaired: UnpairedSampler
+    paired: PairedSampler | None
+    size: int
+    pair_share: float
+
+    @property
+    def unpaired_size(self) -> int:
+        """Patches per batch that are not pairs: an even number."""
+        if self.paired is None:
+            return self.size
+        return max(2, 2 * round(self.size * (1 - self.pair_share) / 2))
+
+    def batch(self, step: int, unpaired_size: int) -> StepBatch:
+        """What a step is trained on. Raises DataError if nothing is left."""
+        pairs = None
+        if self.paired is not None:
+            pairs = self.paired.batch(step, max(1, self.size - unpaired_size))
+        return self.unpaired.batch(step, unpaired_size), pairs
+
+
+def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Samplers:
+    """The samplers of a run. Raises DataError for pairs that do not match."""
     fit = config.fit
     unpaired = UnpairedSampler(
         domains.clean,
@@ -165,7 +190,7 @@ def samplers(
         seed=fit.seed,
     )
     if pairs is None:
-        return unpaired, None
+        return Samplers(unpaired, None, fit.batch_size, fit.pair_share)
     cache = fit.cache_mib * 2**18
     paired = PairedSampler(
         scan_pairs(pairs),
@@ -175,4 +200,4 @@ def samplers(
         seed=fit.seed,
         cache_bytes=cache,
     )
-    return unpaired, paired
+    return Samplers(unpaired, paired, fit.batch_size, fit.pair_share)

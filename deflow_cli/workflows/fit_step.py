@@ -14,7 +14,7 @@ from .training import Network, Outcome
 
 
 class LossStep:
-    """Takes a step of a network down a loss.
+    """Takes a step of a network down a loss; the host waits for the device nowhere in it.
 
     ``loss_of(step)`` returns the loss and the figures to log; all its randomness must come from the step.
     """
@@ -42,9 +42,8 @@ class LossStep:
         loss.backward()
         limit = self.fit.clip_gradients or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters, limit)
-        finite = bool(torch.isfinite(norm) & torch.isfinite(loss.detach()))
-        if finite:
-            optimizer.step()
+        finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
+        self.network.update(finite)
         return Outcome({**figures, "gradient_norm": norm}, factor, finite)
 
 

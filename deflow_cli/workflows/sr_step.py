@@ -46,7 +46,8 @@ class RestorerStep:
     """Trains a generator, and in the GAN stage a discriminator, on the batch of a step.
 
     batch_of(step): clean and degraded crops, float32 in [0, 1]. moment_of(step, share): the step's stage.
-    A step whose losses or gradients are not finite changes no weight.
+    A step whose losses or gradients are not finite changes no weight, and no batch statistics. The host waits
+    for the device nowhere in it.
     """
 
     def __init__(
@@ -91,23 +92,23 @@ class RestorerStep:
         figures, finite = self._psnr(gt, lq) if moment.stage == "psnr" else self._gan(gt, lq)
         return Outcome(figures, factor, finite)
 
-    def _psnr(self, gt: Tensor, lq: Tensor) -> tuple[dict[str, Tensor], bool]:
+    def _psnr(self, gt: Tensor, lq: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         with self._nets():
             restored = self.generator.module(lq)
         pixel = pixel_loss(restored.float(), gt)
         norm = self._backward(self.generator, pixel)
-        finite = bool(torch.isfinite(pixel.detach()) & torch.isfinite(norm))
-        if finite:
-            self.generator.optimizer.step()
+        finite = torch.isfinite(pixel.detach()) & torch.isfinite(norm)
+        self.generator.update(finite)
         return {"pixel": pixel, "gradient_norm": norm}, finite
 
-    def _gan(self, gt: Tensor, lq: Tensor) -> tuple[dict[str, Tensor], bool]:
+    def _gan(self, gt: Tensor, lq: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """One iteration in RealSR's order: both losses before either update, which needs neither's result.
 
         The discriminator judges the same restored images that the generator was trained by.
         """
         assert self.discriminator is not None
         judge, loss = self.discriminator.module, self.config.loss
+        buffers = [(buffer, buffer.clone()) for buffer in judge.buffers()]
         judge.requires_grad_(False)
         with self._nets():
             restored = self.generator.module(lq)
@@ -125,10 +126,11 @@ class RestorerStep:
         judged = relativistic_discriminator_loss(real, fake)
         judge_norm = self._backward(self.discriminator, judged)
         sums = torch.stack([total.detach(), norm, judged.detach(), judge_norm])
-        finite = bool(torch.isfinite(sums).all())
-        if finite:
-            self.generator.optimizer.step()
-            self.discriminator.optimizer.step()
+        finite = torch.isfinite(sums).all()
+        for network in self.networks:
+            network.update(finite)
+        for buffer, before in buffers:  # batch statistics and singular vectors, which forward passes move
+            torch.where(finite, buffer, before, out=buffer)
         figures = {"pixel": pixel, "adversarial": adversarial, "discriminator": judged}
         if perceptual is not None:
             figures["perceptual"] = perceptual

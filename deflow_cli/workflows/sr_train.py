@@ -30,7 +30,7 @@ from .sr_request import Pace, SrRequest, SrResult
 from .sr_step import Moment, RestorerStep
 from .sr_validation import Measured, Validation, choose_scorers, is_better
 from .sr_watch import Watch
-from .training import Engine, can_resume
+from .training import Engine, Turn, can_resume
 
 __all__ = ["DegraderChoice", "SrRequest", "SrResult", "SrSource", "default_preset", "sr_train"]
 
@@ -117,7 +117,7 @@ class _Run:
         self.step = RestorerStep(model, judge, features, config, self._batch, self._moment, precision)
         self.engine = Engine(
             self.step.networks,
-            self._take_step,
+            self.step,
             Pace.of(config),
             request.out,
             reporter,
@@ -133,6 +133,7 @@ class _Run:
             lambda: self.facts.get("input_drift", ()),
         )
         self.engine.on_row = self.watch.on_row
+        self.engine.turn = Turn(self._gan_begins, self._begin_gan)
         self.batches: Prefetcher[tuple[Tensor, Tensor]] | None = None
         self._next_step = 0
         self._told: set[str] = set()
@@ -181,7 +182,8 @@ class _Run:
             "preview": (sr.preview_every, self.preview),
         }
         self._next_step = engine.progress.step
-        with Prefetcher(self.data.crops.batch, self._next_step, sr.batch_size) as self.batches:
+        pin = self.device.type == "cuda"
+        with Prefetcher(self.data.crops.batch, self._next_step, sr.batch_size, pin=pin) as self.batches:
             finished = engine.run(hooks)
         self._tell_dropped()
         return self._finish(finished)
@@ -235,11 +237,6 @@ class _Run:
         )
 
     # -- stages ---------------------------------------------------------------------------------------
-
-    def _take_step(self, step: int, share: float, rate: float) -> Any:
-        if self._gan_begins(step, share):
-            self._begin_gan(step, share)
-        return self.step(step, share, rate)
 
     def _gan_begins(self, step: int, share: float) -> bool:
         if self.config.sr.stage != "both" or "gan_from" in self.facts:

@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checkpoints.format import read_tensors, write_tensors
 from ..errors import CheckpointError, TrainingError
 from ..runtime.progress import Reporter
+from .network import Network, move_together
+from .pending import Outcome, Pending, Reading
 from .run_log import LOG_FILE, Log
 
-__all__ = ["LOG_FILE", "MODEL_FILE", "STATE_FILE", "Engine", "Network", "Outcome", "Pace", "Progress"]
+__all__ = ["LOG_FILE", "MODEL_FILE", "STATE_FILE", "Engine", "Network", "Outcome", "Pace", "Progress", "Turn"]
 
 MODEL_FILE, STATE_FILE = "model.safetensors", "state.safetensors"
 TRAINING_SHARE = 0.93  # of a time budget; the rest is for what follows the last step
+
+Hooks = Mapping[str, tuple[int, Callable[[int], None]]]  # by name: a period in steps, and what is called then
 
 
 @dataclass
@@ -69,38 +73,15 @@ class Pace(Protocol):
     def tensorboard(self) -> bool: ...
 
 
-class Network:
-    """A network that is trained, with its optimiser. prefix: of its tensors in the state file."""
-
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, prefix: str = "") -> None:
-        self.module, self.optimizer, self.prefix = module, optimizer, prefix
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights and the optimiser's state, under their names in the state file."""
-        tensors = {f"{self.prefix}model.{k}": v for k, v in self.module.state_dict().items()}
-        for index, parameter in enumerate(self.parameters):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{self.prefix}optimizer.{index}.{key}"] = torch.as_tensor(value)
-        return tensors
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go back to what ``tensors`` gave. Raises RuntimeError where a tensor is missing or misshapen."""
-        self.module.load_state_dict(_below(f"{self.prefix}model.", tensors), strict=True)
-        for index, parameter in enumerate(self.parameters):
-            state = _below(f"{self.prefix}optimizer.{index}.", tensors)
-            self.optimizer.state[parameter] = {k: _placed(v, parameter) for k, v in state.items()}
-        for parameter in [p for p in self.optimizer.state if not self.optimizer.state[p]]:
-            del self.optimizer.state[parameter]
-
-
 @dataclass(frozen=True)
-class Outcome:
-    """A step that was taken. figures: to log. rate: factor on the learning rates. finite: it counts."""
+class Turn:
+    """What happens once before some step, when all that came before it is known.
 
-    figures: Mapping[str, Tensor]
-    rate: float
-    finite: bool
+    is_due(step, share) tells whether it is time, take(step, share) does it.
+    """
+
+    is_due: Callable[[int, float], bool]
+    take: Callable[[int, float], None]
 
 
 class Engine:
@@ -111,6 +92,11 @@ class Engine:
     to a function called with (step); they see the averaged weights of the first network in ``average``. The
     state on disk holds weights, averages, optimisers and progress. section: the configuration's, for
     messages; way_out: what to do where the training diverges.
+
+    What steps found out is read late, so that the host can queue the next ones while a GPU computes: after
+    ``read_every`` steps and wherever something depends on it. What is done about it is the same as if it had
+    been read at once: a run that goes back drops the steps taken since. None: a CPU's at once, a GPU's for
+    the lines of the log.
     """
 
     def __init__(
@@ -123,6 +109,7 @@ class Engine:
         started: float,
         section: str = "fit",
         way_out: str = "lower fit.learning_rate, or set flow.scale=bounded",
+        read_every: int | None = None,
     ) -> None:
         self.networks, self.take_step, self.pace = tuple(networks), take_step, pace
         self.model = self.networks[0].module
@@ -130,6 +117,10 @@ class Engine:
         self.progress = Progress()
         self.average = self._copy_of_weights() if pace.ema else None
         self.on_row: Callable[[int, Mapping[str, float]], None] | None = None  # sees each row of means
+        self.turn: Turn | None = None
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        self.read_every = read_every or (1 if on_cpu else pace.log_every)
+        self._pending = Pending()
         self._clock = started
         self._stop = False
         self.log = Log(run_dir / LOG_FILE, section, pace.tensorboard)
@@ -148,6 +139,7 @@ class Engine:
 
     def save(self) -> None:
         """Write the whole state to one file, atomically."""
+        assert not self._pending, "a state is of steps that are known to be good"
         tensors = {f"average.{key}": value for key, value in (self.average or {}).items()}
         for network in self.networks:
             tensors |= network.tensors()
@@ -188,57 +180,92 @@ class Engine:
         self._tick()
         return self.progress.seconds / (TRAINING_SHARE * self.pace.time_budget)
 
-    def run(self, hooks: Mapping[str, tuple[int, Callable[[int], None]]]) -> bool:
+    def run(self, hooks: Hooks) -> bool:
         """Train to the end. Returns False when interrupted (Ctrl-C); the state is saved either way."""
         self.reporter.start(self.section, self.pace.iterations or None)
         with self._interruptible():
-            while (share := self.share) < 1.0 and not self._stop:
-                self._step(share)
-                for every, hook in hooks.values():
-                    if self.progress.step % every == 0:
-                        hook(self.progress.step)
-                if self.progress.step % self.pace.checkpoint_every == 0:
-                    self.save()
+            while True:
+                share = self.share
+                ends = share >= 1.0 or self._stop
+                turn = None if ends else self._due_turn(share)
+                went_back = (ends or turn is not None) and self._settle()
+                if not went_back:
+                    if ends:
+                        break
+                    if turn is not None:
+                        turn.take(self.progress.step, share)
+                    self._step(share)
+                    if self._is_to_be_read(hooks):
+                        self._settle()
+                self._look_after(hooks)
         if not self.progress.step and not self._stop:
             self.reporter.warn("the time budget ended before the first step: the model is only its start")
         self.save()
         self.reporter.finish()
         return not self._stop
 
+    def _due_turn(self, share: float) -> Turn | None:
+        return self.turn if self.turn is not None and self.turn.is_due(self.progress.step, share) else None
+
     def _step(self, share: float) -> None:
+        """Take a step. The host waits for nothing here."""
         progress = self.progress
         outcome = self.take_step(progress.step, share, progress.rate_factor)
         progress.step += 1
-        if outcome.finite:
-            self._update_average()
-            progress.bad_in_row = 0
-            self._record(outcome.figures, share, outcome.rate)
-        else:
-            self._skip()
+        self._update_average(outcome.finite)
+        self._pending.add(progress.step, share, outcome)
 
-    def _skip(self) -> None:
-        """A non-finite step changes nothing; a run of them restores the last good state at half the rate."""
+    def _is_to_be_read(self, hooks: Hooks) -> bool:
+        """Whether anything now depends on how the last steps went."""
+        periods = [self.pace.log_every, self.pace.checkpoint_every, *(every for every, _ in hooks.values())]
+        due = any(self.progress.step % every == 0 for every in periods)
+        return due or len(self._pending) >= self.read_every
+
+    def _settle(self) -> bool:
+        """Book the steps not yet read. Returns True when the run went back: later steps never happened."""
+        for reading in self._pending.read():
+            if reading.finite:
+                self.progress.bad_in_row = 0
+                self._record(reading)
+            elif self._skip(reading.step):
+                return True
+        return False
+
+    def _look_after(self, hooks: Hooks) -> None:
+        """Call the hooks of a step, and save the state, where their periods end."""
+        for every, hook in hooks.values():
+            if self.progress.step % every == 0:
+                hook(self.progress.step)
+        if self.progress.step % self.pace.checkpoint_every == 0:
+            self.save()
+
+    def _skip(self, failed_at: int) -> bool:
+        """A non-finite step changes nothing; a run of them restores the last good state at half the rate.
+
+        Returns whether it did.
+        """
         progress = self.progress
         progress.bad_in_row += 1
         progress.bad_total += 1
         if progress.bad_in_row < self.pace.max_bad_steps:
-            return
+            return False
         factor, restores, total = progress.rate_factor / 2, progress.restores + 1, progress.bad_total
         if restores > 5:
             raise TrainingError(
                 f"training diverged {restores} times, at rates down to {factor:g} of the configured",
                 next_step=self.way_out,
             )
-        failed_at = progress.step
         self.restore()
         self.progress.rate_factor, self.progress.restores, self.progress.bad_total = factor, restores, total
         self.reporter.warn(
             f"{self.pace.max_bad_steps} non-finite steps in a row at step {failed_at}: back to step "
             f"{self.progress.step} at {factor:g} of the learning rate"
         )
+        return True
 
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _update_average(self, finite: Tensor) -> None:
+        """Move the averages towards the weights; by nothing where the step does not count."""
         if self.average is None:
             return
         decay = min(self.pace.ema, (1 + self.progress.step) / (10 + self.progress.step))
@@ -249,33 +276,37 @@ class Engine:
                 sources.append(value)
             else:
                 self.average[key].copy_(value)
-        torch._foreach_lerp_(floats, sources, 1.0 - decay)
+        share = finite * (1.0 - decay)
+        if share.is_cuda:  # lerp by a tensor would launch a kernel for every weight
+            move_together(floats, sources, share)
+        else:
+            torch._foreach_lerp_(floats, sources, [share.to(value.dtype) for value in floats])
 
-    def _record(self, figures: Mapping[str, Tensor], share: float, factor: float) -> None:
+    def _record(self, reading: Reading) -> None:
         """Sum figures; every ``log_every`` steps write their means as one line."""
-        sums = self.progress.losses
-        for key, value in figures.items():
+        sums, step = self.progress.losses, reading.step
+        for key, value in reading.figures.items():
             total = sums.setdefault(key, [0.0, 0.0])
-            total[0] += float(value.detach())
+            total[0] += value
             total[1] += 1
-        if self.progress.step % self.pace.log_every:
+        if step % self.pace.log_every:
             return
         row = {key: total / count for key, (total, count) in sums.items()}
         self.progress.losses = {}
         self._tick()
         self.log.write(
             {
-                "step": self.progress.step,
+                "step": step,
                 **{k: round(v, 6) for k, v in row.items()},
-                "rate": factor,
+                "rate": reading.rate,
                 "skipped": self.progress.bad_total,
                 "seconds": round(self.progress.seconds, 3),
             }
         )
         if self.on_row is not None:
-            self.on_row(self.progress.step, row)
+            self.on_row(step, row)
         shown = {k: round(v, 3) for k, v in row.items() if k != "gradient_norm"}
-        self.reporter.update(self.progress.step, **shown, share=f"{100 * share:.0f} %")
+        self.reporter.update(step, **shown, share=f"{100 * reading.share:.0f} %")
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -317,14 +348,3 @@ def can_resume(run_dir: Path, reporter: Reporter, model_file: str = MODEL_FILE) 
         )
     reporter.note(f"{run_dir} holds no {STATE_FILE} to go on from: the run begins at step 0")
     return False
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _placed(value: Tensor, parameter: Tensor) -> Tensor:
-    """A copy on the parameter's device, and laid out in memory as it is where the shapes are the same."""
-    if value.shape != parameter.shape:
-        return value.to(parameter.device, copy=True)
-    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)

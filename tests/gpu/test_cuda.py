@@ -12,7 +12,9 @@ from deflow_cli.checkpoints.format import load_model
 from deflow_cli.data.images import Image, write_image
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets import apply_overrides, load_preset
+from deflow_cli.workflows import fit as workflow
 from deflow_cli.workflows.fit import FitRequest, fit
+from deflow_cli.workflows.training import Engine
 from tests.inference.small import small_model
 
 pytestmark = [
@@ -46,17 +48,51 @@ def test_bf16_nets_stay_near_float32() -> None:
         assert float((ours - theirs).norm() / theirs.norm()) < 2e-2
 
 
-def test_fit_runs_on_the_gpu(tmp_path: Path) -> None:
+def write_folders(root: Path) -> tuple[Path, Path]:
     rng = np.random.default_rng(0)
     for name, sigma in (("clean", 0), ("noisy", 12)):
-        (tmp_path / name).mkdir()
+        (root / name).mkdir()
         for index in range(8):
             picture = 128 + 40 * rng.standard_normal((1, 1, 3)) + sigma * rng.standard_normal((64, 64, 3))
             pixels = np.clip(picture + np.zeros((64, 64, 3)), 0, 255).astype(np.uint8)
-            write_image(tmp_path / name / f"{index}.png", Image(pixels))
+            write_image(root / name / f"{index}.png", Image(pixels))
+    return root / "clean", root / "noisy"
+
+
+def test_fit_runs_on_the_gpu(tmp_path: Path) -> None:
+    folders = write_folders(tmp_path)
     settings = ["fit.iterations=10", "fit.patch_size=32", "fit.leak_test=false"]
     config = apply_overrides(load_preset("tiny"), settings)
-    result = fit(FitRequest(tmp_path / "clean", tmp_path / "noisy", tmp_path / "run", config, device="cuda"))
+    result = fit(FitRequest(*folders, tmp_path / "run", config, device="cuda"))
     model, facts = load_model(result.model_path)
     assert facts["device"].startswith("cuda")
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("memory", ["normal", "low"])
+def test_a_training_step_waits_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str
+) -> None:
+    """CUDA itself raises where the host would wait for it; batches come from pinned memory."""
+    plain, pixels, pinned, steps = Engine._step, workflow._Run._pixels, [], []
+
+    def step(engine: Engine, share: float) -> None:
+        steps.append(engine.progress.step)
+        torch.cuda.set_sync_debug_mode("error" if len(steps) > 2 else "default")
+        try:
+            plain(engine, share)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    def watched(run: workflow._Run, images: torch.Tensor) -> torch.Tensor:
+        pinned.append(images.is_pinned())
+        return pixels(run, images)
+
+    monkeypatch.setattr(Engine, "_step", step)
+    monkeypatch.setattr(workflow._Run, "_pixels", watched)
+    settings = ["fit.iterations=8", "fit.patch_size=32", "fit.leak_test=false", f"fit.memory={memory}"]
+    settings += ["fit.shift_update=gradient", "fit.channel_statistics=yes"]
+    config = apply_overrides(load_preset("tiny"), settings)
+    fit(FitRequest(*write_folders(tmp_path), tmp_path / "run", config, device="cuda"))
+    assert len(steps) == 8
+    assert all(pinned)
