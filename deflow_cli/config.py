@@ -55,6 +55,7 @@ class FlowConfig:
     downsample: int = 4  # s: h(x) is x downsampled by s
     h_noise: float = 0.03  # std of the noise on h(x), [0, 1] scale
     shift: str = "correlated"  # correlated | diagonal | post-hoc | mixture:K
+    gain: str = "none"  # none: z_y = z_x + u | contraction: z_y = A z_x + u, A from the moments
     quantization_levels: int = 32  # training adds U(-0.5, 0.5) / this
     in_channels: int = 3
 
@@ -85,6 +86,14 @@ class FlowConfig:
             "use 2, 4, 8 or 16",
         )
         _require(0 <= self.h_noise < 1, f"flow.h_noise is {self.h_noise}; it is a std on the [0, 1] scale")
+        _require(
+            self.gain in ("none", "contraction"), f"flow.gain is {self.gain!r}", "use none or contraction"
+        )
+        _require(
+            self.gain == "none" or self.shift != "diagonal",
+            "flow.gain is contraction, which flow.shift diagonal cannot go with",
+            "use flow.shift=correlated or mixture:K, or flow.gain=none",
+        )
         _require(self.quantization_levels >= 2, "flow.quantization_levels must be at least 2")
         _ = self.components
 

@@ -20,7 +20,8 @@ class ShiftLaw:
 
     The temperature scales all of u's spread about its mean m = sum_k p_k mu_k:
     u = m + T (mu_k - m) + T M_k e. For one component this is the paper's mu + T M e (eq. 40); for several,
-    too, T = 0 is deterministic, the mean does not depend on T, and T = 1 is the model itself.
+    too, T = 0 is deterministic, the mean does not depend on T, and T = 1 is the model itself. What a model
+    with gains loses of z_x does not depend on T either: z_y = A z_x + u.
     """
 
     def __init__(self, prior: LatentPrior, probabilities_k: Tensor | None = None) -> None:
@@ -57,12 +58,12 @@ class ShiftLaw:
     def degrade(
         self, latents: Latents, noise: Latents | None, temperature_b: Tensor, component_b: Tensor
     ) -> list[Tensor]:
-        """z + u. noise: standard normals e per latent, or None where every temperature is 0."""
+        """A z + u. noise: standard normals e per latent, or None where every temperature is 0."""
         heat = temperature_b[:, None]
         result = []
         for index, (latent, centre) in enumerate(zip(self.prior.shared(), self._centres, strict=True)):
             mean_bc = centre + heat * (latent.mean[component_b] - centre)
-            z = latents[index] + mean_bc[:, :, None, None]
+            z = latent.kept(latents[index]) + mean_bc[:, :, None, None]
             if noise is not None:
                 root = heat[:, :, None] * latent.root_matrix()[component_b]
                 z = z + torch.einsum("bij,bjhw->bihw", root, noise[index])
@@ -73,7 +74,7 @@ class ShiftLaw:
     def restore(
         self, latents: Latents, noise: Latents | None, temperature_b: Tensor, component_b: Tensor
     ) -> list[Tensor]:
-        """Samples of z_x given z_y: mean (I + C)^-1 (z_y - mu), covariance C (I + C)^-1 times T^2."""
+        """Samples of z_x given z_y: mean B (z_y - mu), covariance (I - B A) T^2 (``posterior_matrices``)."""
         result = []
         for index, latent in enumerate(self.prior.shared()):
             gain, root = self._posteriors[index]
@@ -97,7 +98,7 @@ def law_like(prior: LatentPrior, crops: Sequence[Latents]) -> ShiftLaw:
     """The shift that a degraded reference shows.
 
     With several components: their responsibilities for the reference. With one: its moments estimated anew,
-    the latents' mean and the positive part of their covariance less the identity, blended with the model's
+    the latents' mean and the positive part of their covariance less that of A z_x, blended with the model's
     own as if those came from as many positions as the latent has channels.
     """
     if prior.components > 1:
@@ -107,21 +108,24 @@ def law_like(prior: LatentPrior, crops: Sequence[Latents]) -> ShiftLaw:
         columns = torch.cat([crop[index][0].flatten(1) for crop in crops], dim=1).double()
         own = latent.channels / (latent.channels + columns.shape[1])
         mean = own * latent.mean[0].double() + (1 - own) * columns.mean(1)
-        covariance = own * latent.covariance()[0].double() + (1 - own) * _positive_excess(columns)
+        excess = _positive_excess(columns, latent.kept_covariance().double())
+        covariance = own * latent.covariance()[0].double() + (1 - own) * excess
         latent.set_moments(0, mean.to(latent.mean), covariance.to(latent.mean))
     return ShiftLaw(prior)
 
 
-def _positive_excess(columns_cn: Tensor) -> Tensor:
-    """The positive part of Cov - I. Directions come from one half of the positions and the variances along
-    them from the other, both ways round: else sampling error alone would count as positive variance."""
+def _positive_excess(columns_cn: Tensor, kept_cc: Tensor) -> Tensor:
+    """The positive part of Cov - A A^T.
+
+    Directions come from one half of the positions and the variances along them from the other, both ways
+    round: else sampling error alone would count as positive variance.
+    """
     centred = columns_cn - columns_cn.mean(1, keepdim=True)
     channels, count = centred.shape
     if count < 4:
         return torch.zeros(channels, channels, dtype=centred.dtype, device=centred.device)
-    eye = torch.eye(channels, dtype=centred.dtype, device=centred.device)
-    halves = [part @ part.T / part.shape[1] - eye for part in (centred[:, 0::2], centred[:, 1::2])]
-    total = torch.zeros_like(eye)
+    halves = [part @ part.T / part.shape[1] - kept_cc for part in (centred[:, 0::2], centred[:, 1::2])]
+    total = torch.zeros_like(kept_cc)
     for directions, variances in (halves, halves[::-1]):
         vectors = torch.linalg.eigh(directions)[1]
         along = torch.einsum("ij,ik,kj->j", vectors, variances, vectors).clamp_min(0)

@@ -53,12 +53,16 @@ class Preview:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The shift of one latent. eigenvalues_kc: of M M^T, largest first; mean_norm_k: |mu_k|."""
+    """The shift of one latent. eigenvalues_kc: of M M^T, largest first; mean_norm_k: |mu_k|.
+
+    detail_kept: share of the clean latents' variance that degraded ones keep.
+    """
 
     name: str
     eigenvalues_kc: Sequence[Sequence[float]]
     mean_norm_k: Sequence[float]
     effective_rank_k: Sequence[float]
+    detail_kept: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,8 @@ def _spectra(document: Page, spectra: Sequence[Spectrum]) -> None:
     document.text(
         "Noisy images differ from clean ones by a mean and a covariance M Mᵀ in each latent of the flow. An "
         "eigenvalue of 1 is as much spread as the clean images' own latent has; large ones are directions in "
-        "which the degradation is strong. The finest latent holds the grain, the coarsest colour and "
+        "which the degradation is strong. Detail kept is the share of the clean latent's variance that "
+        "blur or compression leaves. The finest latent holds the grain, the coarsest colour and "
         "blotches."
     )
     plots = []
@@ -268,12 +273,21 @@ def _spectra(document: Page, spectra: Sequence[Spectrum]) -> None:
             float(values[0]),
             float(sum(values)),
             spectrum.effective_rank_k[k],
+            spectrum.detail_kept,
         ]
         for spectrum in spectra
         for k, values in enumerate(spectrum.eigenvalues_kc)
     ]
-    columns = ("latent", "component", "|mean|", "largest eigenvalue", "trace", "effective rank")
-    document.table(columns, rows, digits=[None, None, 3, 3, 2, 1])
+    columns = (
+        "latent",
+        "component",
+        "|mean|",
+        "largest eigenvalue",
+        "trace",
+        "effective rank",
+        "detail kept",
+    )
+    document.table(columns, rows, digits=[None, None, 3, 3, 2, 1, 2])
 
 
 def _component_name(k: int, count: int) -> str:

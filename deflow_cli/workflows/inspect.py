@@ -154,7 +154,10 @@ def _shift(model: DeFlow) -> dict[str, Any]:
 
 
 def _spectrum(latent: SharedLatent, component: int) -> dict[str, Any]:
-    """M M^T by its eigenvalues, and mu. effective_rank: exp of the entropy of the eigenvalues' shares."""
+    """M M^T by its eigenvalues, mu, and the share of detail that A keeps.
+
+    effective_rank: exp of the entropy of the eigenvalues' shares.
+    """
     values = latent.spectrum()[component].sort(descending=True).values
     mean = latent.mean.detach()[component].double()
     return {
@@ -166,6 +169,7 @@ def _spectrum(latent: SharedLatent, component: int) -> dict[str, Any]:
         "eigenvalue_smallest": float(values[-1]),
         "effective_rank": _effective_rank(values),
         "trace": float(values.sum()),
+        "detail_kept": latent.detail_kept(),
     }
 
 

@@ -182,6 +182,7 @@ def spectra_of(model: DeFlow) -> list[Spectrum]:
                 values.tolist(),
                 latent.mean.detach().norm(dim=1).tolist(),
                 ranks.tolist(),
+                latent.detail_kept(),
             )
         )
     return spectra

@@ -1,4 +1,4 @@
-"""The shared latent: clean images are N(0, I), degraded ones N(mu, I + M M^T) or a mixture of such."""
+"""The shared latent: clean images are N(0, I), degraded ones N(mu, A A^T + M M^T) or a mixture of such."""
 
 from __future__ import annotations
 
@@ -15,15 +15,30 @@ class SharedLatent(nn.Module):
     """Shift (mu_k, M_k) of one latent tensor, k = 1 .. K (DeFlow, CVPR 2021, eq. 2 and 3).
 
     mean_kc: mu. root_kcc: M (C x C), or its diagonal root_kc. Positions of the latent are independent.
+    gain_cc: A, one for all components, of a latent that ``contracts``; the paper's have none, and A = I.
     """
 
-    def __init__(self, channels: int, components: int = 1, diagonal: bool = False) -> None:
+    gain: Tensor | None
+
+    def __init__(
+        self, channels: int, components: int = 1, diagonal: bool = False, contracts: bool = False
+    ) -> None:
         super().__init__()
         self.channels = channels
         self.diagonal = diagonal
         self.mean = nn.Parameter(torch.zeros(components, channels))
         shape = (components, channels) if diagonal else (components, channels, channels)
         self.root = nn.Parameter(torch.zeros(shape))
+        self.register_buffer("gain", torch.eye(channels) if contracts else None)
+
+    def kept(self, z_bchw: Tensor) -> Tensor:
+        """A z: what a degradation keeps of clean latents."""
+        return z_bchw if self.gain is None else torch.einsum("ij,bjhw->bihw", self.gain, z_bchw)
+
+    def kept_covariance(self) -> Tensor:
+        """A A^T, of clean latents that are N(0, I): C x C."""
+        eye = torch.eye(self.channels, dtype=self.mean.dtype, device=self.mean.device)
+        return eye if self.gain is None else self.gain @ self.gain.T
 
     def root_matrix(self) -> Tensor:
         """M as K x C x C."""
@@ -33,6 +48,10 @@ class SharedLatent(nn.Module):
         """C = M M^T as K x C x C."""
         root = self.root_matrix()
         return root @ root.mT
+
+    def detail_kept(self) -> float:
+        """Share of the clean latents' variance that degraded ones keep: the mean eigenvalue of A A^T."""
+        return float(torch.trace(self.kept_covariance()) / self.channels)
 
     def spectrum(self) -> Tensor:
         """Eigenvalues of M M^T, largest first (K x C, float64)."""
@@ -48,8 +67,14 @@ class SharedLatent(nn.Module):
         values, vectors = torch.linalg.eigh(covariance_cc.double())
         self.root[component].copy_(vectors * values.clamp_min(0).sqrt())
 
+    @torch.no_grad()
+    def set_gain(self, gain_cc: Tensor) -> None:
+        """Take A, of a latent that contracts."""
+        assert self.gain is not None
+        self.gain.copy_(gain_cc)
+
     def log_prob_degraded(self, z_bchw: Tensor) -> Tensor:
-        """log N(z; mu_k, I + M_k M_k^T) summed over positions: B x K."""
+        """log N(z; mu_k, A A^T + M_k M_k^T) summed over positions: B x K."""
         batch, channels = z_bchw.shape[:2]
         positions = z_bchw[0, 0].numel()
         z_cn = z_bchw.flatten(2).transpose(0, 1).reshape(channels, -1)
@@ -59,8 +84,7 @@ class SharedLatent(nn.Module):
             square_kn = (centred_kcn.square() / variance_kc[:, :, None]).sum(1)
             log_det_k = variance_kc.log().sum(1)
         else:
-            eye = torch.eye(channels, dtype=z_cn.dtype, device=z_cn.device)
-            factor_kcc, log_det_k = factorised(eye + self.covariance())
+            factor_kcc, log_det_k = factorised(self.kept_covariance() + self.covariance())
             white_kcn = torch.linalg.solve_triangular(factor_kcc, centred_kcn, upper=False)
             square_kn = white_kcn.square().sum(1)
         square_kb = square_kn.reshape(-1, batch, positions).sum(2)
@@ -78,7 +102,18 @@ class SharedLatent(nn.Module):
         return torch.einsum("bij,bjhw->bihw", self.root[component_b], noise_bchw)
 
     def posterior_matrices(self) -> tuple[Tensor, Tensor]:
-        """Of z_x given z_y: the gain (I + C)^-1 and a root of the covariance C (I + C)^-1, each K x C x C."""
+        """Of z_x given z_y: B = A^T (A A^T + C)^-1 and a root of the covariance I - B A, each K x C x C.
+
+        With A = I those are (I + C)^-1 and C (I + C)^-1.
+        """
+        if self.gain is not None:
+            kept = self.gain.double()
+            both = kept @ kept.T + self.covariance().double()
+            back = torch.linalg.solve(both, kept.expand_as(both)).mT
+            left_over = torch.eye(self.channels, dtype=both.dtype, device=both.device) - back @ kept
+            values, vectors = torch.linalg.eigh(0.5 * (left_over + left_over.mT))
+            spread = vectors * values.clamp_min(0).sqrt()[:, None, :]
+            return back.to(self.mean.dtype), spread.to(self.mean.dtype)
         left, singular, _ = torch.linalg.svd(self.root_matrix().double())
         power = singular.square()
         gain = (left / (1.0 + power)[:, None, :]) @ left.mT
@@ -86,7 +121,7 @@ class SharedLatent(nn.Module):
         return gain.to(self.mean.dtype), root.to(self.mean.dtype)
 
     def unshift(self, z_bchw: Tensor, noise_bchw: Tensor, component_b: Tensor, temperature: Tensor) -> Tensor:
-        """Posterior of z_x given z_y at a temperature; 0 is its mean (I + C)^-1 (z_y - mu)."""
+        """Posterior of z_x given z_y at a temperature; 0 is its mean B (z_y - mu)."""
         gain, root = self.posterior_matrices()
         centred = z_bchw - self.mean[component_b][:, :, None, None]
         mean = torch.einsum("bij,bjhw->bihw", gain[component_b], centred)
@@ -113,13 +148,15 @@ def _per_sample(value: Tensor, like_bchw: Tensor) -> Tensor:
 class LatentPrior(nn.Module):
     """All latents together; with K > 1 components one k per image, shared by its latents and positions.
 
-    p(z_y) = sum_k pi_k prod N(z; mu_k, I + M_k M_k^T), the product over latents and positions.
+    p(z_y) = sum_k pi_k prod N(z; mu_k, A A^T + M_k M_k^T), the product over latents and positions.
     """
 
-    def __init__(self, channels: Sequence[int], components: int = 1, diagonal: bool = False) -> None:
+    def __init__(
+        self, channels: Sequence[int], components: int = 1, diagonal: bool = False, contracts: bool = False
+    ) -> None:
         super().__init__()
         self.components = components
-        self.latents = nn.ModuleList(SharedLatent(c, components, diagonal) for c in channels)
+        self.latents = nn.ModuleList(SharedLatent(c, components, diagonal, contracts) for c in channels)
         self.weight_logits = nn.Parameter(torch.zeros(components), requires_grad=components > 1)
 
     def shared(self) -> list[SharedLatent]:

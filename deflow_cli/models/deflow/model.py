@@ -26,8 +26,9 @@ CLEAN, DEGRADED = 0, 1
 class DeFlow(nn.Module):
     """Learns p(x) of clean and p(y) of degraded images with one invertible f (Wolf et al., CVPR 2021).
 
-    z_x = f(x; h(x)) ~ N(0, I) and z_y = f(y; h(y)) ~ N(mu, I + M M^T). Images are float in [0, 1], BCHW;
-    inside the flow their sides must be multiples of ``size_multiple`` (else ShapeError).
+    z_x = f(x; h(x)) ~ N(0, I) and z_y = f(y; h(y)) ~ N(mu, I + M M^T), or with ``flow.gain`` a contraction
+    A, N(mu, A A^T + M M^T). Images are float in [0, 1], BCHW; inside the flow their sides must be multiples
+    of ``size_multiple`` (else ShapeError).
     :class:`deflow_cli.inference.degradation_model.DegradationModel` takes images of any size.
     """
 
@@ -42,7 +43,10 @@ class DeFlow(nn.Module):
         condition_channels = self.encoder.feature_channels if self.encoder is not None else 0
         self.flow = ConditionalFlow(flow, condition_channels, generator)
         self.prior = LatentPrior(
-            [c for c, _ in self.flow.latent_plan], flow.components, diagonal=flow.shift == "diagonal"
+            [c for c, _ in self.flow.latent_plan],
+            flow.components,
+            diagonal=flow.shift == "diagonal",
+            contracts=flow.gain == "contraction",
         )
         self.statistics = DomainStatistics(flow.in_channels)
 
@@ -102,14 +106,14 @@ class DeFlow(nn.Module):
     def pair_log_prob(
         self, z_clean: Sequence[Tensor], z_degraded: Sequence[Tensor], log_det: Tensor, jitter: float = 1e-3
     ) -> Tensor:
-        """log p(y | x) = log N(z_y - z_x; mu, M M^T) + log|det| (eq. 5), in nats per sample.
+        """log p(y | x) = log N(z_y - A z_x; mu, M M^T) + log|det| (eq. 5), in nats per sample.
 
         ``jitter`` (a variance) keeps M M^T invertible. Both latents come from the same conditions, h(x):
         given x, they must not depend on y. log_det: of the encoding of y, B.
         """
         parts = []
         for latent, zx, zy in zip(self.prior.shared(), z_clean, z_degraded, strict=True):
-            parts.append(_log_normal(zy - zx, latent.mean, latent.covariance(), jitter))
+            parts.append(_log_normal(zy - latent.kept(zx), latent.mean, latent.covariance(), jitter))
         return torch.logsumexp(torch.stack(parts).sum(0) + self.prior.log_weights(), dim=1) + log_det
 
     def nats_to_bits_per_dim(
@@ -130,9 +134,9 @@ class DeFlow(nn.Module):
         component_b: Tensor,
         strength: float = 1.0,
     ) -> list[Tensor]:
-        """z + strength (mu + T M e)."""
+        """z + strength (A z - z + mu + T M e)."""
         return [
-            z + strength * prior.shift(e, component_b, temperature)
+            torch.lerp(z, prior.kept(z), strength) + strength * prior.shift(e, component_b, temperature)
             for prior, z, e in zip(self.prior.shared(), latents, noise, strict=True)
         ]
 
@@ -158,7 +162,7 @@ class DeFlow(nn.Module):
             return list(noise)
         one = torch.ones((), device=noise[0].device)
         return [
-            pair[0] + prior.shift(pair[1], component_b, one)
+            prior.kept(pair[0]) + prior.shift(pair[1], component_b, one)
             for prior, pair in zip(self.prior.shared(), noise, strict=True)
         ]
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import TrainingError
+from .gain import Moments, contraction
 from .latent import LatentPrior
 
 Moment = tuple[Tensor, Tensor]  # mean and covariance
@@ -53,7 +54,7 @@ def _detail(h_bchw: Tensor) -> Tensor:
     return F.avg_pool2d(dx + dy, 3, 1, 1, count_include_pad=False)
 
 
-def _moments(z_cn: Tensor, stratum_n: Tensor, strata: int) -> list[tuple[float, Tensor, Tensor]]:
+def _moments(z_cn: Tensor, stratum_n: Tensor, strata: int) -> list[Moments]:
     """(count, mean, covariance) per stratum."""
     result = []
     for stratum in range(strata):
@@ -65,29 +66,39 @@ def _moments(z_cn: Tensor, stratum_n: Tensor, strata: int) -> list[tuple[float, 
     return result
 
 
-def _excess(clean: tuple[Tensor, Tensor], degraded: tuple[Tensor, Tensor], strata: int = STRATA) -> Moment:
-    """mean(z_y) - mean(z_x) and Cov(z_y) - Cov(z_x), compared within strata of detail.
+def _strata(clean: tuple[Tensor, Tensor], degraded: tuple[Tensor, Tensor]) -> list[tuple[Moments, Moments]]:
+    """Moments of clean and degraded latents in each stratum of equal detail that both have."""
+    (zx, detail_x), (zy, detail_y) = clean, degraded
+    stride = max(1, len(detail_y) // 100_000)
+    edges = torch.quantile(detail_y[::stride], torch.linspace(0, 1, STRATA + 1)[1:-1])
+    parts_x = _moments(zx, torch.bucketize(detail_x, edges), STRATA)
+    parts_y = _moments(zy, torch.bucketize(detail_y, edges), STRATA)
+    return [(x, y) for x, y in zip(parts_x, parts_y, strict=True) if min(x[0], y[0]) >= 2]
+
+
+def _excess(strata: Sequence[tuple[Moments, Moments]], gain_cc: Tensor | None = None) -> Moment:
+    """mean(z_y) - A mean(z_x) and Cov(z_y) - A Cov(z_x) A^T, compared within strata; without A it is I.
 
     Strata weigh by their count over the fourth power of the clean variance: flat areas, where the scene
     adds little to a difference of covariances, count most. Least squares for Gaussian latents would take
     the square; details have heavier tails, and the fourth power came closest to known noise.
     """
-    (zx, detail_x), (zy, detail_y) = clean, degraded
-    stride = max(1, len(detail_y) // 100_000)
-    edges = torch.quantile(detail_y[::stride], torch.linspace(0, 1, strata + 1)[1:-1])
-    parts_x = _moments(zx, torch.bucketize(detail_x, edges), strata)
-    parts_y = _moments(zy, torch.bucketize(detail_y, edges), strata)
-    channels = zx.shape[0]
+    channels = len(strata[0][0][1]) if strata else 0
     total, mean = 0.0, torch.zeros(channels, dtype=torch.float64)
     covariance = torch.zeros(channels, channels, dtype=torch.float64)
-    for (nx, mx, cx), (ny, my, cy) in zip(parts_x, parts_y, strict=True):
-        if min(nx, ny) < 2:
-            continue
+    for (nx, mx, cx), (ny, my, cy) in strata:
         weight = 1 / (1 / nx + 1 / ny) / float(torch.diagonal(cx).mean()) ** 4
+        if gain_cc is not None:
+            mx, cx = gain_cc @ mx, gain_cc @ cx @ gain_cc.T
         total += weight
         mean += weight * (my - mx)
         covariance += weight * (cy - cx)
     return mean / total, covariance / total
+
+
+def _gain(strata: Sequence[tuple[Moments, Moments]]) -> Tensor:
+    noise = _positive(_excess(strata)[1])
+    return contraction([clean for clean, _ in strata], [degraded for _, degraded in strata], noise)
 
 
 @torch.no_grad()
@@ -97,12 +108,15 @@ def start_from_moments(
     """The closed form in many dimensions: mu = mean(z_y) - mean(z_x), M M^T = positive part of
     Cov(z_y) - Cov(z_x) (DeFlow, appendix A, B). With K components, over K clusters of images.
 
-    Returns the degraded images' keys per component. Raises TrainingError without images.
+    A prior with gains gets A first, and mu and M M^T compare with A z_x in place of z_x. Returns the
+    degraded images' keys per component. Raises TrainingError without images.
     """
     keys = sorted(set(degraded.keys))
     if not keys or not clean.keys:
         raise TrainingError("the moment-matched start needs images of both domains")
-    pooled = [_excess(clean.of(i), degraded.of(i)) for i in range(len(prior.latents))]
+    strata = [_strata(clean.of(i), degraded.of(i)) for i in range(len(prior.latents))]
+    gains = [None if p.gain is None else _gain(s) for p, s in zip(prior.shared(), strata, strict=True)]
+    pooled = [_excess(s, gain) for s, gain in zip(strata, gains, strict=True)]
     if prior.components == 1 or len(keys) < 2 * prior.components:
         clusters = [keys] * prior.components
     else:
@@ -112,8 +126,11 @@ def start_from_moments(
     trust = _reliability(clean, degraded, [_noise_basis(covariance) for _, covariance in pooled])
     sizes = torch.tensor([float(len(members)) for members in clusters])
     weights = sizes / sizes.sum()
-    for index, latent in enumerate(prior.shared()):
-        parts = [_excess(clean.of(index), degraded.of(index, set(members))) for members in clusters]
+    for index, (latent, gain) in enumerate(zip(prior.shared(), gains, strict=True)):
+        if gain is not None:
+            latent.set_gain(gain)
+        own = [_strata(clean.of(index), degraded.of(index, set(members))) for members in clusters]
+        parts = [_excess(s, gain) for s in own]
         for k, (mean, covariance) in enumerate(_shrink(pooled[index], parts, weights, trust)):
             latent.set_moments(k, mean, covariance)
     prior.weight_logits.copy_(weights.log())
