@@ -83,9 +83,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     "settings",
     [
         ["fit.shift_update=gradient"],
-        ["fit.memory=low", "fit.shift_update=gradient"],
+        ["fit.memory=low", "fit.shift_update=gradient", "flow.gain=none"],
         ["flow.shift=correlated", "fit.shift_update=gradient", "flow.scale=published", "flow.splits=all"],
-        ["flow.shift=diagonal", "fit.clip_gradients=0"],
+        ["flow.shift=diagonal", "flow.gain=none", "fit.clip_gradients=0"],
         ["flow.conditioning=none", "flow.condition_channels=0", "fit.channel_statistics=no"],
         ["fit.precision=bf16"],
     ],
