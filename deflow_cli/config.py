@@ -89,11 +89,6 @@ class FlowConfig:
         _require(
             self.gain in ("none", "contraction"), f"flow.gain is {self.gain!r}", "use none or contraction"
         )
-        _require(
-            self.gain == "none" or self.shift != "diagonal",
-            "flow.gain is contraction, which flow.shift diagonal cannot go with",
-            "use flow.shift=correlated or mixture:K, or flow.gain=none",
-        )
         _require(self.quantization_levels >= 2, "flow.quantization_levels must be at least 2")
         _ = self.components
 

@@ -42,8 +42,8 @@ def samples(gain: Tensor, noise: Tensor, mean: Tensor, count: int = 60) -> tuple
     return result
 
 
-def contracting(components: int = 1) -> SharedLatent:
-    latent = SharedLatent(C, components, contracts=True).double()
+def contracting(components: int = 1, diagonal: bool = False) -> SharedLatent:
+    latent = SharedLatent(C, components, diagonal, contracts=True).double()
     latent.set_gain(GAIN)
     for k in range(components):
         latent.set_moments(k, 0.1 * (k + 1) * torch.ones(C, dtype=torch.float64), (k + 1) * NOISE)
@@ -90,8 +90,9 @@ def test_what_vanishes_keeps_a_density() -> None:
     assert float(torch.linalg.eigvalsh(gain).max()) < 0.25
 
 
-def test_likelihood_is_that_of_the_transformed_gaussian() -> None:
-    latent = contracting(2)
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_likelihood_is_that_of_the_transformed_gaussian(diagonal: bool) -> None:
+    latent = contracting(2, diagonal)
     z = torch.randn(3, C, 2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = latent.log_prob_degraded(z)
     for k in range(2):
@@ -144,6 +145,6 @@ def test_a_gain_is_saved_and_the_papers_models_have_none() -> None:
     assert FlowConfig().gain == "none"
 
 
-def test_a_diagonal_shift_has_no_gain() -> None:
-    with pytest.raises(ConfigError, match="diagonal"):
-        FlowConfig(gain="contraction", shift="diagonal")
+def test_another_kind_of_gain_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="sharpening"):
+        FlowConfig(gain="sharpening")

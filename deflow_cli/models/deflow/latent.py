@@ -79,7 +79,7 @@ class SharedLatent(nn.Module):
         positions = z_bchw[0, 0].numel()
         z_cn = z_bchw.flatten(2).transpose(0, 1).reshape(channels, -1)
         centred_kcn = z_cn[None] - self.mean[:, :, None]
-        if self.diagonal:
+        if self.diagonal and self.gain is None:
             variance_kc = 1.0 + self.root.square()
             square_kn = (centred_kcn.square() / variance_kc[:, :, None]).sum(1)
             log_det_k = variance_kc.log().sum(1)
