@@ -74,20 +74,52 @@ def test_noise_alone_leaves_all_detail() -> None:
     assert float(torch.linalg.eigvalsh(prior.shared()[0].gain).min()) > 0.95
 
 
+def level(variances: list[float], spread: float = 0.0) -> Tensor:
+    """Variances per stratum, the same along all directions, of 10 groups that differ by ``spread``."""
+    leave_one_out = 1 + spread * torch.linspace(-1, 1, 10, dtype=torch.float64)
+    factors = torch.cat((torch.ones(1, dtype=torch.float64), leave_one_out))
+    return factors[:, None, None] * torch.tensor(variances, dtype=torch.float64)[:, None].expand(-1, C)
+
+
 def test_strata_that_do_not_differ_say_nothing() -> None:
     """Less variance in one stratum alone could be lost detail or another scene: the prior keeps A = I."""
-    clean = (1000.0, torch.zeros(C), 2.0 * torch.eye(C, dtype=torch.float64))
-    noisy = (1000.0, torch.zeros(C), 3.0 * torch.eye(C, dtype=torch.float64))
-    gain = contraction([clean], [noisy], torch.eye(C, dtype=torch.float64))
+    gain = contraction(torch.eye(C, dtype=torch.float64), level([2.0]), level([3.0]))
     torch.testing.assert_close(gain, torch.eye(C, dtype=torch.float64))
 
 
 def test_what_vanishes_keeps_a_density() -> None:
-    clean = [(1000.0, torch.zeros(C), s * torch.eye(C, dtype=torch.float64)) for s in (0.1, 1.0, 4.0)]
-    gone = [(1000.0, torch.zeros(C), 1e-9 * torch.eye(C, dtype=torch.float64)) for _ in clean]
-    gain = contraction(clean, gone, torch.zeros(C, C, dtype=torch.float64))
+    gain = contraction(torch.eye(C, dtype=torch.float64), level([0.1, 1.0, 4.0]), level([1e-9] * 3))
     assert float(torch.linalg.eigvalsh(gain).min()) >= LEAST - 1e-9
     assert float(torch.linalg.eigvalsh(gain).max()) < 0.25
+
+
+def test_a_loss_within_its_error_is_none() -> None:
+    eye = torch.eye(C, dtype=torch.float64)
+    before, after = [0.1, 1.0, 4.0], [0.2, 0.8, 2.7]
+    sure = contraction(eye, level(before), level(after))
+    unsure = contraction(eye, level(before), level(after, spread=0.3))
+    assert float(sure.max()) < 0.9
+    torch.testing.assert_close(unsure, eye)
+
+
+@pytest.mark.parametrize(("clean_photos", "noisy_photos"), [(3, 3), (8, 5), (60, 60)])
+def test_other_scenes_do_not_pass_for_lost_detail(clean_photos: int, noisy_photos: int) -> None:
+    """Photographs that differ in their texture, noise alone: few of them must not look blurred."""
+    random = torch.Generator().manual_seed(5)
+    sample = (LatentSample(), LatentSample())
+    ramp = torch.linspace(0.4, 2.5, 32)
+    for domain, count in enumerate((clean_photos, noisy_photos)):
+        for index in range(count):
+            texture = float(torch.exp(0.5 * torch.randn((), generator=random)))
+            for _ in range(max(1, 60 // count)):
+                z = texture * ramp * torch.randn(1, C, 32, 32, generator=random)
+                h = 0.2 * ramp * torch.randn(1, 3, 32, 32, generator=random)
+                z = z + 0.3 * domain * torch.randn(z.shape, generator=random)
+                sample[domain].add(f"{index:03d}", [z], h)
+    prior = LatentPrior([C], contracts=True)
+    start_from_moments(prior, *sample, torch.Generator().manual_seed(0))
+    assert prior.shared()[0].gain is not None
+    assert float(torch.linalg.eigvalsh(prior.shared()[0].gain).min()) > 0.9
 
 
 @pytest.mark.parametrize("diagonal", [False, True])

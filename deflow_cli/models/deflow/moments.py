@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import TrainingError
-from .gain import Moments, contraction
+from .gain import Moments, contraction, loss_directions
 from .latent import LatentPrior
 
 Moment = tuple[Tensor, Tensor]  # mean and covariance
 STRATA = 8
 FLAT_SHARE = 0.5  # images are compared for their noise where h shows the least detail
+GROUPS = 10  # of images, for the error of what is estimated over images
 NOISE_DIMENSIONS = 4  # ... along the 1 / n of directions in which the domains differ most
 
 
@@ -46,6 +47,27 @@ class LatentSample:
         z_cn = torch.cat([self.latents[i][index] for i in chosen], dim=1)
         return z_cn, torch.cat([self.detail[i][index] for i in chosen])
 
+    def variances(self, index: int, edges: Tensor, directions: Tensor, groups: int) -> Tensor:
+        """Variances of one latent along directions (columns) in strata between ``edges`` of detail.
+
+        1 + groups x strata x directions: of all images, and without each group of them.
+        """
+        images = {key: i for i, key in enumerate(sorted(set(self.keys)))}
+        z_cn, detail_n = self.of(index)
+        lengths = torch.tensor([len(detail[index]) for detail in self.detail])
+        group_n = torch.tensor([images[key] % groups for key in self.keys]).repeat_interleave(lengths)
+        strata = len(edges) + 1
+        place_n = group_n * strata + torch.bucketize(detail_n, edges)
+        along_nk = (directions.to(z_cn).T @ z_cn).T.double()
+        sums = torch.zeros(3, groups * strata, directions.shape[1], dtype=torch.float64)
+        for row, values in zip(sums, (torch.ones_like(along_nk), along_nk, along_nk.square()), strict=True):
+            row.index_add_(0, place_n, values)
+        parts = sums.unflatten(1, (groups, strata))
+        whole = parts.sum(1, keepdim=True)
+        count, mean, square = torch.cat((whole, whole - parts), dim=1)
+        count = count.clamp_min(1)
+        return square / count - (mean / count).square()
+
 
 def _detail(h_bchw: Tensor) -> Tensor:
     """Squared gradient of h, smoothed over 3x3: 1 1 H W."""
@@ -66,11 +88,16 @@ def _moments(z_cn: Tensor, stratum_n: Tensor, strata: int) -> list[Moments]:
     return result
 
 
+def _edges(detail_n: Tensor) -> Tensor:
+    """Where strata of equal share meet."""
+    stride = max(1, len(detail_n) // 100_000)
+    return torch.quantile(detail_n[::stride], torch.linspace(0, 1, STRATA + 1)[1:-1])
+
+
 def _strata(clean: tuple[Tensor, Tensor], degraded: tuple[Tensor, Tensor]) -> list[tuple[Moments, Moments]]:
     """Moments of clean and degraded latents in each stratum of equal detail that both have."""
     (zx, detail_x), (zy, detail_y) = clean, degraded
-    stride = max(1, len(detail_y) // 100_000)
-    edges = torch.quantile(detail_y[::stride], torch.linspace(0, 1, STRATA + 1)[1:-1])
+    edges = _edges(detail_y)
     parts_x = _moments(zx, torch.bucketize(detail_x, edges), STRATA)
     parts_y = _moments(zy, torch.bucketize(detail_y, edges), STRATA)
     return [(x, y) for x, y in zip(parts_x, parts_y, strict=True) if min(x[0], y[0]) >= 2]
@@ -96,9 +123,18 @@ def _excess(strata: Sequence[tuple[Moments, Moments]], gain_cc: Tensor | None = 
     return mean / total, covariance / total
 
 
-def _gain(strata: Sequence[tuple[Moments, Moments]]) -> Tensor:
+def _gain(
+    clean: LatentSample, degraded: LatentSample, index: int, strata: Sequence[tuple[Moments, Moments]]
+) -> Tensor:
+    """A of one latent; I where there are too few images to tell."""
+    groups = min(GROUPS, len(set(clean.keys)), len(set(degraded.keys)))
+    if groups < 4:
+        return torch.eye(len(strata[0][0][1]), dtype=torch.float64)
     noise = _positive(_excess(strata)[1])
-    return contraction([clean for clean, _ in strata], [degraded for _, degraded in strata], noise)
+    directions = loss_directions([x for x, _ in strata], [y for _, y in strata], noise)
+    edges = _edges(degraded.of(index)[1])
+    before, after = (sample.variances(index, edges, directions, groups) for sample in (clean, degraded))
+    return contraction(directions, before, after)
 
 
 @torch.no_grad()
@@ -115,7 +151,10 @@ def start_from_moments(
     if not keys or not clean.keys:
         raise TrainingError("the moment-matched start needs images of both domains")
     strata = [_strata(clean.of(i), degraded.of(i)) for i in range(len(prior.latents))]
-    gains = [None if p.gain is None else _gain(s) for p, s in zip(prior.shared(), strata, strict=True)]
+    gains = [
+        _gain(clean, degraded, i, strata[i]) if latent.gain is not None else None
+        for i, latent in enumerate(prior.shared())
+    ]
     pooled = [_excess(s, gain) for s, gain in zip(strata, gains, strict=True)]
     if prior.components == 1 or len(keys) < 2 * prior.components:
         clusters = [keys] * prior.components
