@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..errors import CheckpointError
+from deflow_cli.errors import CheckpointError
 
 
 @dataclass(frozen=True)

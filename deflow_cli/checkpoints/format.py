@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .. import __version__
-from ..config import EncoderConfig, FlowConfig, ModelConfig
-from ..errors import CheckpointError, DataError
-from ..models.deflow.model import DeFlow
+from deflow_cli import __version__
+from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.errors import CheckpointError, DataError
+from deflow_cli.models.deflow.model import DeFlow
 
 FORMAT_VERSION = "1"
 

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CheckpointError, ConfigError
+from deflow_cli.errors import CheckpointError, ConfigError
 
 TORCH_SOURCE = "https://download.pytorch.org/models/"
 HF_SCHEME = "hf://"

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import CheckpointError, ConfigError
-from .hub import HF_SCHEME, Pulled, cache_folder
+from deflow_cli.checkpoints.hub import HF_SCHEME, Pulled, cache_folder
+from deflow_cli.errors import CheckpointError, ConfigError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

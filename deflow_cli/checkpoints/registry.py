@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from deflow_cli.errors import CheckpointError
 
 MODEL_FILE = "model.safetensors"
 RUNS = "runs"

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import __version__
-from ..config import RestorerConfig
-from ..errors import CheckpointError, ConfigError
-from ..models.esrgan.generator import RRDBNet
-from .esrgan_keys import Dialect, dialect_of, sizes_of, tensor_names
-from .foreign import read_state_dict
-from .format import FORMAT_VERSION, read_metadata, write_tensors
+from deflow_cli import __version__
+from deflow_cli.checkpoints.esrgan_keys import Dialect, dialect_of, sizes_of, tensor_names
+from deflow_cli.checkpoints.foreign import read_state_dict
+from deflow_cli.checkpoints.format import FORMAT_VERSION, read_metadata, write_tensors
+from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.models.esrgan.generator import RRDBNet
 
 RESTORER_FILE = "restorer.safetensors"
 KIND = "restorer"

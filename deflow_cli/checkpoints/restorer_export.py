@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from ..config import RestorerConfig
-from ..errors import CheckpointError, ConfigError
-from ..models.esrgan.generator import RRDBNet
-from .esrgan_keys import MID, NEW, OLD, tensor_names
-from .format import write_atomically
+from deflow_cli.checkpoints.esrgan_keys import MID, NEW, OLD, tensor_names
+from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.models.esrgan.generator import RRDBNet
 
 EXPORTS = {"basicsr": NEW, "realsr": MID, "esrgan": OLD}
 SPANDREL_GROWTH = 32

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from ..errors import DeflowError
+from deflow_cli.errors import DeflowError
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C: 128 + SIGINT
 

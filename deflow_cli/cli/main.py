@@ -6,22 +6,12 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
-from . import (
-    degrade,
-    demo,
-    export,
-    fit,
-    import_weights,
-    inspect,
-    make_pairs,
-    report,
-    restore,
-    score,
-    sr_train,
-    weights,
-)
-from .guard import guarded, set_debug
+from deflow_cli import __version__
+from deflow_cli.cli.degradation import degrade, demo, fit, inspect, report
+from deflow_cli.cli.guard import guarded, set_debug
+from deflow_cli.cli.restoration import make_pairs, restore, sr_train
+from deflow_cli.cli.scoring import score
+from deflow_cli.cli.weights import export, import_weights, weights
 
 app = typer.Typer(
     name="deflow",

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import CheckpointError, ConfigError, DataError
-from .guard import add_debug
+from deflow_cli.cli.guard import add_debug
+from deflow_cli.errors import CheckpointError, ConfigError, DataError
 
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.", callback=add_debug, is_eager=True)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from deflow_cli.errors import DataError
 
 TONE = 20.0
 """k of the tone curve y = log(1 + k x) / log(1 + k): a gamma-like curve of finite slope (6.6) at black."""

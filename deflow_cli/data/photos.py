@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import DataError
+from deflow_cli.errors import DataError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -18,9 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DataError
-from .folders import FolderScan, check_domains, fingerprint, name_some, reason_of, scan_folder
-from .pool import ImagePool
+from deflow_cli.data.images.folders import (
+    FolderScan,
+    check_domains,
+    fingerprint,
+    name_some,
+    reason_of,
+    scan_folder,
+)
+from deflow_cli.data.images.image_cache import ImagePool
+from deflow_cli.errors import DataError
 
 __all__ = [
     "Batch",

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import DataError, ShapeError
-from ..models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
-from .sampling import ImageNoise, Job, Translator, exact_convolutions
-from .shift import ShiftLaw
-from .tiling import Window
+from deflow_cli.errors import DataError, ShapeError
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, exact_convolutions
+from deflow_cli.inference.shift import ShiftLaw
+from deflow_cli.inference.tiling import Window
+from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
 
 
 @dataclass(frozen=True)

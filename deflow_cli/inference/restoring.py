@@ -11,13 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..config import RestorerConfig
-from ..errors import DeflowError, DeviceError, ShapeError
-from ..models.deflow.model import pad_to_multiple
-from ..models.esrgan.generator import RRDBNet
-from .sampling import exact_convolutions
-from .staged import SMALLEST_PIECE, StagedGenerator, zoomed
-from .tiling import SMALLEST_TILE, Window, round_up, tiles
+from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.errors import DeflowError, DeviceError, ShapeError
+from deflow_cli.inference.layerwise_tiling import SMALLEST_PIECE, StagedGenerator, zoomed
+from deflow_cli.inference.sampling import exact_convolutions
+from deflow_cli.inference.tiling import SMALLEST_TILE, Window, round_up, tiles
+from deflow_cli.models.deflow.model import pad_to_multiple
+from deflow_cli.models.esrgan.generator import RRDBNet
 
 Write = Callable[[Window, Tensor], None]
 """Takes a window of the restored image, and its pixels there (B C H W, unclamped, on the device)."""

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import DeflowError, DeviceError, ShapeError
-from ..layers.upsampled import LevelFeatures
-from ..models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
-from .noise import PositionalNoise
-from .shift import ShiftLaw, responsibilities
-from .tiling import SMALLEST_TILE, Window, automatic_side, overlaps, round_up, tiles
+from deflow_cli.errors import DeflowError, DeviceError, ShapeError
+from deflow_cli.inference.positional_noise import PositionalNoise
+from deflow_cli.inference.shift import ShiftLaw, responsibilities
+from deflow_cli.inference.tiling import SMALLEST_TILE, Window, automatic_side, overlaps, round_up, tiles
+from deflow_cli.layers.networks.upsampled import LevelFeatures
+from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
 
 Write = Callable[[int, Window, Tensor], None]
 """Takes a sample's index, a window of the image, and its pixels there (B C H W on the model's device)."""

@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..models.deflow.latent import LatentPrior
-from .noise import stable_generator
+from deflow_cli.inference.positional_noise import stable_generator
+from deflow_cli.models.deflow.latent import LatentPrior
 
 Latents = Sequence[Tensor]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..config import ModelConfig
-from ..models.deflow.model import DeFlow
+from deflow_cli.config.model import ModelConfig
+from deflow_cli.models.deflow.model import DeFlow
 
 # What a pixel depends on in fact ends long before the theoretical radius. Measured on two fitted models with
 # M = I (samples 19 and 30 gray levels strong), 64-pixel tiles against the whole: 4 bounded steps per level

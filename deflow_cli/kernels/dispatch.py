@@ -12,9 +12,9 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DeviceError, ShapeError
-from . import reference
-from .forms import ScaleForm
+from deflow_cli.errors import ConfigError, DeviceError, ShapeError
+from deflow_cli.kernels import reference
+from deflow_cli.kernels.forms import ScaleForm
 
 BACKENDS = ("auto", "reference", "triton")
 ENVIRONMENT_VARIABLE = "DEFLOW_KERNELS"

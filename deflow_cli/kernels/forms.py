@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from . import reference
+from deflow_cli.kernels import reference
 
 
 @dataclass(frozen=True)

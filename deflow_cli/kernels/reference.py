@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .forms import ScaleForm
+    from deflow_cli.kernels.forms import ScaleForm
 
 
 def published_scale(raw: Tensor, eps: float) -> tuple[Tensor, Tensor]:

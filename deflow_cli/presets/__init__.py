@@ -14,9 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
-from ..config import RunConfig
-from ..config_sr import SrConfig
-from ..errors import ConfigError
+from deflow_cli.config.fit import RunConfig
+from deflow_cli.config.restorer import SrConfig
+from deflow_cli.errors import ConfigError
 
 C = TypeVar("C", RunConfig, SrConfig)
 

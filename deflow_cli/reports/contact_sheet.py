@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import DataError, ShapeError
+from deflow_cli.errors import DataError, ShapeError
 
 Pixels = NDArray[np.uint8]
 

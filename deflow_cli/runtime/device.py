@@ -6,7 +6,7 @@ import re
 
 import torch
 
-from ..errors import DeviceError
+from deflow_cli.errors import DeviceError
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..checkpoints.format import load_model as load_file
-from ..config import RunConfig
-from ..errors import ConfigError
-from ..inference.degradation_model import DegradationModel, Encoded
-from ..presets import apply_overrides, load_preset
-from ..runtime.device import choose_device
-from ..runtime.progress import Reporter, Silent
-from .degrade import default_model
+from deflow_cli.checkpoints.format import load_model as load_file
+from deflow_cli.config.fit import RunConfig
+from deflow_cli.errors import ConfigError
+from deflow_cli.inference.degradation_model import DegradationModel, Encoded
+from deflow_cli.presets import apply_overrides, load_preset
+from deflow_cli.runtime.device import choose_device
+from deflow_cli.runtime.progress import Reporter, Silent
+from deflow_cli.workflows.degrade import default_model
 
 if TYPE_CHECKING:
-    from .fit import FitResult
+    from deflow_cli.workflows.fit.run import FitResult
 
 __all__ = ["DegradationModel", "Encoded", "fit", "load_model"]
 
@@ -38,7 +38,7 @@ def load_model(
     >>> from pathlib import Path
     >>> from deflow_cli import load_model
     >>> from deflow_cli.checkpoints.format import save_model
-    >>> from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig
+    >>> from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
     >>> from deflow_cli.models.deflow.model import DeFlow
     >>> encoder = EncoderConfig(channels=8, growth_channels=4, blocks=1, stacked_blocks=(0,))
     >>> config = ModelConfig(FlowConfig(levels=2, steps=2, hidden_channels=8), encoder)
@@ -85,7 +85,7 @@ def fit(
     out: the run's folder. preset: a name, a .toml file, or a configuration; None: tiny, with a GPU base.
     settings: overrides such as ``"fit.iterations=1000"``. Raises DeflowError as the command does.
     """
-    from . import fit as workflow
+    from deflow_cli.workflows.fit import run as workflow
 
     out = Path(out)
     own = out / workflow.CONFIG_FILE

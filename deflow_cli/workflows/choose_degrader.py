@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..checkpoints.format import load_model
-from ..checkpoints.registry import FoundModel
-from ..data.images import list_images, read_rgb8
-from ..data.resize import Rule, downsample
-from ..errors import ConfigError, DataError
-from ..inference.degraders import DEGRADERS, Degrader, make_degrader
-from ..inference.noise_patches import MAX_VARIANCE, MIN_MEAN, SIDE, NoisePatches
-from ..inference.rivals import SpectralNoise
-from ..metrics.high_pass import WHITE_GAIN, UnpairedStatistics
-from ..runtime.progress import Reporter
-from .degrade import default_model
-from .realism_data import MOST_IMAGES, centre
+from deflow_cli.checkpoints.format import load_model
+from deflow_cli.checkpoints.registry import FoundModel
+from deflow_cli.data.images.files import list_images, read_rgb8
+from deflow_cli.data.images.resize import Rule, downsample
+from deflow_cli.degraders.base import DEGRADERS, Degrader, make_degrader
+from deflow_cli.degraders.patches import MAX_VARIANCE, MIN_MEAN, SIDE, NoisePatches
+from deflow_cli.degraders.spectral import SpectralNoise
+from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.metrics.noise.high_pass import WHITE_GAIN, UnpairedStatistics
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.workflows.degrade import default_model
+from deflow_cli.workflows.realism.data import MOST_IMAGES, centre
 
 Pixels = NDArray[np.uint8]
 Facts = dict[str, Any]

@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..checkpoints.format import load_model
-from ..checkpoints.registry import FoundModel, find_model
-from ..data.images import Image, list_images, read_image, to_pixels, to_tensor, write_image
-from ..data.outputs import PlannedOutput
-from ..data.photos import weights_folder
-from ..errors import DataError, DeflowError
-from ..inference.noise import stable_generator
-from ..inference.sampling import ImageNoise, Job, Translator
-from ..inference.shift import ShiftLaw, law_like
-from ..inference.tiling import Window
-from ..models.deflow.model import DeFlow
-from ..runtime.device import choose_device
-from ..runtime.progress import Reporter
-from .image_jobs import plan_images, run_images
+from deflow_cli.checkpoints.format import load_model
+from deflow_cli.checkpoints.registry import FoundModel, find_model
+from deflow_cli.data.images.files import Image, list_images, read_image, to_pixels, to_tensor, write_image
+from deflow_cli.data.images.outputs import PlannedOutput
+from deflow_cli.data.photos import weights_folder
+from deflow_cli.errors import DataError, DeflowError
+from deflow_cli.inference.positional_noise import stable_generator
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.inference.shift import ShiftLaw, law_like
+from deflow_cli.inference.tiling import Window
+from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.runtime.device import choose_device
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.workflows.image_jobs import plan_images, run_images
 
 OUTPUT_BUDGET = 384 << 20  # bytes of finished samples held at once
 MOST_REFERENCES = 16  # images of a reference folder that are looked at

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.camera_noise import camera_noise
-from ..data.images import Image, read_rgb8, write_image
-from ..data.photos import packaged_photos
-from ..presets import load_preset
-from ..reports.contact_sheet import contact_sheet, residual_view
-from ..runtime.progress import Reporter
-from ..runtime.seeding import derived_seed
-from .degrade import DegradeRequest, degrade
-from .fit import FitRequest, fit
+from deflow_cli.data.camera_noise import camera_noise
+from deflow_cli.data.images.files import Image, read_rgb8, write_image
+from deflow_cli.data.photos import packaged_photos
+from deflow_cli.presets import load_preset
+from deflow_cli.reports.contact_sheet import contact_sheet, residual_view
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.runtime.seeding import derived_seed
+from deflow_cli.workflows.degrade import DegradeRequest, degrade
+from deflow_cli.workflows.fit.run import FitRequest, fit
 
 CROP = 160
 SHOWN = 4

@@ -10,13 +10,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.format import write_atomically
-from ..checkpoints.restorer import CARD, load_restorer, save_restorer
-from ..checkpoints.restorer_export import EXPORTS, caveats, export_restorer, open_model_db
-from ..errors import CheckpointError, ConfigError
-from ..models.esrgan.generator import RRDBNet
-from ..runtime.progress import Reporter
-from .restore import find_restorer
+from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.checkpoints.restorer import CARD, load_restorer, save_restorer
+from deflow_cli.checkpoints.restorer_export import EXPORTS, caveats, export_restorer, open_model_db
+from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.workflows.restore import find_restorer
 
 SAFETENSORS = "safetensors"
 FORMATS = (*EXPORTS, SAFETENSORS)

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from ..data.images import list_images, open_header
-from ..data.outputs import PlannedOutput, plan_outputs
-from ..errors import DataError, DeflowError
-from ..runtime.progress import Reporter
+from deflow_cli.data.images.files import list_images, open_header
+from deflow_cli.data.images.outputs import PlannedOutput, plan_outputs
+from deflow_cli.errors import DataError, DeflowError
+from deflow_cli.runtime.progress import Reporter
 
 NO_ALPHA = (".jpg", ".jpeg", ".bmp")  # as they are written; a BMP can be read with alpha
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.foreign import load_published, read_state_dict
-from ..checkpoints.format import save_model
-from ..errors import CheckpointError
+from deflow_cli.checkpoints.foreign import load_published, read_state_dict
+from deflow_cli.checkpoints.format import save_model
+from deflow_cli.errors import CheckpointError
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..checkpoints.format import load_model
-from ..models.deflow.latent import SharedLatent
-from ..models.deflow.model import DeFlow
+from deflow_cli.checkpoints.format import load_model
+from deflow_cli.models.deflow.latent import SharedLatent
+from deflow_cli.models.deflow.model import DeFlow
 
 PROBE_SIDE = 64  # pixels of the image that multiply-adds are counted on
 FIT_KEYS = ("step", "seconds", "skipped_steps", "device", "torch", "python")

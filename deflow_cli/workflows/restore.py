@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..checkpoints.registry import RUNS, FoundModel
-from ..checkpoints.restorer import RESTORER_FILE, load_restorer
-from ..config import RestorerConfig
-from ..data.images import Image, read_image, to_pixels, to_tensor, write_image
-from ..data.outputs import PlannedOutput
-from ..data.rescale import rescale
-from ..errors import CheckpointError, DataError, DeflowError
-from ..inference.restoring import Restorer
-from ..inference.tiling import Window
-from ..runtime.device import choose_device, choose_precision
-from ..runtime.memory import available_memory
-from ..runtime.progress import Reporter
-from .image_jobs import Tell, plan_images, run_images
+from deflow_cli.checkpoints.registry import RUNS, FoundModel
+from deflow_cli.checkpoints.restorer import RESTORER_FILE, load_restorer
+from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
+from deflow_cli.data.images.outputs import PlannedOutput
+from deflow_cli.data.images.rescale import rescale
+from deflow_cli.errors import CheckpointError, DataError, DeflowError
+from deflow_cli.inference.restoring import Restorer
+from deflow_cli.inference.tiling import Window
+from deflow_cli.runtime.device import choose_device, choose_precision
+from deflow_cli.runtime.memory import available_memory
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.workflows.image_jobs import Tell, plan_images, run_images
 
 MEMORY_SHARE = 0.5  # of what is left, for the network; the rest for pictures and other programs
 LARGEST_SIDES = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # what the formats can hold

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoints import hub, hub_hf
-from ..checkpoints.hub import HF_SCHEME, Pulled
-from ..errors import CheckpointError, ConfigError
-from ..runtime.progress import Reporter
+from deflow_cli.checkpoints import hub, hub_hf
+from deflow_cli.checkpoints.hub import HF_SCHEME, Pulled
+from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.runtime.progress import Reporter
 
 MEGABYTE = 1_000_000
 KILOBYTE = 1_000

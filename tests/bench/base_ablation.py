@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from deflow_cli.config import ModelConfig
+from deflow_cli.config.model import ModelConfig
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets import load_preset
 

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deflow_cli.config import RestorerConfig
+from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.inference.restoring import Restorer
 from deflow_cli.inference.tiling import Window
 from deflow_cli.models.esrgan.discriminators import VggDiscriminator
@@ -46,7 +46,7 @@ from deflow_cli.presets import SR
 from deflow_cli.runtime.device import choose_precision
 from deflow_cli.runtime.memory import available_memory
 from deflow_cli.workflows.restore import MEMORY_SHARE
-from deflow_cli.workflows.sr_step import Moment, RestorerStep
+from deflow_cli.workflows.restorer.step import Moment, RestorerStep
 
 LOSSES = ("pixel", "perceptual", "adversarial", "discriminator")
 Action = Callable[[], list[float]]

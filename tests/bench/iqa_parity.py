@@ -23,11 +23,11 @@ from torch import Tensor
 from deflow_cli.data.photos import weights_folder
 from deflow_cli.errors import DeflowError
 from deflow_cli.metrics.base import Scorer
-from deflow_cli.metrics.brisque import Brisque, read_brisque_model
-from deflow_cli.metrics.fidelity import Psnr, Ssim, ssim_gaussian
-from deflow_cli.metrics.niqe import Niqe, read_niqe_model
-from deflow_cli.metrics.nss import matlab_gray
-from deflow_cli.metrics.piqe import Piqe
+from deflow_cli.metrics.quality.brisque import Brisque, read_brisque_model
+from deflow_cli.metrics.quality.fidelity import Psnr, Ssim, ssim_gaussian
+from deflow_cli.metrics.quality.niqe import Niqe, read_niqe_model
+from deflow_cli.metrics.quality.nss import matlab_gray
+from deflow_cli.metrics.quality.piqe import Piqe
 
 Score = Callable[[Tensor, Tensor | None], float]
 
@@ -70,7 +70,7 @@ def scores(data: Path) -> dict[str, Score]:
     }
     try:
         from deflow_cli.checkpoints.hub import locate
-        from deflow_cli.metrics.lpips import Lpips
+        from deflow_cli.metrics.quality.lpips import Lpips
 
         found["lpips"] = by(Lpips(locate("alexnet")))
     except DeflowError:

@@ -19,7 +19,7 @@ from deflow_cli.data.photos import packaged_photos, weights_folder
 from deflow_cli.presets import apply_overrides, load_preset, parse_duration
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.demo import make_noisy
-from deflow_cli.workflows.fit import FitRequest, fit
+from deflow_cli.workflows.fit.run import FitRequest, fit
 
 NAME = "camera-noise.safetensors"
 SCALE_BOUND = 0.02  # wider than tiny's: camera noise is half as strong in the lights as in the shadows

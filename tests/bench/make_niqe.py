@@ -22,7 +22,7 @@ from safetensors.torch import save
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.errors import DeflowError
-from deflow_cli.metrics.niqe import METADATA_KEY, read_niqe_model
+from deflow_cli.metrics.quality.niqe import METADATA_KEY, read_niqe_model
 
 NAME, CARD_NAME = "niqe-live.safetensors", "niqe-live.md"
 PHOTOGRAPHS = "# Photographs, written by"

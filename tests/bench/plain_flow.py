@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deflow_cli.kernels.forms import ScaleForm
-from deflow_cli.layers.actnorm import ActNorm
-from deflow_cli.layers.coupling import FlowStep, LinearStep
-from deflow_cli.layers.invconv import InvertibleConv1x1
-from deflow_cli.layers.nets import CouplingNet, ZeroConv3x3
-from deflow_cli.layers.split import PUBLISHED_EPS, Split
-from deflow_cli.layers.squeeze import Squeeze
+from deflow_cli.layers.invertible.actnorm import ActNorm
+from deflow_cli.layers.invertible.coupling import FlowStep, LinearStep
+from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
+from deflow_cli.layers.invertible.split import PUBLISHED_EPS, Split
+from deflow_cli.layers.invertible.squeeze import Squeeze
+from deflow_cli.layers.networks.conditioned import CouplingNet, ZeroConv3x3
 from deflow_cli.models.deflow.encoder import ConditionEncoder
 from deflow_cli.models.deflow.flow import ConditionalFlow
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.data.images import read_rgb8
+from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.models.deflow.model import DeFlow
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from realism_data import Domain, Pair, Pixels, load_domain, with_draws
 
-from deflow_cli.inference.rivals import SpectralNoise, WhiteNoise
-from deflow_cli.metrics.realism import ResidualStatistics, compare
-from deflow_cli.metrics.residual import aligned_bins, kl_divergence, level_histogram, low_pass_psnr
+from deflow_cli.degraders.spectral import SpectralNoise, WhiteNoise
+from deflow_cli.metrics.noise.comparison import ResidualStatistics, compare
+from deflow_cli.metrics.noise.residual import aligned_bins, kl_divergence, level_histogram, low_pass_psnr
 from deflow_cli.reports.contact_sheet import contact_sheet, residual_view
 
 DegradeFn = Callable[[torch.Tensor, torch.Generator], torch.Tensor]

@@ -21,13 +21,13 @@ from realism_data import Domain, Pair, Pixels, load_domain
 
 from deflow_cli.checkpoints.registry import embedded_model
 from deflow_cli.data.photos import weights_folder
-from deflow_cli.inference.rivals import SpectralNoise, WhiteNoise
-from deflow_cli.reports.realism_page import render_realism
+from deflow_cli.degraders.spectral import SpectralNoise, WhiteNoise
+from deflow_cli.reports.pages.realism_page import render_realism
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.realism_assess import Assessment, RealSide, assess, measure_real
-from deflow_cli.workflows.realism_data import NoisyImage, NoisySet
-from deflow_cli.workflows.realism_table import Figure, figures
-from deflow_cli.workflows.realism_view import realism_page, shown
+from deflow_cli.workflows.realism.assess import Assessment, RealSide, assess, measure_real
+from deflow_cli.workflows.realism.data import NoisyImage, NoisySet
+from deflow_cli.workflows.realism.figures import Figure, figures
+from deflow_cli.workflows.realism.view import realism_page, shown
 
 Degrade = Callable[[Pair, int], Pixels]  # pair, seed -> the degraded clean picture
 

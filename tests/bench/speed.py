@@ -44,8 +44,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.data.unpaired import ImagePool, Prefetcher, UnpairedSampler
+from deflow_cli.models.deflow.initialization import start_flow
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.models.deflow.start import start_flow
 from deflow_cli.presets import load_preset
 from deflow_cli.runtime.device import choose_precision
 

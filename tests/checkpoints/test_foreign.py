@@ -22,7 +22,7 @@ from deflow_cli.checkpoints.foreign import (
     read_state_dict,
     unused_published,
 )
-from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError
 from deflow_cli.models.deflow.model import DeFlow
 from tests.golden.recipe import weight

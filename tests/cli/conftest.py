@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import deflow_cli.workflows
 from deflow_cli.cli.main import app
 
 Deflow = Callable[..., Result]
@@ -50,11 +50,13 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return clean, noisy
 
 
-def _install(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
+def install_workflow(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
+    """Put a module of ``members`` in the place of ``deflow_cli.workflows.name`` for one test."""
     module = ModuleType(f"deflow_cli.workflows.{name}")
     vars(module).update(members)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(deflow_cli.workflows, name, module, raising=False)
+    package, _, leaf = module.__name__.rpartition(".")
+    monkeypatch.setattr(importlib.import_module(package), leaf, module, raising=False)
 
 
 @pytest.fixture
@@ -75,8 +77,8 @@ def fit_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder(
         Result(Path("runs/x"), Path("runs/x/model.safetensors"), 7, False, 3.5, float("nan"), 61.0)
     )
-    _install(
-        monkeypatch, "fit", fit=recorder, FitRequest=SimpleNamespace, default_preset=lambda device: "tiny"
+    install_workflow(
+        monkeypatch, "fit.run", fit=recorder, FitRequest=SimpleNamespace, default_preset=lambda device: "tiny"
     )
     return recorder
 
@@ -103,7 +105,7 @@ def degrade_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
     record = Record(Path("a.png"), [Path("out/a_1.png"), Path("out/a_2.png")], 0.8, 1, 0.5)
     recorder = Recorder(Report(Path("m.safetensors"), "embedded", [record], [], []))
-    _install(monkeypatch, "degrade", degrade=recorder, DegradeRequest=SimpleNamespace)
+    install_workflow(monkeypatch, "degrade", degrade=recorder, DegradeRequest=SimpleNamespace)
     return recorder
 
 
@@ -112,7 +114,7 @@ def inspect_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """An inspect with a small nested report."""
     report = {"parameters": 1234, "flow": {"levels": 3, "spectrum": [0.5, 0.25]}, "nll": float("nan")}
     recorder = Recorder(SimpleNamespace(as_dict=lambda: report))
-    _install(monkeypatch, "inspect", inspect_model=recorder)
+    install_workflow(monkeypatch, "inspect", inspect_model=recorder)
     return recorder
 
 
@@ -126,7 +128,7 @@ def demo_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         report_path=Path("d/report.html"),
     )
     recorder = Recorder(answer)
-    _install(monkeypatch, "demo", demo=recorder)
+    install_workflow(monkeypatch, "demo", demo=recorder)
     return recorder
 
 
@@ -141,5 +143,5 @@ def import_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         unused: list[str]
 
     recorder = Recorder(Report({"flow": {"levels": 3}}, 2, ["upper.weight"]))
-    _install(monkeypatch, "import_weights", import_weights=recorder)
+    install_workflow(monkeypatch, "import_weights", import_weights=recorder)
     return recorder

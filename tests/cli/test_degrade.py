@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deflow_cli.cli.degrade import parse_temperature, parse_tile
+from deflow_cli.cli.degradation.degrade import parse_temperature, parse_tile
 
 
 def test_request_by_default(deflow, folders, degrade_workflow):

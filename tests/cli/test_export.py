@@ -13,7 +13,7 @@ from spandrel import ModelLoader
 from typer.testing import Result
 
 from deflow_cli.checkpoints.restorer import load_restorer, save_restorer
-from deflow_cli.config import RestorerConfig
+from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.models.esrgan.generator import RRDBNet
 
 Deflow = Callable[..., Result]

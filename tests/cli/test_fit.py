@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deflow_cli.config import RunConfig
+from deflow_cli.config.fit import RunConfig
 from deflow_cli.presets import apply_overrides, load_preset, to_toml
 
 

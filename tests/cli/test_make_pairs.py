@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deflow_cli.workflows import make_pairs as workflow
 from deflow_cli.workflows.choose_degrader import DegraderChoice
-from deflow_cli.workflows.make_pairs_plan import PairSettings
+from deflow_cli.workflows.pairs import run as workflow
+from deflow_cli.workflows.pairs.plan import PairSettings
 from tests.cli.conftest import Recorder
 
 REPORT = workflow.MakePairsReport(

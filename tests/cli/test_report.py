@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import deflow_cli.workflows
-from tests.cli.conftest import Recorder
+from tests.cli.conftest import Recorder, install_workflow
 
 
 @pytest.fixture
@@ -29,10 +28,7 @@ def report_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         figures: list[dict[str, Any]] = field(default_factory=lambda: [{"value": float("nan")}])
 
     recorder = Recorder(Result())
-    module = ModuleType("deflow_cli.workflows.report")
-    vars(module).update(report=recorder, ReportRequest=SimpleNamespace)
-    monkeypatch.setitem(__import__("sys").modules, module.__name__, module)
-    monkeypatch.setattr(deflow_cli.workflows, "report", module, raising=False)
+    install_workflow(monkeypatch, "report.run", report=recorder, ReportRequest=SimpleNamespace)
     return recorder
 
 

@@ -12,9 +12,9 @@ import torch
 from typer.testing import Result
 
 from deflow_cli.checkpoints.restorer import save_restorer
-from deflow_cli.cli.restore import parse_tile_pad
-from deflow_cli.config import RestorerConfig
-from deflow_cli.data.images import Image, read_image, to_pixels, write_image
+from deflow_cli.cli.restoration.restore import parse_tile_pad
+from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.data.images.files import Image, read_image, to_pixels, write_image
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.workflows import restore as workflow
 from deflow_cli.workflows.restore import RestoreRecord, RestoreReport, RestoreRequest

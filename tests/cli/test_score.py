@@ -8,17 +8,17 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import deflow_cli.workflows
 from deflow_cli.errors import CheckpointError
-from deflow_cli.metrics.findings import Finding
-from deflow_cli.workflows import scorers
-from deflow_cli.workflows.realism_table import Figure
+from deflow_cli.metrics.noise.findings import Finding
+from deflow_cli.workflows.realism.figures import Figure
+from deflow_cli.workflows.score import registry as scorers
+from tests.cli.conftest import install_workflow
 
 
 @pytest.fixture
@@ -144,10 +144,7 @@ def realism(monkeypatch) -> list[SimpleNamespace]:
         document = {"real": {"name": "real", **sides}, "synthetic": [{"name": "fake", **sides, **found}]}
         return SimpleNamespace(as_dict=lambda: document)
 
-    module = ModuleType("deflow_cli.workflows.realism")
-    vars(module).update(RealismRequest=request, measure_realism=measure)
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(deflow_cli.workflows, "realism", module, raising=False)
+    install_workflow(monkeypatch, "realism.run", RealismRequest=request, measure_realism=measure)
     return requests
 
 

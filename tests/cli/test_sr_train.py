@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import deflow_cli.workflows
 from deflow_cli.presets import SR
+from tests.cli.conftest import install_workflow
 
 
 @dataclass
@@ -40,12 +39,10 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append(request)
         return Result(interrupted=request.out == Path("runs/stopped"))
 
-    module = ModuleType("deflow_cli.workflows.sr_train")
     names = ("DegraderChoice", "SrSource", "SrRequest")
-    vars(module).update({name: SimpleNamespace for name in names})
-    vars(module).update(sr_train=sr_train, default_preset=lambda device: "tiny")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(deflow_cli.workflows, "sr_train", module, raising=False)
+    members: dict[str, Any] = {name: SimpleNamespace for name in names}
+    members |= {"sr_train": sr_train, "default_preset": lambda device: "tiny"}
+    install_workflow(monkeypatch, "restorer.run", **members)
     return found
 
 

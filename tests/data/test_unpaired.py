@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deflow_cli.data.images import Image, write_image
+from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.data.unpaired import ImagePool, Prefetcher, UnpairedSampler, eval_crops, split_held_out
 from deflow_cli.errors import DataError
 

@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from deflow_cli.models.deflow.model import DeFlow
-
-from .parity import golden_config, golden_model, golden_state
+from tests.golden.parity import golden_config, golden_model, golden_state
 
 FOLDER = os.environ.get("DEFLOW_GOLDEN", "")
 needs_golden = pytest.mark.skipif(not FOLDER, reason="DEFLOW_GOLDEN is not set: full golden tensors skipped")

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .full import FOLDER, Golden, load_golden
-from .parity import NAMES
+from tests.golden.full import FOLDER, Golden, load_golden
+from tests.golden.parity import NAMES
 
 HERE = Path(__file__).parent
 LATENT_VALUES = 16

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from deflow_cli.checkpoints.foreign import load_published, published_key_map, published_layout
-from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.models.deflow.model import DeFlow
-
-from .recipe import weight
+from tests.golden.recipe import weight
 
 NAMES = ("small_x4", "small_x4_L2")
 SIZES = ("s0", "s1")

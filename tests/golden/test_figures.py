@@ -14,9 +14,8 @@ from torch import Tensor
 from deflow_cli.checkpoints.foreign import published_layout
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets import load_preset
-
-from .make_figures import layout_sha256
-from .parity import (
+from tests.golden.make_figures import layout_sha256
+from tests.golden.parity import (
     NAMES,
     encode_with_nll,
     golden_config,
@@ -26,7 +25,7 @@ from .parity import (
     published_parameters,
     state_sha256,
 )
-from .tolerances import read_table, tolerance
+from tests.golden.tolerances import read_table, tolerance
 
 HERE = Path(__file__).parent
 

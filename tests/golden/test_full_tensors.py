@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from deflow_cli.layers.coupling import FlowStep
-from deflow_cli.layers.split import Split
-
-from .full import Golden, load_golden, needs_golden
-from .parity import (
+from deflow_cli.layers.invertible.coupling import FlowStep
+from deflow_cli.layers.invertible.split import Split
+from tests.golden.full import Golden, load_golden, needs_golden
+from tests.golden.parity import (
     NAMES,
     SIZES,
     encode_with_nll,
@@ -19,7 +18,7 @@ from .parity import (
     published_parameters,
     state_sha256,
 )
-from .tolerances import tolerance
+from tests.golden.tolerances import tolerance
 
 pytestmark = needs_golden
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.data.images import Image, write_image
+from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets import apply_overrides, load_preset
-from deflow_cli.workflows import fit as workflow
-from deflow_cli.workflows.fit import FitRequest, fit
-from deflow_cli.workflows.training import Engine
+from deflow_cli.training.engine import Engine
+from deflow_cli.workflows.fit import run as workflow
+from deflow_cli.workflows.fit.run import FitRequest, fit
 from tests.inference.small import small_model
 
 pytestmark = [

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from deflow_cli.data.photos import weights_folder
-from deflow_cli.metrics.brisque import brisque_features
-from deflow_cli.metrics.fidelity import Psnr, Ssim
-from deflow_cli.metrics.niqe import Niqe, read_niqe_model
-from deflow_cli.metrics.piqe import Piqe
+from deflow_cli.metrics.quality.brisque import brisque_features
+from deflow_cli.metrics.quality.fidelity import Psnr, Ssim
+from deflow_cli.metrics.quality.niqe import Niqe, read_niqe_model
+from deflow_cli.metrics.quality.piqe import Piqe
 from tests.golden.tolerances import tolerance
-from tests.metrics.iqa_golden import golden_batch
+from tests.metrics.quality.iqa_golden import golden_batch
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig
-from deflow_cli.layers.nets import ZeroConv3x3
+from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.layers.networks.conditioned import ZeroConv3x3
+from deflow_cli.models.deflow.initialization import start_flow
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.models.deflow.start import start_flow
 
 ENCODER = EncoderConfig(channels=8, growth_channels=4, blocks=1, stacked_blocks=(0,))
 SHIFT_MEAN, SHIFT_STD = (0.3, -0.3), (0.2, 0.6)  # per component, of every latent channel

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from deflow_cli.config import RestorerConfig
-from deflow_cli.data.images import to_pixels
+from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.data.images.files import to_pixels
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
 from deflow_cli.inference import restoring
+from deflow_cli.inference.layerwise_tiling import StagedGenerator
 from deflow_cli.inference.restoring import (
     Restorer,
     automatic_side,
@@ -21,7 +22,6 @@ from deflow_cli.inference.restoring import (
     turned,
     turned_back,
 )
-from deflow_cli.inference.staged import StagedGenerator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from tests.inference.small import smooth_images
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.inference import tiling
 from deflow_cli.inference.tiling import Window, automatic_side, flow_radius, overlaps, tiles
 from tests.inference.small import small_model

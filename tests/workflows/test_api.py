@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 import deflow_cli
 import deflow_cli.workflows.api
 from deflow_cli.checkpoints.format import save_model
-from deflow_cli.config import FitConfig, RunConfig
-from deflow_cli.data.images import Image, to_pixels, write_image
+from deflow_cli.config.fit import FitConfig, RunConfig
+from deflow_cli.data.images.files import Image, to_pixels, write_image
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, ShapeError
 from deflow_cli.inference.degradation_model import DegradationModel
 from tests.inference.small import build, small_config, small_model, smooth_images

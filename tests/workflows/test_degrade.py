@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.cli.main import app
-from deflow_cli.data.images import Image, read_image, to_pixels, write_image
+from deflow_cli.data.images.files import Image, read_image, to_pixels, write_image
 from deflow_cli.errors import CheckpointError, DataError, DeviceError
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.degrade import DegradeRequest, degrade

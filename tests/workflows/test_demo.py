@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.config import RunConfig
-from deflow_cli.data.images import list_images, read_rgb8
+from deflow_cli.config.fit import RunConfig
+from deflow_cli.data.images.files import list_images, read_rgb8
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.presets import apply_overrides, load_preset, parse_toml
 from deflow_cli.runtime.progress import Silent
+from deflow_cli.training.engine import Engine
 from deflow_cli.workflows import demo as workflow
-from deflow_cli.workflows import fit as fit_workflow
-from deflow_cli.workflows.training import Engine
+from deflow_cli.workflows.fit import run as fit_workflow
 
 FEW = 4  # photographs of each half
 STEPS = 8  # in place of as many as the time allows: a slow machine must not change the test

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from deflow_cli.checkpoints.foreign import published_key_map, published_layout
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.config import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.workflows.import_weights import import_weights

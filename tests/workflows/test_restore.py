@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.checkpoints.restorer_export import export_restorer
-from deflow_cli.config import RestorerConfig
-from deflow_cli.data.images import Image, read_image, to_pixels, to_tensor, write_image
-from deflow_cli.data.rescale import rescale
-from deflow_cli.data.resize import downsample
+from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
+from deflow_cli.data.images.rescale import rescale
+from deflow_cli.data.images.resize import downsample
 from deflow_cli.errors import CheckpointError, DataError
-from deflow_cli.inference.staged import StagedGenerator
+from deflow_cli.inference.layerwise_tiling import StagedGenerator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows import restore as workflow

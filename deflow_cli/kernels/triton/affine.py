@@ -8,9 +8,9 @@ import torch
 import triton
 from torch import Tensor
 
-from .. import reference
-from ..forms import ScaleForm
-from .affine_kernels import coupling_backward_kernel, coupling_kernel
+from deflow_cli.kernels import reference
+from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.triton.affine_kernels import coupling_backward_kernel, coupling_kernel
 
 BLOCK_ELEMENTS = 1024
 

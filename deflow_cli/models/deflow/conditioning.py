@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...layers.resize import bicubic_downsample
+from deflow_cli.layers.networks.resize import bicubic_downsample
 
 
 def condition_image(image_bchw: Tensor, downsample: int) -> Tensor:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...config import EncoderConfig, FlowConfig
-from ...layers.recompute import computed_anew
-from ...layers.rrdb import RRDB, conv3x3
-from ...layers.upsampled import LevelFeatures
+from deflow_cli.config.model import EncoderConfig, FlowConfig
+from deflow_cli.layers.networks.recompute import computed_anew
+from deflow_cli.layers.networks.rrdb import RRDB, conv3x3
+from deflow_cli.layers.networks.upsampled import LevelFeatures
 
 
 class ConditionEncoder(nn.Module):

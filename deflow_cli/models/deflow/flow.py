@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...config import FlowConfig
-from ...kernels.forms import ScaleForm
-from ...layers.coupling import FlowStep, StepCondition, TransitionStep
-from ...layers.recompute import computed_anew
-from ...layers.split import Split
-from ...layers.squeeze import Squeeze
-from ...layers.upsampled import LevelFeatures
+from deflow_cli.config.model import FlowConfig
+from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.layers.invertible.coupling import FlowStep, StepCondition, TransitionStep
+from deflow_cli.layers.invertible.split import Split
+from deflow_cli.layers.invertible.squeeze import Squeeze
+from deflow_cli.layers.networks.recompute import computed_anew
+from deflow_cli.layers.networks.upsampled import LevelFeatures
 
 
 class ConditionalFlow(nn.Module):

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...config import ModelConfig
-from ...errors import ShapeError
-from ...layers.actnorm import ActNorm
-from ...layers.coupling import FlowStep, StepCondition
-from .conditioning import DomainStatistics, condition_image
-from .encoder import ConditionEncoder
-from .flow import ConditionalFlow
-from .latent import LatentPrior, factorised
+from deflow_cli.config.model import ModelConfig
+from deflow_cli.errors import ShapeError
+from deflow_cli.layers.invertible.actnorm import ActNorm
+from deflow_cli.layers.invertible.coupling import FlowStep, StepCondition
+from deflow_cli.models.deflow.conditioning import DomainStatistics, condition_image
+from deflow_cli.models.deflow.encoder import ConditionEncoder
+from deflow_cli.models.deflow.flow import ConditionalFlow
+from deflow_cli.models.deflow.latent import LatentPrior, factorised
 
 Conditions = list[StepCondition | None]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import TrainingError
-from .gain import Moments, contraction, loss_directions
-from .latent import LatentPrior
+from deflow_cli.errors import TrainingError
+from deflow_cli.models.deflow.gain import Moments, contraction, loss_directions
+from deflow_cli.models.deflow.latent import LatentPrior
 
 Moment = tuple[Tensor, Tensor]  # mean and covariance
 STRATA = 8

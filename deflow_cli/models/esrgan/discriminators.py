@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import ConfigError, ShapeError
+from deflow_cli.errors import ConfigError, ShapeError
 
 KINDS = ("vgg", "patch", "unet")
 SLOPE = 0.2  # of every leaky ReLU

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...config import RestorerConfig
-from ...layers.rrdb import RRDB, conv3x3
+from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.layers.networks.rrdb import RRDB, conv3x3
 
 
 class RRDBNet(nn.Module):

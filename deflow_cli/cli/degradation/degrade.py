@@ -1,0 +1,95 @@
+"""`deflow degrade`: give clean images the degradation that a model has learned."""
+
+from __future__ import annotations
+
+import typer
+
+from deflow_cli.cli import image_options as options
+from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
+from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_source, model_file
+from deflow_cli.errors import ConfigError
+
+
+def degrade(
+    source: options.Source,
+    target: options.Target,
+    model: options.Model = None,
+    temperature: options.Temperature = None,
+    samples: options.Samples = 1,
+    seed: options.Seed = 0,
+    reverse: options.Reverse = False,
+    like: options.Like = None,
+    tile: options.Tile = "auto",
+    ext: options.Ext = "auto",
+    skip_existing: options.SkipExisting = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Degrade clean images as a model has learned it; outputs are replaced, inputs never."""
+    check_device(device)
+    check_source(source)
+    if like is not None:
+        check_source(like)
+    temperatures, tile_side = choose_temperature(temperature, reverse), parse_tile(tile)
+    model_path = model_file(model) if model is not None else None
+
+    from deflow_cli.workflows import degrade as workflow
+
+    with ConsoleReporter() as reporter:
+        request = workflow.DegradeRequest(
+            source=source,
+            target=target,
+            model=model_path,
+            temperature=temperatures,
+            samples=samples,
+            seed=seed,
+            reverse=reverse,
+            like=like,
+            tile=tile_side,
+            ext=ext.lower().lstrip("."),
+            skip_existing=skip_existing,
+            device=device,
+        )
+        report = workflow.degrade(request, reporter)
+
+    if as_json:
+        print_json(report)
+    else:
+        written = sum(len(record.targets) for record in report.records)
+        skipped = f", {len(report.skipped)} skipped" if report.skipped else ""
+        typer.echo(f"{written} written to {show_path(target)}{skipped}")
+        typer.echo(f"model: {show_path(report.model)} ({report.model_origin})")
+    for path, reason in report.failed:
+        # A reason that names its file needs no second name.
+        typer.echo(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", err=True)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def choose_temperature(text: str | None, reverse: bool) -> tuple[float, float]:
+    """The temperatures given; without any 1, which is the model itself, or 0, the mean of what was clean."""
+    return parse_temperature(text if text is not None else "0" if reverse else "1")
+
+
+def parse_temperature(text: str) -> tuple[float, float]:
+    """Lowest and highest temperature of ``0.8`` or ``0.6:1.2``. Raises ConfigError for anything else."""
+    low, colon, high = text.partition(":")
+    try:
+        pair = float(low), float(high if colon else low)
+    except ValueError:
+        pair = (-1.0, -1.0)
+    if not 0 <= pair[0] <= pair[1] < float("inf"):
+        raise ConfigError(
+            f"--temperature is {text!r}", next_step="write 0.8, or a rising range such as 0.6:1.2"
+        )
+    return pair
+
+
+def parse_tile(text: str) -> int | None:
+    """Side of a tile; None: chosen for the user, 0: no tiles. Raises ConfigError for anything else."""
+    if text.lower() == "auto":
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"--tile is {text!r}", next_step="use auto, a side in pixels, or 0 for no tiles")
+    return int(text)

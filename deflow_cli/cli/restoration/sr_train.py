@@ -1,0 +1,227 @@
+"""`deflow sr-train`: train a restorer on pairs, or on clean images that are degraded while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
+from deflow_cli.cli.degradation.degrade import parse_temperature
+from deflow_cli.cli.degradation.fit import CONFIG_FILE, choose_run_dir
+from deflow_cli.cli.guard import INTERRUPTED
+from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder, model_file
+from deflow_cli.cli.restoration import sr_train_options as options
+from deflow_cli.cli.restoration.make_pairs_options import Flattest, PatchMean, PatchSize, PatchVariance
+from deflow_cli.config.restorer import ARCHITECTURES, SrConfig
+from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.presets import SR, parse_duration
+
+if TYPE_CHECKING:
+    from deflow_cli.workflows.restorer.run import SrResult
+
+
+def sr_train(
+    pairs: options.Pairs = None,
+    val: options.Val = None,
+    preset: options.Preset = None,
+    arch: options.Arch = None,
+    stage: options.Stage = None,
+    init: options.Init = None,
+    discriminator: options.Discriminator = None,
+    perceptual: options.Perceptual = None,
+    perceptual_weights: options.PerceptualWeights = None,
+    select: options.Select = None,
+    lpips_weights: options.LpipsWeights = None,
+    scale: options.Scale = None,
+    hr: options.Hr = None,
+    degrader: options.Degrader = None,
+    model: options.Model = None,
+    temperature: options.Temperature = None,
+    sigma: options.Sigma = None,
+    noisy: options.Noisy = None,
+    clean: options.Clean = None,
+    flattest: Flattest = None,
+    patch_size: PatchSize = None,
+    patch_variance: PatchVariance = None,
+    patch_mean: PatchMean = None,
+    out: options.Out = None,
+    name: options.Name = None,
+    seed: options.Seed = None,
+    device: Device = "auto",
+    time_budget: options.TimeBudget = None,
+    iterations: options.Iterations = None,
+    resume: options.Resume = False,
+    overrides: options.Overrides = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train a restorer (ESRGAN); writes restorer.safetensors, the best one by validation."""
+    check_device(device)
+    _check_places(pairs, val, hr, init, noisy, clean)
+    of_degrader = _given(
+        name=degrader,
+        sigma=sigma,
+        noisy=noisy,
+        clean=clean,
+        flattest=flattest,
+        patch_size=patch_size,
+        patch_variance=patch_variance,
+        patch_mean=patch_mean,
+    )
+    if model is not None:
+        of_degrader["model"] = model_file(model)
+    of_hr = dict(of_degrader)
+    if temperature is not None:
+        of_hr["temperature"] = parse_temperature(temperature)
+    if pairs is not None and of_hr:
+        option = next(iter(of_hr)).replace("name", "degrader").replace("_", "-")
+        raise ConfigError(
+            f"--{option} is for --hr; PAIRS are degraded already",
+            next_step=f"leave out --{option}, or pass --hr DIR in place of PAIRS",
+        )
+    settings = collect_settings(
+        arch=arch,
+        time_budget=time_budget,
+        iterations=iterations,
+        seed=seed,
+        stage=stage,
+        discriminator=discriminator,
+        perceptual=perceptual,
+        perceptual_weights=perceptual_weights,
+        select=select,
+        lpips_weights=lpips_weights,
+    ) + (overrides or [])
+    # What can be wrong is said before torch loads.
+    SR.parse_overrides(settings)
+    if preset is not None:
+        SR.apply_overrides(SR.load(preset), settings)
+    data = pairs or hr
+    assert data is not None
+    run_dir = choose_run_dir(out, name or data.resolve().name, resume)
+
+    from deflow_cli.workflows.restorer import run as workflow
+
+    with ConsoleReporter() as reporter:
+        config = _config(preset or workflow.default_preset(device), run_dir, settings, reporter)
+        of_gan = _given(discriminator=discriminator, perceptual_weights=perceptual_weights)
+        for option in of_gan if config.sr.stage == "psnr" else ():
+            flag = option.replace("_", "-")
+            reporter.warn(f"--{flag} is of no use to this run, for it has no GAN stage: see --stage")
+        source = workflow.SrSource(
+            pairs=pairs,
+            val=val,
+            hr=hr,
+            scale=scale,
+            degrader=workflow.DegraderChoice(**of_degrader),
+            **_given(temperature=of_hr.get("temperature")),
+        )
+        request = workflow.SrRequest(
+            source=source, out=run_dir, config=config, init=init, arch=arch, device=device, resume=resume
+        )
+        result = workflow.sr_train(request, reporter)
+    tell(result, as_json)
+
+
+def _check_places(
+    pairs: Path | None,
+    val: Path | None,
+    hr: Path | None,
+    init: Path | None,
+    noisy: Path | None,
+    clean: Path | None,
+) -> None:
+    """What is named is there, and one source of training data is. Raises DataError or ConfigError."""
+    for folder, option in ((pairs, "PAIRS"), (val, "--val")):
+        if folder is not None:
+            check_folder(folder, option, of="pairs, made by `deflow make-pairs`,")
+    for folder, option in ((hr, "--hr"), (noisy, "--noisy"), (clean, "--clean")):
+        if folder is not None:
+            check_folder(folder, option)
+    if (pairs is None) == (hr is None):
+        both = "both PAIRS and" if hr is not None else "neither PAIRS nor"
+        raise ConfigError(f"{both} --hr given", next_step="pass a folder of pairs, or --hr DIR")
+    if init is not None and not init.exists():
+        raise CheckpointError(f"{init}: no such file", next_step="pass an ESRGAN file as --init")
+
+
+def collect_settings(
+    *,
+    arch: str | None = None,
+    time_budget: str | None = None,
+    iterations: int | None = None,
+    **options: Any,
+) -> list[str]:
+    """Options that are short for ``--set``, as such; an explicit ``--set`` comes after them and wins."""
+    settings: list[str] = []
+    if arch is not None:
+        if arch not in ARCHITECTURES:
+            raise ConfigError(f"--arch is {arch!r}", next_step=f"use {', '.join(ARCHITECTURES)}")
+        names = ("channels", "blocks", "growth_channels")
+        settings += [f"restorer.{n}={v}" for n, v in zip(names, ARCHITECTURES[arch], strict=True)]
+    if iterations is not None and time_budget is not None:
+        raise ConfigError("both --iterations and --time-budget given", next_step="leave one out")
+    if iterations is not None:
+        settings += [f"psnr.iterations={iterations}", f"gan.iterations={iterations}", "sr.time_budget=0"]
+    if time_budget is not None:
+        settings += ["psnr.iterations=0", "gan.iterations=0"]
+        settings.append(f"sr.time_budget={parse_duration(time_budget)!r}")
+    keys = {
+        "seed": "sr.seed",
+        "stage": "sr.stage",
+        "discriminator": "loss.discriminator",
+        "perceptual": "loss.features",
+        "perceptual_weights": "loss.features_file",
+        "select": "sr.select",
+        "lpips_weights": "sr.lpips_file",
+    }
+    return settings + [f"{keys[option]}={value}" for option, value in options.items() if value is not None]
+
+
+def _config(preset: str, run_dir: Path, settings: Sequence[str], reporter: ConsoleReporter) -> SrConfig:
+    """The preset with its overrides; a run that is resumed keeps its own, and says what is not applied."""
+    own = run_dir / CONFIG_FILE
+    if not own.exists():
+        return SR.apply_overrides(SR.load(preset), settings)
+    config = SR.load(own)
+    ignored = [
+        f"{section}.{key}"
+        for (section, key), value in SR.parse_overrides(settings).items()
+        if getattr(getattr(config, section), key) != value
+    ]
+    if ignored:
+        reporter.warn(
+            f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
+            f"Edit {show_path(own)} to change them"
+        )
+    return config
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def tell(result: SrResult, as_json: bool) -> None:
+    """Print a result on stdout; an interrupted run ends the program with 130."""
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(f"{'interrupted' if result.interrupted else 'done'} at step {result.step}")
+        typer.echo(f"time: {format_seconds(result.seconds)}")
+        for metric, value in result.scores.items():
+            before = result.input_scores.get(metric)
+            beside = f" (degraded: {_score(metric, before)})" if before is not None else ""
+            typer.echo(f"held-out {metric}: {_score(metric, value)}{beside}")
+        typer.echo(
+            f"restorer: {show_path(result.model_path)} (step {result.best_step}, best by {result.select})"
+        )
+        typer.echo(f"last: {show_path(result.last_path)}")
+    if result.interrupted:
+        typer.echo("go on with the same command and --resume", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _score(metric: str, value: float) -> str:
+    return f"{value:.2f} dB" if metric == "psnr" else f"{value:.4g}"

@@ -1,0 +1,134 @@
+"""`deflow score`: how good images are, or how real a degradation is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
+from deflow_cli.cli.guard import tell_error
+from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
+from deflow_cli.cli.scoring import score_options as options
+from deflow_cli.errors import DeflowError
+
+if TYPE_CHECKING:
+    from deflow_cli.workflows.realism.run import RealismRequest
+    from deflow_cli.workflows.score.run import ScoreReport, ScoreRequest
+
+
+def score(
+    outputs: options.Outputs,
+    ref: options.Reference = None,
+    metrics: options.Metrics = None,
+    protocol: options.Protocol = None,
+    crop_border: options.CropBorder = None,
+    y: options.Luma = False,
+    pairing: options.Pairing = None,
+    csv: options.Csv = None,
+    brisque_model: options.BrisqueModel = None,
+    niqe_model: options.NiqeModel = None,
+    lpips_net: options.LpipsNet = None,
+    lpips_weights: options.LpipsWeights = None,
+    realism: options.Realism = None,
+    clean: options.Clean = None,
+    inception_weights: options.InceptionWeights = None,
+    quick: options.Quick = False,
+    html: options.Html = None,
+    as_json: AsJson = False,
+    device: Device = "auto",
+    seed: options.Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Score images (PSNR, SSIM, LPIPS, NIQE, BRISQUE, PIQE), or how real a degradation is (--realism)."""
+    check_device(device)
+    options.check_target(csv, "--csv")
+    options.check_target(html, "--html")
+    of_quality = {"--ref": ref, "--metrics": metrics, "--protocol": protocol, "--crop-border": crop_border}
+    of_quality |= {"--y": y, "--pairing": pairing, "--brisque-model": brisque_model}
+    of_quality |= {"--niqe-model": niqe_model, "--lpips-net": lpips_net, "--lpips-weights": lpips_weights}
+    of_realism = {"--clean": clean, "--inception-weights": inception_weights, "--quick": quick}
+    if realism is not None:
+        options.refuse(of_quality, "does not go with --realism", "leave one of the two out")
+        for folder in (realism, *outputs, *(clean or ())):
+            check_folder(folder, "REAL, OUT or --clean")
+
+        from deflow_cli.workflows.realism.run import RealismRequest
+
+        sources = realism, tuple(outputs), tuple(clean or ())
+        asked = RealismRequest(*sources, seed, device, inception_weights, quick, html, csv)
+        _score_realism(asked, as_json)
+        return
+    options.refuse(of_realism, "goes with --realism only", "add --realism REAL, or leave it out")
+    names = options.metric_names(metrics)
+    for path in (*outputs, *((ref,) if ref is not None else ())):
+        options.check_exists(path)
+
+    from deflow_cli.workflows.score.registry import ScorerOptions
+    from deflow_cli.workflows.score.run import ScoreRequest
+
+    how = ScorerOptions(
+        protocol or "rwsr", crop_border, y, brisque_model, niqe_model, lpips_net or "alex", lpips_weights
+    )
+    request = ScoreRequest(tuple(outputs), ref, names, how, pairing or "name", device, seed)
+    _score_images(request, csv, html, as_json)
+
+
+def _score_images(request: ScoreRequest, csv: Path | None, html: Path | None, as_json: bool) -> None:
+    """Score, print and write; exit code 1 where an image or a metric asked for is missing."""
+    from deflow_cli.workflows.score import run as workflow
+
+    with ConsoleReporter() as reporter:
+        report = workflow.score(request, reporter)
+        if html is not None:
+            from deflow_cli.workflows.score.examples import html_text
+
+            reporter.note("making the page")
+            page = html_text(report)
+    document = report.as_dict()
+    if as_json:
+        print_json(document)
+    else:
+        from deflow_cli.cli.scoring.score_table import print_score
+
+        print_score(document)
+    if csv is not None:
+        _write(csv, workflow.csv_text(report))
+    if html is not None:
+        _write(html, page)
+    _tell_missing(report)
+
+
+def _tell_missing(report: ScoreReport) -> None:
+    for path, reason in report.unreadable:
+        typer.echo(f"failed: {path}: {reason}", err=True)
+    for missing in report.unavailable:
+        message = f"{missing.metric}: {missing.message.removeprefix(f'{missing.metric}: ')}"
+        tell_error(DeflowError(message, next_step=missing.next_step))
+    if report.unreadable or report.asked_in_vain:
+        raise typer.Exit(1)
+
+
+def _score_realism(request: RealismRequest, as_json: bool) -> None:
+    from deflow_cli.workflows.realism import run as workflow
+
+    with ConsoleReporter() as reporter:
+        report = workflow.measure_realism(request, reporter).as_dict()
+    if as_json:
+        print_json(report)
+    else:
+        from deflow_cli.cli.scoring.realism_table import print_realism
+
+        print_realism(report)
+    for path in (request.csv, request.html):
+        if path is not None:
+            typer.echo(f"written: {show_path(path)}", err=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file or none, and say so on stderr."""
+    from deflow_cli.checkpoints.format import write_atomically
+
+    write_atomically(path, text.encode("utf-8"))
+    typer.echo(f"written: {show_path(path)}", err=True)

@@ -1,0 +1,114 @@
+"""Model: what a DeFlow model is built from, as frozen dataclasses checked at birth, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deflow_cli.config.checks import require
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """RRDB encoder of the conditioning image h(x), at h's resolution."""
+
+    channels: int = 64
+    growth_channels: int = 32
+    blocks: int = 23
+    stacked_blocks: tuple[int, ...] = (1, 8, 15, 22)
+
+    def __post_init__(self) -> None:
+        require(self.channels > 0 and self.growth_channels > 0, "encoder channels must be positive")
+        require(self.blocks > 0, f"encoder.blocks is {self.blocks}; at least 1 is needed")
+        require(len(self.stacked_blocks) > 0, "encoder.stacked_blocks names no block", "name at least one")
+        bad = [b for b in self.stacked_blocks if not 0 <= b < self.blocks]
+        require(
+            not bad,
+            f"encoder.stacked_blocks names block {bad[0] if bad else ''}, the encoder has {self.blocks}",
+            "blocks are counted from 0",
+        )
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of ft: the pyramid level's own, then one group per stacked block."""
+        return self.channels * (1 + len(self.stacked_blocks))
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """The conditional flow and its shared latent (DeFlow, CVPR 2021)."""
+
+    levels: int = 3
+    steps: int = 16
+    transition_steps: int = 2
+    hidden_channels: int = 64
+    splits: str = "published"  # published | all | none
+    scale: str = "published"  # published: sigmoid(a + 2) + eps | bounded: exp(c atan(a / c))
+    scale_eps: float = 1e-3
+    scale_bound: float = 1.0
+    conditioning: str = "encoder"  # encoder | none
+    condition_channels: int = 0  # 0: the nets see all encoder features; n: projected to n per level
+    downsample: int = 4  # s: h(x) is x downsampled by s
+    h_noise: float = 0.03  # std of the noise on h(x), [0, 1] scale
+    shift: str = "correlated"  # correlated | diagonal | post-hoc | mixture:K
+    gain: str = "none"  # none: z_y = z_x + u | contraction: z_y = A z_x + u, A from the moments
+    quantization_levels: int = 32  # training adds U(-0.5, 0.5) / this
+    in_channels: int = 3
+
+    def __post_init__(self) -> None:
+        require(1 <= self.levels <= 5, f"flow.levels is {self.levels}; 1 to 5 are possible")
+        require(self.steps >= 1, f"flow.steps is {self.steps}; at least 1 is needed")
+        require(self.transition_steps >= 0, "flow.transition_steps must not be negative")
+        require(self.hidden_channels >= 1, "flow.hidden_channels must be positive")
+        require(
+            self.splits in ("published", "all", "none"),
+            f"flow.splits is {self.splits!r}",
+            "use published, all or none",
+        )
+        require(
+            self.scale in ("published", "bounded"),
+            f"flow.scale is {self.scale!r}",
+            "use published or bounded",
+        )
+        require(self.scale_bound > 0, "flow.scale_bound must be positive")
+        require(
+            self.conditioning in ("encoder", "none"),
+            f"flow.conditioning is {self.conditioning!r}",
+            "use encoder or none",
+        )
+        require(
+            self.downsample in (2, 4, 8, 16),
+            f"flow.downsample is {self.downsample}",
+            "use 2, 4, 8 or 16",
+        )
+        require(0 <= self.h_noise < 1, f"flow.h_noise is {self.h_noise}; it is a std on the [0, 1] scale")
+        require(
+            self.gain in ("none", "contraction"), f"flow.gain is {self.gain!r}", "use none or contraction"
+        )
+        require(self.quantization_levels >= 2, "flow.quantization_levels must be at least 2")
+        _ = self.components
+
+    @property
+    def components(self) -> int:
+        """Number of shift components K: 1 unless the shift is ``mixture:K``."""
+        if self.shift in ("correlated", "diagonal", "post-hoc"):
+            return 1
+        kind, _, count = self.shift.partition(":")
+        require(
+            kind == "mixture" and count.isdigit() and int(count) >= 1,
+            f"flow.shift is {self.shift!r}",
+            "use correlated, diagonal, post-hoc or mixture:K, for instance mixture:4",
+        )
+        return int(count)
+
+    @property
+    def size_multiple(self) -> int:
+        """Image sides are padded to a multiple of this, so that every level and h have whole cells."""
+        return max(2**self.levels, self.downsample)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that is needed to build a DeFlow model."""
+
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)

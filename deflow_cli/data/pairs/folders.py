@@ -1,0 +1,71 @@
+"""Pairs in folders: flat gt/ and lq/ with identical names, the one layout that every trainer reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deflow_cli.data.images.files import list_images
+from deflow_cli.data.pairs.records import SIDES, STAGING, EncodedPair, Pairs, PairSlot, is_whole_png, store
+from deflow_cli.errors import DataError
+
+
+class FolderWriter:
+    """Writes gt/KEY.png and lq/KEY.png; a file that is there and whole is left alone."""
+
+    def __init__(self, target: Path, slots: Sequence[PairSlot]) -> None:
+        self._target = target
+        self._slots = slots
+        self._staging = target / STAGING
+        for name in (*SIDES, STAGING):
+            (target / name).mkdir(parents=True, exist_ok=True)
+
+    def missing(self) -> set[str]:
+        return {
+            slot.key
+            for slot in self._slots
+            if not all(is_whole_png(self.path(slot.key, side)) for side in SIDES)
+        }
+
+    def path(self, key: str, side: str) -> Path:
+        """Where a pair's file lies."""
+        return self._target / side / f"{key}.png"
+
+    def write(self, pairs: Sequence[EncodedPair]) -> None:
+        for pair in pairs:
+            for side, content in zip(SIDES, (pair.gt, pair.lq), strict=True):
+                store(self.path(pair.slot.key, side), content, self._staging)
+
+    def finish(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+class FolderPairs(Pairs):
+    """Pairs of gt/ and lq/: the same file names on both sides."""
+
+    def __init__(self, path: Path) -> None:
+        names = [
+            {file.relative_to(path / side).as_posix() for file in list_images(path / side)} for side in SIDES
+        ]
+        lonely = sorted(names[0] ^ names[1])
+        if lonely:
+            there, other = SIDES if lonely[0] in names[0] else SIDES[::-1]
+            raise DataError(
+                f"{path / there / lonely[0]}: has no partner of the same name in {other}/",
+                next_step="add it or remove this file",
+            )
+        self._names = sorted(names[0])
+        super().__init__(path, [Path(name).with_suffix("").as_posix() for name in self._names])
+
+    def encoded(self, index: int) -> tuple[bytes, bytes]:
+        gt, lq = (self._read(self.path / side / self._names[index]) for side in SIDES)
+        return gt, lq
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error

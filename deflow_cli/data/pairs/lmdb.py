@@ -1,0 +1,181 @@
+"""Pairs in LMDB: gt.lmdb and lq.lmdb with identical keys and PNG files as values, as BasicSR reads them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deflow_cli.data.pairs.folders import FolderWriter
+from deflow_cli.data.pairs.records import SIDES, STAGING, EncodedPair, Pairs, PairSlot
+from deflow_cli.errors import DataError
+
+META = "meta_info.txt"
+_DATA, _LOCK = "data.mdb", "lock.mdb"
+_TRANSACTION = 64  # pairs
+_MARGIN = 16 << 20  # bytes of the map beyond what pairs can take
+
+_reading = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_reading.acquire, after_in_parent=_reading.release, after_in_child=_reading.release
+    )
+
+
+def _lmdb() -> Any:
+    try:
+        import lmdb
+    except ImportError as error:
+        raise DataError(
+            "the format lmdb needs the package lmdb, which is not installed",
+            next_step="pip install 'deflow-cli[lmdb]', or use another --format",
+        ) from error
+    return lmdb
+
+
+def check_lmdb() -> None:
+    """Raise DataError with the command that installs it where lmdb is missing."""
+    _lmdb()
+
+
+def folder_of(target: Path, side: str) -> Path:
+    return target / f"{side}.lmdb"
+
+
+class LmdbWriter:
+    """Collects PNG files out of sight, and packs them when all are there.
+
+    Packing in one go makes the same pairs the same file: the unused ends of LMDB's pages keep what was there
+    before. Meanwhile the pairs lie there twice.
+    """
+
+    def __init__(self, target: Path, slots: Sequence[PairSlot]) -> None:
+        self._lmdb = _lmdb()
+        self._target = target
+        self._slots = slots
+        self._staging = target / STAGING
+        self._complete = all(folder_of(target, side).is_dir() for side in SIDES)
+        self._files = FolderWriter(self._staging, slots)
+
+    def missing(self) -> set[str]:
+        return set() if self._complete else self._files.missing()
+
+    def write(self, pairs: Sequence[EncodedPair]) -> None:
+        self._files.write(pairs)
+
+    def finish(self) -> None:
+        if self._complete:
+            return
+        try:
+            self._finish()
+        except (OSError, self._lmdb.Error) as error:
+            raise DataError(
+                f"{self._target}: cannot be packed ({getattr(error, 'strerror', None) or error})",
+                next_step="make room on that disk; the same command goes on where it stopped",
+            ) from error
+
+    def _finish(self) -> None:
+        for side in SIDES:
+            packed = folder_of(self._staging, side)
+            shutil.rmtree(packed, ignore_errors=True)
+            packed.mkdir()
+            self._pack(packed, side)
+            shutil.rmtree(folder_of(self._target, side), ignore_errors=True)
+            os.replace(packed, folder_of(self._target, side))
+        self._complete = True
+
+    def close(self) -> None:
+        return
+
+    def _check_room(self, folder: Path, side: str) -> None:
+        """A map that grows on a full disk ends the process without a word. Raises OSError instead."""
+        pages = sum(-(-self._files.path(slot.key, side).stat().st_size // 4096) + 1 for slot in self._slots)
+        if shutil.disk_usage(folder).free < 4096 * pages:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _pack(self, packed: Path, side: str) -> None:
+        self._check_room(packed, side)
+        sizes = [slot.gt_size if side == "gt" else slot.lq_size for slot in self._slots]
+        # A writable map starts as zeros; without one, memory of this process would fill unused ends.
+        environment = self._lmdb.open(
+            str(packed), map_size=_map_size(sizes), lock=False, writemap=True, sync=False, metasync=False
+        )
+        lines = []
+        for first in range(0, len(self._slots), _TRANSACTION):
+            with environment.begin(write=True) as transaction:
+                for slot, (height, width) in zip(
+                    self._slots[first:][:_TRANSACTION], sizes[first:], strict=False
+                ):
+                    transaction.put(slot.key.encode(), self._files.path(slot.key, side).read_bytes())
+                    lines.append(f"{slot.key}.png ({height},{width},3) 1\n")
+        environment.sync(True)
+        used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        environment.close()
+        os.truncate(packed / _DATA, used)
+        (packed / META).write_text("".join(lines), "ascii")
+        (packed / _LOCK).touch()  # readers look for it; LMDB fills it when it locks
+
+
+def _map_size(sizes: Sequence[tuple[int, int]]) -> int:
+    """An upper bound of the data: PNG files little larger than their pixels, on whole pages of 4 KiB."""
+    total = sum(3 * height * width * 102 // 100 + 4 * 4096 for height, width in sizes)
+    return (total + _MARGIN + 4095) // 4096 * 4096
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Any]:
+    """A read-only transaction on a folder opened for it, which takes far less than decoding a picture.
+
+    LMDB forbids to open a folder twice in a process, or to take it through a fork: so one thread at a time,
+    and a fork waits until it is closed.
+    """
+    lmdb = _lmdb()
+    with _reading:
+        try:
+            environment = lmdb.open(
+                str(folder), readonly=True, lock=False, readahead=False, create=False, meminit=False
+            )
+        except lmdb.Error as error:
+            raise DataError(f"{folder}: not a readable LMDB ({error})", next_step="copy it again") from error
+        try:
+            with environment.begin() as transaction:
+                yield transaction
+        finally:
+            environment.close()
+
+
+class LmdbPairs(Pairs):
+    """Pairs of gt.lmdb and lq.lmdb, in the order of their keys."""
+
+    def __init__(self, path: Path) -> None:
+        keys = [_keys(folder_of(path, side)) for side in SIDES]
+        lonely = sorted(set(keys[0]) ^ set(keys[1]))
+        if lonely:
+            there, other = SIDES if lonely[0] in set(keys[0]) else SIDES[::-1]
+            raise DataError(
+                f"{folder_of(path, there)}: {lonely[0]} has no partner in {other}.lmdb",
+                next_step="make the data set anew",
+            )
+        super().__init__(path, keys[0])
+
+    def encoded(self, index: int) -> tuple[bytes, bytes]:
+        gt, lq = (self._get(side, self.keys[index]) for side in SIDES)
+        return gt, lq
+
+    def _get(self, side: str, key: str) -> bytes:
+        folder = folder_of(self.path, side)
+        with _opened(folder) as transaction:
+            value = transaction.get(key.encode())
+        if value is None:
+            raise DataError(f"{folder}: {key} is gone", next_step="make the data set anew")
+        return bytes(value)
+
+
+def _keys(folder: Path) -> list[str]:
+    with _opened(folder) as transaction:
+        return [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]

@@ -1,0 +1,159 @@
+"""Pairs in webdataset shards: tar files of KEY.gt.png, KEY.lq.png and KEY.json, the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tarfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from deflow_cli.data.pairs.records import STAGING, EncodedPair, Pairs, PairSlot
+from deflow_cli.errors import DataError
+
+SHARD_PAIRS = 512
+SHARD_BYTES = 1 << 30  # of pixels, of which PNG files take a half or so
+_GT, _LQ, _ROW = "gt.png", "lq.png", "json"
+
+
+def plan_shards(slots: Sequence[PairSlot]) -> list[list[PairSlot]]:
+    """Slots by shard, images kept whole: a shard ends with the image that brings it to its limit."""
+    shards: list[list[PairSlot]] = []
+    pixels = 0
+    previous = None
+    for slot in slots:
+        full = bool(shards) and (len(shards[-1]) >= SHARD_PAIRS or 3 * pixels >= SHARD_BYTES)
+        if not shards or (full and slot.image != previous):
+            shards.append([])
+            pixels = 0
+        shards[-1].append(slot)
+        pixels += slot.gt_size[0] * slot.gt_size[1] + slot.lq_size[0] * slot.lq_size[1]
+        previous = slot.image
+    return shards
+
+
+def shard_name(index: int) -> str:
+    return f"{index:06d}.tar"
+
+
+class WebdatasetWriter:
+    """Writes 000000.tar, 000001.tar ...; a shard appears when it is complete, and is then left alone."""
+
+    def __init__(self, target: Path, slots: Sequence[PairSlot]) -> None:
+        self._target = target
+        self._staging = target / STAGING
+        self._staging.mkdir(parents=True, exist_ok=True)
+        self._shards = plan_shards(slots)
+        self._shard_of = {slot.key: index for index, shard in enumerate(self._shards) for slot in shard}
+        self._open: tarfile.TarFile | None = None
+        self._index = -1
+        self._left: set[str] = set()
+
+    def missing(self) -> set[str]:
+        return {
+            slot.key
+            for index, shard in enumerate(self._shards)
+            if not (self._target / shard_name(index)).is_file()
+            for slot in shard
+        }
+
+    def write(self, pairs: Sequence[EncodedPair]) -> None:
+        try:
+            self._write(pairs)
+        except OSError as error:
+            raise DataError(
+                f"{self._target / shard_name(self._index)}: cannot be written ({error.strerror or error})",
+                next_step="make room on that disk; the same command goes on where it stopped",
+            ) from error
+
+    def _write(self, pairs: Sequence[EncodedPair]) -> None:
+        for pair in pairs:
+            index = self._shard_of[pair.slot.key]
+            if index != self._index:
+                self._begin(index)
+            row = json.dumps({"key": pair.slot.key, **pair.slot.row}).encode()
+            for suffix, content in ((_GT, pair.gt), (_LQ, pair.lq), (_ROW, row)):
+                self._add(f"{pair.slot.key}.{suffix}", content)
+            self._left.discard(pair.slot.key)
+            if not self._left:
+                self._end()
+
+    def finish(self) -> None:
+        assert self._open is None, "a shard lacks pairs"
+
+    def close(self) -> None:
+        if self._open is not None:
+            with contextlib.suppress(OSError):  # a full disk takes no end of an archive either
+                self._open.close()
+            self._open = None
+            self._temporary().unlink(missing_ok=True)
+
+    def _temporary(self) -> Path:
+        return self._staging / f"{shard_name(self._index)}.{os.getpid()}"
+
+    def _begin(self, index: int) -> None:
+        assert self._open is None, "a shard lacks pairs"
+        self._index = index
+        self._left = {slot.key for slot in self._shards[index]}
+        self._open = tarfile.open(self._temporary(), "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+
+    def _add(self, name: str, content: bytes) -> None:
+        assert self._open is not None
+        member = tarfile.TarInfo(name)  # its time, owner and mode are constants
+        member.size = len(content)
+        self._open.addfile(member, io.BytesIO(content))
+
+    def _end(self) -> None:
+        assert self._open is not None
+        self._open.close()
+        self._open = None
+        os.replace(self._temporary(), self._target / shard_name(self._index))
+
+
+class WebdatasetPairs(Pairs):
+    """Pairs of a folder's *.tar files; what is not asked for is never read but for its header."""
+
+    def __init__(self, path: Path) -> None:
+        self._places: list[tuple[str, dict[str, tuple[int, int]]]] = []
+        keys = []
+        for shard in sorted(path.glob("*.tar")):
+            for key, members in _members(shard).items():
+                lacking = [suffix for suffix in (_GT, _LQ) if suffix not in members]
+                if lacking:
+                    raise DataError(
+                        f"{shard}: {key} has no {key}.{lacking[0]}",
+                        next_step="make the shard anew: each pair needs KEY.gt.png and KEY.lq.png",
+                    )
+                keys.append(key)
+                self._places.append((shard.name, members))
+        super().__init__(path, keys)
+
+    def encoded(self, index: int) -> tuple[bytes, bytes]:
+        shard, members = self._places[index]
+        contents = []
+        try:
+            with (self.path / shard).open("rb") as file:
+                for suffix in (_GT, _LQ):
+                    offset, size = members[suffix]
+                    file.seek(offset)
+                    contents.append(file.read(size))
+        except OSError as error:
+            raise DataError(f"{self.path / shard}: cannot be read ({error.strerror or error})") from error
+        return contents[0], contents[1]
+
+
+def _members(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """Key -> suffix -> place in the tar file (offset, size)."""
+    found: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                key, dot, suffix = member.name.partition(".")
+                if member.isfile() and dot:
+                    found[key][suffix] = (member.offset_data, member.size)
+    except (OSError, tarfile.TarError) as error:
+        raise DataError(f"{shard}: not a readable tar file ({error})", next_step="copy it again") from error
+    return found

@@ -1,0 +1,137 @@
+"""Nets: the small convolutional networks that drive couplings, injectors and splits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deflow_cli.layers.invertible.actnorm import ActNorm
+from deflow_cli.layers.invertible.folding import FoldCache
+from deflow_cli.layers.invertible.pointwise import conv1x1
+from deflow_cli.layers.networks.upsampled import FeatureConv, LevelFeatures
+
+
+class ZeroConv3x3(nn.Module):
+    """3x3 convolution that starts at zero, its output times exp(3 logs) (Glow's "conv zeros")."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.logs = nn.Parameter(torch.zeros(out_channels, 1, 1))
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the plain convolution that does the same."""
+        factor = torch.exp(self.logs * 3.0)
+        return self.weight * factor[..., None], self.bias * factor.flatten()
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        return F.conv2d(x_bchw, *self.folded(), padding=1)
+
+
+class NetWeights(NamedTuple):
+    """A net's convolutions with its ActNorms in them; of the first one the part that sees z1."""
+
+    first: Tensor
+    first_bias: Tensor
+    mid: Tensor
+    mid_bias: Tensor
+    out: Tensor
+    out_bias: Tensor
+
+
+class CouplingNet(nn.Module):
+    """conv 3x3, ActNorm, ReLU, conv 1x1, ActNorm, ReLU, zero conv 3x3, of (z1, ft).
+
+    The first convolution is linear in its input, so the part that sees the features ft is computed once per
+    image by ``condition_term`` and serves every encode, decode and further sample. ActNorms are part
+    of the convolutions before them.
+    """
+
+    def __init__(
+        self,
+        z_channels: int,
+        condition_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        inputs = z_channels + condition_channels
+        self.z_channels = z_channels
+        self.weight_in = nn.Parameter(torch.empty(hidden_channels, inputs, 3, 3))
+        self.norm_in = ActNorm(hidden_channels)
+        self.weight_mid = nn.Parameter(torch.empty(hidden_channels, hidden_channels, 1, 1))
+        self.norm_mid = ActNorm(hidden_channels)
+        self.conv_out = ZeroConv3x3(hidden_channels, out_channels)
+        self._cache = FoldCache()
+        with torch.no_grad():
+            self.weight_in.normal_(0.0, 0.05, generator=generator)
+            self.weight_mid.normal_(0.0, 0.05, generator=generator)
+
+    def condition_term(self, features: LevelFeatures) -> Tensor:
+        """The first convolution restricted to the features, with its bias (B hidden H W).
+
+        While the net waits for its start, that is without ActNorm: the start needs what comes before it.
+        """
+        channels, factor = features.own.shape[1], features.factor
+
+        def fold() -> FeatureConv:
+            weight = self.weight_in[:, self.z_channels :]
+            if self.pending:
+                return FeatureConv.of(weight, torch.zeros_like(weight[:, 0, 0, 0]), channels, factor)
+            return FeatureConv.of(*self.norm_in.into(weight), channels, factor)
+
+        weights = [self.weight_in, *self.norm_in.parameters()]
+        conv = fold() if self.pending else self._cache.get((channels, factor), weights, fold)
+        return conv(features)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the ActNorms start from the next batch."""
+        return self.norm_in.pending
+
+    def hidden(self, z1_bchw: Tensor | None, condition_term: Tensor | None) -> Tensor:
+        """Activations before the last convolution.
+
+        ``z1_bchw`` or ``condition_term`` may be absent; without z1 the term is overwritten.
+        """
+        if self.pending:
+            return self._started(z1_bchw, condition_term)
+        weights = self._folded()
+        x = condition_term
+        if z1_bchw is not None:
+            bias = weights.first_bias if condition_term is None else None  # the term has it already
+            x = F.conv2d(z1_bchw, weights.first, bias, padding=1)
+            x = x if condition_term is None else x + condition_term
+        assert x is not None
+        x = F.relu(x, inplace=True)
+        return conv1x1(x, weights.mid, weights.mid_bias, relu=True)
+
+    def forward(self, z1_bchw: Tensor | None, condition_term: Tensor | None) -> Tensor:
+        x = self.hidden(z1_bchw, condition_term)
+        weights = self._folded()
+        return F.conv2d(x, weights.out, weights.out_bias, padding=1)
+
+    def _folded(self) -> NetWeights:
+        return self._cache.get("net", list(self.parameters()), self._fold)
+
+    def _fold(self) -> NetWeights:
+        first = self.norm_in.into(self.weight_in[:, : self.z_channels])
+        mid, mid_bias = self.norm_mid.into(self.weight_mid)
+        return NetWeights(*first, mid[:, :, 0, 0], mid_bias, *self.conv_out.folded())
+
+    def _started(self, z1_bchw: Tensor | None, condition_term: Tensor | None) -> Tensor:
+        x = condition_term
+        if z1_bchw is not None:
+            x = F.conv2d(z1_bchw, self.weight_in[:, : self.z_channels], padding=1)
+            x = x if condition_term is None else x + condition_term
+        assert x is not None
+        x = F.relu(self.norm_in.scale(x))
+        if z1_bchw is not None and condition_term is not None:
+            # further passes with these conditions expect the ActNorm in the term
+            condition_term.copy_(self.norm_in.scale(condition_term))
+        return F.relu(self.norm_mid.scale(F.conv2d(x, self.weight_mid)))

@@ -1,0 +1,100 @@
+"""Run folder: the files of a fit, what it records of where it came from, and reading that again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.config.fit import RunConfig
+from deflow_cli.presets import to_toml
+from deflow_cli.training.engine import LOG_FILE, MODEL_FILE, Progress
+
+CONFIG_FILE, RUN_FILE, REPORT_FILE = "config.toml", "run.json", "report.html"
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """The folders of images that a run was given; None where the record names none."""
+
+    clean: Path | None = None
+    noisy: Path | None = None
+
+
+def record_folders(run_dir: Path, clean: Path, noisy: Path, pairs: Path | None) -> None:
+    """Write ``run.json``: the folders as given, and the working folder that relative ones start at.
+
+    They stand here and not in the model file, which leaves the machine and must not tell its paths.
+    """
+    record = {
+        "clean": str(clean),
+        "noisy": str(noisy),
+        "pairs": None if pairs is None else str(pairs),
+        "working_folder": os.getcwd(),
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(run_dir / RUN_FILE, text.encode())
+
+
+def recorded_folders(run_dir: Path) -> RunFolders:
+    """The folders of ``run.json``, absolute, whether they still exist or not; none without a record."""
+    try:
+        record = json.loads((run_dir / RUN_FILE).read_text(encoding="utf-8"))
+        start = Path(record["working_folder"])
+        return RunFolders(start / record["clean"], start / record["noisy"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return RunFolders()
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one that ``deflow fit`` wrote a model into."""
+    return (folder / MODEL_FILE).is_file() and (folder / CONFIG_FILE).is_file()
+
+
+def read_log(run_dir: Path) -> list[dict[str, Any]]:
+    """The rows of ``log.jsonl`` that are whole; a line cut short by a kill is passed over."""
+    try:
+        lines = (run_dir / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int | float):
+            rows.append(row)
+    return rows
+
+
+def training_facts(
+    facts: Mapping[str, Any],
+    config: RunConfig,
+    progress: Progress,
+    bits_per_dim: tuple[float, float],
+    device: torch.device,
+) -> dict[str, Any]:
+    """What a model file tells of its fit: JSON-ready, and without paths of the machine that made it."""
+    encoder_weights = Path(config.fit.encoder_weights).name if config.fit.encoder_weights else ""
+    told = dataclasses.replace(config, fit=dataclasses.replace(config.fit, encoder_weights=encoder_weights))
+    return {
+        **facts,
+        "step": progress.step,
+        "seconds": round(progress.seconds, 1),
+        "skipped_steps": progress.bad_total,
+        "bits_per_dim_clean": bits_per_dim[0],
+        "bits_per_dim_noisy": bits_per_dim[1],
+        "device": str(device),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "config": to_toml(told),
+    }

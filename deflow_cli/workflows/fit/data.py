@@ -1,0 +1,203 @@
+"""What `deflow fit` finds out about two folders before it trains, and the choices it makes for the user."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deflow_cli.config.fit import RunConfig
+from deflow_cli.data.images.folders import FolderScan, check_domains, fingerprint, scan_folder
+from deflow_cli.data.images.statistics import channel_statistics, differ
+from deflow_cli.data.pairs.aligned import PairedSampler, scan_pairs
+from deflow_cli.data.unpaired import Batch, ImagePool, UnpairedSampler, split_held_out
+from deflow_cli.errors import ConfigError
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.workflows.fit.conditioning import choose_conditioning
+
+LEAK_CANDIDATES = (4, 8, 16)  # downsamplings of h that the domain-leak test tries, in this order
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The two folders, split into training and held-out images."""
+
+    clean: ImagePool
+    noisy: ImagePool
+    held_clean: ImagePool
+    held_noisy: ImagePool
+    facts: dict[str, Any]
+
+
+def patch_size(config: RunConfig) -> int:
+    """The patch of the preset, which must hold whole cells of every level. Raises ConfigError."""
+    size, multiple = config.fit.patch_size, config.flow.size_multiple
+    if size % multiple:
+        raise ConfigError(
+            f"fit.patch_size is {size}, the flow needs a multiple of {multiple}",
+            next_step=f"pass --set fit.patch_size={max(size // multiple, 1) * multiple}",
+        )
+    return size
+
+
+def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, reporter: Reporter) -> Domains:
+    """Scan, check and split both folders. Raises DataError early, with the reason."""
+    size = patch_size(config)
+    scans = (scan_folder(clean, size), scan_folder(noisy, size))
+    for note in check_domains(*scans, allow_pairs=has_pairs):
+        reporter.note(note)
+    for name, scan in zip(("clean", "noisy"), scans, strict=True):
+        _tell(name, scan, size, reporter)
+    share, seed, cache = config.fit.held_out, config.fit.seed, config.fit.cache_mib * 2**20
+    pools: list[ImagePool] = []
+    held_out = []
+    for scan in scans:
+        train, held = split_held_out(scan.paths, share, seed)
+        bound = int(cache * len(scan.paths) / max(sum(len(s.paths) for s in scans), 1))
+        # a set too small to hold images out is validated on its own images
+        pools += [ImagePool(train, bound), ImagePool(held or train, bound // 4)]
+        held_out.append(len(held))
+    facts = {
+        "clean_images": len(scans[0].paths),
+        "noisy_images": len(scans[1].paths),
+        "held_out_images": held_out,
+        "clean_fingerprint": fingerprint(scans[0]),
+        "noisy_fingerprint": fingerprint(scans[1]),
+    }
+    return Domains(pools[0], pools[2], pools[1], pools[3], facts)
+
+
+def _tell(name: str, scan: FolderScan, size: int, reporter: Reporter) -> None:
+    reporter.note(f"{name}: {len(scan.paths)} images in {scan.folder}")
+    if scan.too_small:
+        reporter.warn(f"{name}: {len(scan.too_small)} images smaller than {size} px skipped")
+    for path, reason in scan.broken[:5]:
+        reporter.warn(f"{name}: {path} skipped: {reason}")
+    if len(scan.broken) > 5:
+        reporter.warn(f"{name}: {len(scan.broken) - 5} more broken images skipped")
+
+
+@dataclass(frozen=True)
+class ColourStatistics:
+    """Rows: clean, degraded, clean h, degraded h; columns: R G B."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def choose(
+    domains: Domains, config: RunConfig, reporter: Reporter
+) -> tuple[RunConfig, ColourStatistics | None, dict[str, Any]]:
+    """Choose what the preset leaves open: channel statistics, then s and the noise on h.
+
+    Returns the configuration with the choices made, the statistics if used, and the facts to keep.
+    """
+    facts: dict[str, Any] = {}
+    fit, flow = config.fit, config.flow
+    use_statistics = fit.channel_statistics == "yes"
+    if fit.channel_statistics == "auto":
+        coarse = 8
+        difference = differ(
+            channel_statistics(domains.clean, downsample=coarse),
+            channel_statistics(domains.noisy, downsample=coarse),
+        )
+        use_statistics = difference.differs
+        verb = "used" if use_statistics else "not needed"
+        reporter.note(f"channel statistics {verb}: {difference.text}")
+        facts["channel_statistics"] = difference.text
+    colour = None
+    if use_statistics:
+        colour = measure_colours(domains, flow.downsample)
+    if fit.leak_test and flow.conditioning == "encoder":
+        affine = None if colour is None else _noisy_to_clean(colour)
+        choice = choose_conditioning(
+            domains.clean,
+            domains.noisy,
+            held_clean=domains.held_clean,
+            held_noisy=domains.held_noisy,
+            h_noise=flow.h_noise,
+            candidates=[s for s in LEAK_CANDIDATES if fit.patch_size % s == 0] or [flow.downsample],
+            seed=fit.seed,
+            noisy_affine=affine,
+        )
+        reporter.note(choice.text)
+        facts["leak_test"] = [list(row) for row in choice.table]
+        flow = dataclasses.replace(flow, downsample=choice.downsample, h_noise=choice.h_noise)
+        if colour is not None:
+            colour = measure_colours(domains, flow.downsample)
+    decided = dataclasses.replace(fit, leak_test=False, channel_statistics="yes" if use_statistics else "no")
+    config = dataclasses.replace(config, flow=flow, fit=decided)
+    patch_size(config)
+    return config, colour, facts
+
+
+def measure_colours(domains: Domains, downsample: int) -> ColourStatistics:
+    """Channel means and stds of both domains, of the images and of h."""
+    sets = [channel_statistics(pool) for pool in (domains.clean, domains.noisy)]
+    sets += [channel_statistics(pool, downsample=downsample) for pool in (domains.clean, domains.noisy)]
+    mean = torch.tensor([s.mean for s in sets])
+    std = torch.tensor([s.std for s in sets])
+    return ColourStatistics(mean, std)
+
+
+def _noisy_to_clean(colour: ColourStatistics) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset per channel that bring noisy images to the clean set's statistics."""
+    scale = colour.std[0] / colour.std[1]
+    offset = colour.mean[0] - colour.mean[1] * scale
+    return tuple(scale.tolist()), tuple(offset.tolist())
+
+
+StepBatch = tuple[Batch, tuple[Tensor, Tensor] | None]  # unpaired patches; clean and noisy ones of pairs
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """Stateless samplers of training patches. size: of a batch; pair_share: of it, where there are pairs."""
+
+    unpaired: UnpairedSampler
+    paired: PairedSampler | None
+    size: int
+    pair_share: float
+
+    @property
+    def unpaired_size(self) -> int:
+        """Patches per batch that are not pairs: an even number."""
+        if self.paired is None:
+            return self.size
+        return max(2, 2 * round(self.size * (1 - self.pair_share) / 2))
+
+    def batch(self, step: int, unpaired_size: int) -> StepBatch:
+        """What a step is trained on. Raises DataError if nothing is left."""
+        pairs = None
+        if self.paired is not None:
+            pairs = self.paired.batch(step, max(1, self.size - unpaired_size))
+        return self.unpaired.batch(step, unpaired_size), pairs
+
+
+def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Samplers:
+    """The samplers of a run. Raises DataError for pairs that do not match."""
+    fit = config.fit
+    unpaired = UnpairedSampler(
+        domains.clean,
+        domains.noisy,
+        patch_size=fit.patch_size,
+        align=config.flow.downsample,
+        flips=fit.flips,
+        seed=fit.seed,
+    )
+    if pairs is None:
+        return Samplers(unpaired, None, fit.batch_size, fit.pair_share)
+    cache = fit.cache_mib * 2**18
+    paired = PairedSampler(
+        scan_pairs(pairs),
+        patch_size=fit.patch_size,
+        align=config.flow.downsample,
+        flips=fit.flips,
+        seed=fit.seed,
+        cache_bytes=cache,
+    )
+    return Samplers(unpaired, paired, fit.batch_size, fit.pair_share)

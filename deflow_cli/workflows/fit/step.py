@@ -1,0 +1,82 @@
+"""Step of a fit: one loss, one backward pass, one AdamW; its rates and how they fall."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deflow_cli.config.fit import FitConfig
+from deflow_cli.training.engine import Network, Outcome
+
+
+class LossStep:
+    """Takes a step of a network down a loss; the host waits for the device nowhere in it.
+
+    ``loss_of(step)`` returns the loss and the figures to log; all its randomness must come from the step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        fit: FitConfig,
+        loss_of: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
+    ) -> None:
+        self.fit, self.loss_of = fit, loss_of
+        fused = next(model.parameters()).device.type in ("cuda", "cpu")
+        groups = parameter_groups(model, fit)
+        optimizer = torch.optim.AdamW(groups, lr=fit.learning_rate, betas=fit.betas, fused=fused)
+        self.network = Network(model, optimizer)
+        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+
+    def __call__(self, step: int, share: float, rate_factor: float) -> Outcome:
+        factor = schedule_factor(self.fit, share) * rate_factor
+        optimizer = self.network.optimizer
+        for group, rate in zip(optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        loss, figures = self.loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        limit = self.fit.clip_gradients or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters, limit)
+        finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
+        self.network.update(finite)
+        return Outcome({**figures, "gradient_norm": norm}, factor, finite)
+
+
+def schedule_factor(fit: FitConfig, share: float) -> float:
+    """The learning rate's factor at a share (0 to 1) of the run."""
+    if fit.schedule == "published":
+        factor = 0.5 ** sum(share >= at for at in (0.5, 0.75, 0.9, 0.95))
+    elif fit.schedule == "cosine":
+        after = max(share - fit.warmup, 0.0) / max(1.0 - fit.warmup, 1e-9)
+        factor = 0.5 * (1.0 + math.cos(math.pi * min(after, 1.0)))
+    else:
+        factor = 1.0
+    warm = min(1.0, (share + 1e-3) / fit.warmup) if fit.warmup else 1.0
+    return max(factor * warm, 1e-3)
+
+
+def parameter_groups(model: nn.Module, fit: FitConfig) -> list[dict[str, Any]]:
+    """Weights with decay; ActNorm, biases and logs without; couplings and the shift at their own rates."""
+    rate = fit.learning_rate
+    rates = {
+        "prior": fit.shift_learning_rate or rate,
+        "coupling": rate * fit.coupling_rate,
+        "other": rate,
+    }
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        kind = "prior" if name.startswith("prior.") else "coupling" if ".coupling." in name else "other"
+        if kind == "coupling" and not fit.coupling_rate:
+            parameter.requires_grad_(False)
+        if parameter.requires_grad:
+            decays = kind != "prior" and name.endswith(("weight", "weight_in", "weight_mid"))
+            groups.setdefault((kind, decays), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rates[kind], "weight_decay": fit.weight_decay if decays else 0.0}
+        for (kind, decays), parameters in groups.items()
+    ]

@@ -1,0 +1,107 @@
+"""Target of pairs: whether OUT may be written, what of it is there already, and how it becomes complete."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.data.images.folders import name_some
+from deflow_cli.data.pairs.formats import LOCK, MANIFEST, UNFINISHED, clear_pairs, side_files
+from deflow_cli.data.pairs.records import STAGING, PairSlot
+from deflow_cli.errors import DataError
+from deflow_cli.workflows.pairs.plan import Manifest, differences, load_content
+
+try:
+    import fcntl
+except ImportError:  # Windows has none; two runs into one OUT are the user's to avoid there
+    fcntl = None  # type: ignore[assignment]
+
+
+def prepare(target: Path, manifest: Manifest, overwrite: bool) -> bool:
+    """Make sure that ``target`` is free, or this very data set begun or done; returns whether it was done.
+
+    overwrite: another or the same data set of ours is removed first; others' files never are. Raises
+    DataError otherwise, with what differs.
+    """
+    done = check(target, manifest, overwrite)
+    if overwrite and _manifests(target):
+        clear_pairs(target)
+    return done
+
+
+def _manifests(target: Path) -> list[Path]:
+    return [target / name for name in (UNFINISHED, MANIFEST) if (target / name).is_file()]
+
+
+def check(target: Path, manifest: Manifest, overwrite: bool) -> bool:
+    """Whether ``target`` holds the data set, done. Raises DataError where it must not be written to."""
+    if not target.is_dir():
+        raise DataError(f"{target}: is a file, not a folder", next_step="choose another OUT")
+    found = _manifests(target)
+    if not found:
+        foreign = sorted(path.name for path in target.iterdir() if not path.name.startswith("."))
+        if foreign:
+            raise DataError(
+                f"{target}: holds what is no data set of deflow: {name_some(foreign)}",
+                next_step="choose another OUT, or move that away",
+            )
+        return False
+    if overwrite:
+        return False
+    if found[0].read_text("utf-8") == manifest.text():
+        return found[0].name == MANIFEST
+    differing = differences(load_content(found[0]), manifest.as_dict())
+    what = "an unfinished data set" if found[0].name == UNFINISHED else "a data set"
+    raise DataError(
+        f"{target}: holds {what} made otherwise: {name_some(differing, 5)}",
+        next_step="choose another OUT, repeat its command, or replace it by --overwrite",
+    )
+
+
+def begin(target: Path, manifest: Manifest) -> None:
+    """Mark ``target`` as unfinished."""
+    write_atomically(target / UNFINISHED, manifest.text().encode())
+
+
+def complete(target: Path, manifest: Manifest, slots: Sequence[PairSlot]) -> None:
+    """Write what lies beside the pairs, the manifest last, and take the mark away."""
+    for name, text in side_files(manifest.settings.format, slots).items():  # type: ignore[arg-type]
+        write_atomically(target / name, text.encode())
+    write_atomically(target / MANIFEST, manifest.text().encode())
+    (target / UNFINISHED).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Keep another process from writing to ``target``, and take away what is of no use afterwards.
+
+    What an interrupted run can go on with stays. Raises DataError if ``target`` cannot be a folder, or
+    another process writes there.
+    """
+    staging = target / STAGING
+    new = not target.exists()
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        lock = (staging / LOCK).open("a")
+    except OSError as error:
+        raise DataError(
+            f"{target}: cannot be a folder to write to ({error.strerror})", next_step="choose another OUT"
+        ) from error
+    with lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise DataError(
+                    f"{target}: another deflow make-pairs writes there", next_step="wait for it"
+                ) from error
+        try:
+            yield
+        finally:
+            if not (target / UNFINISHED).exists():
+                shutil.rmtree(staging, ignore_errors=True)
+                if new and not any(target.iterdir()):
+                    target.rmdir()

@@ -1,0 +1,80 @@
+"""Reuse: a clean crop is encoded once, and degraded afresh at each of its uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from deflow_cli.config.restorer import SrFitConfig
+from deflow_cli.data.pairs.crop_rounds import ONCE, Rounds
+from deflow_cli.data.pairs.crops import PairCrops
+from deflow_cli.degraders.base import Degrader, Draw, FlowDegrader
+from deflow_cli.degraders.encodings import Encodings, bytes_of_encoding
+from deflow_cli.errors import DeviceError
+from deflow_cli.runtime.progress import Reporter
+
+MOST_STEPS = 64  # of a round: more would only put off the first saving
+FEWEST_STEPS = 4  # with fewer, the same crops would come again and again in a row
+
+
+def plan_rounds(sr: SrFitConfig, degrader: Degrader, scale: int, reporter: Reporter) -> Rounds:
+    """How often, and among how many, crops are used: by settings and sizes alone, so that a run repeats."""
+    if sr.crop_uses == 1 or not isinstance(degrader, FlowDegrader):
+        return ONCE
+    side = sr.gt_size // scale
+    size = sr.batch_size * bytes_of_encoding(degrader, side, side)
+    steps = min(sr.crop_pool_mib * 2**20 // size, MOST_STEPS)
+    if steps < FEWEST_STEPS:
+        needed = -(-FEWEST_STEPS * size // 2**20)
+        reporter.note(
+            f"crops are used once: sr.crop_pool_mib={sr.crop_pool_mib} does not hold the encodings of "
+            f"{FEWEST_STEPS} steps, {needed} MiB"
+        )
+        return ONCE
+    reporter.note(
+        f"each crop is used {sr.crop_uses} times, with other noise each time, among those of {steps} steps"
+    )
+    return Rounds(sr.crop_uses, steps)
+
+
+class CropReuse:
+    """Degrades the crops of a step, and encodes those that are not kept.
+
+    Crops are always encoded with those of their first use's batch: rounding may depend on the company, and a
+    run that is resumed, with nothing kept, must go on to the same bits.
+    """
+
+    def __init__(self, crops: PairCrops, degrader: FlowDegrader, count: int, device: torch.device) -> None:
+        self.crops, self.count, self.device = crops, count, device
+        self.encodings = Encodings(degrader, crops.rounds.steps * count)
+
+    def degrade(self, clean_bchw: Tensor, step: int, draw: Callable[[str], Draw]) -> Tensor:
+        """clean_bchw: the small crops of the step, in [0, 1]. draw: of a crop by its key.
+
+        Raises DeviceError where the device's memory does not suffice.
+        """
+        numbers = self.crops.numbers(step, self.count)
+        try:
+            for batch in dict.fromkeys(number // self.count for number in numbers):
+                own = list(range(batch * self.count, (batch + 1) * self.count))
+                if not all(number in self.encodings for number in own):
+                    clean = clean_bchw if own == numbers else self._clean(own)
+                    self.encodings.keep(own, clean, [str(number) for number in own])
+            return self.encodings.degrade(numbers, [draw(str(number)) for number in numbers])
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{self.device}: out of memory while crops are degraded",
+                next_step="lower sr.crop_pool_mib, or sr.batch_size",
+            ) from error
+
+    @classmethod
+    def of(cls, crops: PairCrops, degrader: Degrader, count: int, device: torch.device) -> CropReuse | None:
+        """None where crops are used once, or nothing is kept of them."""
+        if crops.rounds.uses == 1 or not isinstance(degrader, FlowDegrader):
+            return None
+        return cls(crops, degrader, count, device)
+
+    def _clean(self, numbers: list[int]) -> Tensor:
+        return self.crops.numbered(numbers, self.count)[1].to(self.device).float() / 255

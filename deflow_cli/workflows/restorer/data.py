@@ -1,0 +1,273 @@
+"""Data of `deflow sr-train`: pairs from disk, or clean pictures that are degraded while it trains."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deflow_cli.config.restorer import SrConfig
+from deflow_cli.data.images.files import read_rgb8, to_pixels
+from deflow_cli.data.images.folders import fingerprint, name_some, scan_folder
+from deflow_cli.data.images.resize import downsample
+from deflow_cli.data.pairs.crops import CleanCrops, PairCrops, StoredCrops
+from deflow_cli.data.pairs.formats import open_pairs
+from deflow_cli.data.pairs.records import Pair, Pairs
+from deflow_cli.data.unpaired import split_held_out
+from deflow_cli.degraders.base import Degrader, Draw
+from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.inference.positional_noise import stable_generator
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.runtime.seeding import derived_seed
+from deflow_cli.workflows.choose_degrader import DegraderChoice, choose_degrader
+from deflow_cli.workflows.restorer.crop_reuse import CropReuse, plan_rounds
+
+T = TypeVar("T")
+
+_OWN_MARKS = re.compile(r"(_v\d+)?(_s\d+)?$")  # of a variant and a crop, in the names we give
+
+
+@dataclass(frozen=True)
+class SrSource:
+    """Where the pairs come from: ``pairs`` on disk, or ``hr`` pictures with a degrader, at a scale.
+
+    val: held-out pairs. scale: of ``hr``, 4 if None; for pairs it is only checked. temperature: lowest and
+    highest, drawn per crop.
+    """
+
+    pairs: Path | None = None
+    val: Path | None = None
+    hr: Path | None = None
+    scale: int | None = None
+    degrader: DegraderChoice = field(default_factory=DegraderChoice)
+    temperature: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if (self.pairs is None) == (self.hr is None):
+            both = "both PAIRS and" if self.pairs is not None else "neither PAIRS nor"
+            raise ConfigError(
+                f"{both} --hr given", next_step="pass a folder of pairs, or --hr DIR for pictures"
+            )
+        low, high = self.temperature
+        if not 0 <= low <= high <= 2:
+            told = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            raise ConfigError(f"temperature {told}", next_step="use 0 to 2, such as 0.6:1.2; 1 is as fitted")
+
+
+class SrData:
+    """Training batches of a run, its held-out pairs and what is to be recorded of both."""
+
+    def __init__(
+        self,
+        crops: PairCrops,
+        held_out: Sequence[Pair],
+        facts: dict[str, Any],
+        degrader: Degrader | None = None,
+        temperature: tuple[float, float] = (1.0, 1.0),
+        reuse: CropReuse | None = None,
+    ) -> None:
+        self.crops, self.held_out, self.facts = crops, tuple(held_out), facts
+        self._degrader, self._temperature, self._reuse = degrader, temperature, reuse
+
+    @property
+    def scale(self) -> int:
+        return self.crops.scale
+
+    def ready(self, batch: tuple[Tensor, Tensor], step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Clean and degraded crops of a step, float32 in [0, 1], on the device.
+
+        Pictures are degraded here, anew for each crop of each step, whether it was used before or not; the
+        result is rounded to 8 bits, as it would be on disk.
+        """
+        gt, lq = (part.to(device, non_blocking=True).float() / 255 for part in batch)
+        if self._degrader is None:
+            return gt, lq
+        seed = derived_seed(self.crops.seed, "degrade", step)
+        if self._reuse is not None:
+            lq = self._reuse.degrade(lq, step, lambda key: _draw(seed, key, self._temperature))
+        else:
+            draws = [_draw(seed, str(row), self._temperature) for row in range(len(lq))]
+            lq = self._degrader.degrade(lq, draws).to(device)
+        return gt, (lq * 255).round().clamp(0, 255) / 255
+
+
+def _draw(seed: int, key: str, temperature: tuple[float, float]) -> Draw:
+    low, high = temperature
+    return Draw(seed, key, 0, low + (high - low) * float(stable_generator(seed, key, "temperature").random()))
+
+
+def open_data(source: SrSource, config: SrConfig, device: torch.device, reporter: Reporter) -> SrData:
+    """Open and check what a run trains on. Raises DataError or ConfigError before anything is written."""
+    if source.pairs is not None:
+        return _stored(source, source.pairs, config, reporter)
+    assert source.hr is not None
+    return _live(source, source.hr, config, device, reporter)
+
+
+def _stored(source: SrSource, folder: Path, config: SrConfig, reporter: Reporter) -> SrData:
+    sr, pairs = config.sr, open_pairs(folder)
+    scale = _checked_scale(pairs, source.scale)
+    _check_crop(sr.gt_size, scale)
+    train, held = split_pairs(pairs.keys, 0.0 if source.val else sr.held_out, sr.seed)
+    held_pairs = _validation_pairs(source, scale, config, reporter)
+    if not held_pairs:
+        if not held:
+            reporter.note("too few pairs to hold some out: validation is on pairs of the training")
+        held_pairs = _cut_all(pairs, held or train, config, reporter)
+    crops = StoredCrops(
+        pairs, train, gt_size=sr.gt_size, flips=sr.flips, seed=sr.seed, cache_bytes=sr.cache_mib * 2**20
+    )
+    digest = hashlib.sha256("\n".join(pairs.keys).encode()).hexdigest()[:16]
+    facts = {"pairs": len(pairs), "pairs_fingerprint": digest, "scale": scale}
+    reporter.note(f"pairs: {len(train)} to train on, {len(held_pairs)} to validate on, x{scale}, in {folder}")
+    return SrData(crops, held_pairs, facts | {"validation_pairs": len(held_pairs)})
+
+
+def _live(
+    source: SrSource, folder: Path, config: SrConfig, device: torch.device, reporter: Reporter
+) -> SrData:
+    sr, scale = config.sr, source.scale or 4
+    _check_crop(sr.gt_size, scale)
+    scan = scan_folder(folder, sr.gt_size)
+    for path, reason in scan.broken:
+        reporter.warn(f"{path} left out: {reason}")
+    if scan.too_small:
+        named = name_some(str(path) for path in scan.too_small)
+        reporter.warn(
+            f"{len(scan.too_small)} pictures left out, smaller than the crop of {sr.gt_size} px: {named}"
+        )
+    chosen = choose_degrader(source.degrader, scan.paths, reporter, scale=scale, device=device)
+    train, held = split_held_out(scan.paths, 0.0 if source.val else sr.held_out, sr.seed)
+    held_pairs = _validation_pairs(source, scale, config, reporter)
+    if not held_pairs:
+        if not held:
+            reporter.note("too few pictures to hold some out: validation is on those of the training")
+        held_pairs = [
+            _degraded(path, config, scale, chosen.degrader, source.temperature, device)
+            for path in _spread(held or train, sr.validate_pairs)
+        ]
+    crops = CleanCrops(
+        train,
+        scale=scale,
+        gt_size=sr.gt_size,
+        flips=sr.flips,
+        seed=sr.seed,
+        cache_bytes=sr.cache_mib * 2**20,
+        rounds=plan_rounds(sr, chosen.degrader, scale, reporter),
+    )
+    facts = {
+        "pictures": len(scan.paths),
+        "pictures_fingerprint": fingerprint(scan),
+        "scale": scale,
+        "degrader": chosen.facts,
+        "temperature": list(source.temperature),
+        "validation_pairs": len(held_pairs),
+    }
+    reporter.note(
+        f"pictures: {len(train)} to train on, degraded anew for every crop by {source.degrader.name}, "
+        f"{len(held_pairs)} to validate on, x{scale}, in {folder}"
+    )
+    if crops.rounds.uses > 1:
+        facts |= {"crop_uses": crops.rounds.uses, "crop_pool_steps": crops.rounds.steps}
+    reuse = CropReuse.of(crops, chosen.degrader, sr.batch_size, device)
+    return SrData(crops, held_pairs, facts, chosen.degrader, source.temperature, reuse)
+
+
+def split_pairs(keys: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Places of (training, held-out) keys; variants and crops of one picture stay on one side."""
+    pictures = [_OWN_MARKS.sub("", key) for key in keys]
+    train, held = split_held_out([Path(name) for name in sorted(set(pictures))], share, seed)
+    apart = {path.as_posix() for path in held}
+    assert train
+    return (
+        [i for i, name in enumerate(pictures) if name not in apart],
+        [i for i, name in enumerate(pictures) if name in apart],
+    )
+
+
+def _checked_scale(pairs: Pairs, wanted: int | None) -> int:
+    if wanted is not None and wanted != pairs.scale:
+        raise ConfigError(
+            f"{pairs.path}: its pairs are x{pairs.scale}, not x{wanted}",
+            next_step="leave --scale out, or pass other pairs",
+        )
+    return pairs.scale
+
+
+def _check_crop(gt_size: int, scale: int) -> None:
+    if gt_size % scale:
+        raise ConfigError(
+            f"sr.gt_size is {gt_size}, no multiple of the scale {scale}",
+            next_step=f"pass --set sr.gt_size={max(gt_size // scale, 1) * scale}",
+        )
+
+
+def _validation_pairs(source: SrSource, scale: int, config: SrConfig, reporter: Reporter) -> list[Pair]:
+    """The pairs of ``--val``; none without it."""
+    if source.val is None:
+        return []
+    pairs = open_pairs(source.val)
+    if pairs.scale != scale:
+        raise DataError(
+            f"{source.val}: its pairs are x{pairs.scale}, those to train on x{scale}",
+            next_step="pass pairs of the same scale as --val",
+        )
+    return _cut_all(pairs, range(len(pairs)), config, reporter)
+
+
+def _cut_all(pairs: Pairs, indices: Sequence[int], config: SrConfig, reporter: Reporter) -> list[Pair]:
+    """The middles of some pairs; those that cannot be read are named and left out."""
+    found = []
+    for index in _spread(indices, config.sr.validate_pairs):
+        try:
+            found.append(_cut(pairs[index], config, pairs.scale))
+        except DataError as error:
+            reporter.warn(f"left out of the validation: {error}")
+    if not found:
+        raise DataError(f"{pairs.path}: none of its pairs can be validated on", next_step="mend the pairs")
+    return found
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many, spread evenly; 0: all."""
+    if not most or len(items) <= most:
+        return list(items)
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, most)]
+
+
+def _cut(pair: Pair, config: SrConfig, scale: int) -> Pair:
+    """The middle of a pair, of the size that is validated."""
+    side = config.sr.validate_side // scale
+    height, width = pair.lq.shape[:2]
+    if not side or (height <= side and width <= side):
+        return pair
+    rows, columns = min(side, height), min(side, width)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    lq = pair.lq[top : top + rows, left : left + columns]
+    gt = pair.gt[top * scale : (top + rows) * scale, left * scale : (left + columns) * scale]
+    return Pair(pair.key, np.ascontiguousarray(gt), np.ascontiguousarray(lq))
+
+
+def _degraded(
+    path: Path,
+    config: SrConfig,
+    scale: int,
+    degrader: Degrader,
+    temperature: tuple[float, float],
+    device: torch.device,
+) -> Pair:
+    """A picture and its degradation, always the same one."""
+    image = read_rgb8(path)
+    height, width = (side // scale * scale for side in image.shape[:2])
+    small = downsample(image[:height, :width], scale, "matlab") if scale > 1 else image
+    pair = _cut(Pair(path.name, image[:height, :width], small), config, scale)
+    clean = torch.from_numpy(pair.lq.copy()).permute(2, 0, 1)[None].to(device).float() / 255
+    draw = _draw(derived_seed(config.sr.seed, "held-out"), path.name, temperature)
+    return Pair(pair.key, pair.gt, to_pixels(degrader.degrade(clean, [draw])))

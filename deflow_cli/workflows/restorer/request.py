@@ -1,0 +1,62 @@
+"""What `deflow sr-train` is asked for, how long it runs, and what comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from deflow_cli.config.restorer import SrConfig
+from deflow_cli.workflows.restorer.data import SrSource
+
+
+@dataclass(frozen=True)
+class SrRequest:
+    """What `deflow sr-train` was asked to do. out: the run's folder. arch: where it was named."""
+
+    source: SrSource
+    out: Path
+    config: SrConfig
+    init: Path | None = None
+    arch: str | None = None
+    device: str = "auto"
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class SrResult:
+    """What came of it. model_path: the best by ``select`` (of the last stage), of ``best_step``.
+
+    scores: of that step on held-out pairs, by metric; input_scores: of the degraded pictures themselves.
+    last_path: the weights of ``step``, whether they are the best or not.
+    """
+
+    run_dir: Path
+    model_path: Path
+    last_path: Path
+    step: int
+    best_step: int
+    interrupted: bool
+    select: str
+    scores: dict[str, float]
+    input_scores: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The engine's view of a run of one or two stages."""
+
+    iterations: int
+    time_budget: float
+    ema: float
+    log_every: int
+    checkpoint_every: int
+    max_bad_steps: int
+    tensorboard: bool
+
+    @classmethod
+    def of(cls, config: SrConfig) -> Pace:
+        names = [field.name for field in dataclasses.fields(cls)][1:]
+        total = 0 if config.sr.time_budget else sum(getattr(config, s).iterations for s in config.stages)
+        return cls(total, **{name: getattr(config.sr, name) for name in names})

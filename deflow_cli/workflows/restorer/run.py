@@ -1,0 +1,374 @@
+"""`deflow sr-train`: from pairs, or clean pictures and a degrader, to a restorer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.checkpoints.restorer import RESTORER_FILE, save_restorer
+from deflow_cli.config.restorer import SrConfig
+from deflow_cli.data.unpaired import Prefetcher
+from deflow_cli.errors import ConfigError
+from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.presets import SR
+from deflow_cli.runtime.device import choose_device, choose_precision
+from deflow_cli.runtime.progress import Reporter, Silent
+from deflow_cli.training.engine import Engine, Turn, can_resume
+from deflow_cli.training.run_folder import CONFIG_FILE, RUN_FILE
+from deflow_cli.workflows.choose_degrader import DegraderChoice
+from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
+from deflow_cli.workflows.restorer.divergence import Watch
+from deflow_cli.workflows.restorer.networks import (
+    load_features,
+    new_discriminator,
+    new_generator,
+    start_from,
+    with_sizes_of,
+)
+from deflow_cli.workflows.restorer.request import Pace, SrRequest, SrResult
+from deflow_cli.workflows.restorer.step import Moment, RestorerStep
+from deflow_cli.workflows.restorer.validation import Measured, Validation, choose_scorers, is_better
+
+__all__ = ["DegraderChoice", "SrRequest", "SrResult", "SrSource", "default_preset", "sr_train"]
+
+LAST_FILE = "restorer-last.safetensors"
+PSNR_FILE = "restorer-psnr.safetensors"  # where the second of two stages began
+
+
+def default_preset(device: str) -> str:
+    """The preset for a machine: fast with a GPU, tiny without."""
+    return "fast" if choose_device(device).type == "cuda" else "tiny"
+
+
+def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
+    """Train a restorer. Raises DataError, ConfigError, CheckpointError or TrainingError."""
+    started = time.monotonic()
+    reporter = reporter or Silent()
+    device = choose_device(request.device)
+    resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
+    data = open_data(request.source, request.config, device, reporter)
+    config = _settle(request, data.scale)
+    if request.init is not None and not resumes:
+        model = start_from(request.init, data.scale, request.arch, reporter)
+        config = with_sizes_of(config, model)
+    else:
+        model = new_generator(config)
+    run = _Run(request, config, data, model.to(device), reporter, started)
+    if not resumes:
+        run.look()
+        # from here on it is a run: what is refused above leaves no trace
+        write_atomically(request.out / CONFIG_FILE, SR.to_toml(config).encode())
+    _record_source(request)
+    return run.go(resumes)
+
+
+def _settle(request: SrRequest, scale: int) -> SrConfig:
+    """The configuration with what the pairs and the request decide."""
+    config = request.config
+    stage = config.sr.stage
+    if stage == "auto":
+        stage = "gan" if request.init is not None else "both"
+    if stage == "gan" and request.init is None and not request.resume:
+        raise ConfigError(
+            "the GAN stage needs a restorer to start from",
+            next_step="pass --init FILE, or --stage both to train one first",
+        )
+    return dataclasses.replace(
+        config,
+        restorer=dataclasses.replace(config.restorer, scale=scale),
+        sr=dataclasses.replace(config.sr, stage=stage),
+    )
+
+
+def _record_source(request: SrRequest) -> None:
+    """Write ``run.json``: the folders as given; the model file must not tell the machine's paths."""
+    source = request.source
+    places = {"pairs": source.pairs, "val": source.val, "hr": source.hr, "init": request.init}
+    record = {name: None if path is None else str(path) for name, path in places.items()}
+    record["working_folder"] = os.getcwd()
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(request.out / RUN_FILE, text.encode())
+
+
+class _Run:
+    """One run: its networks, data and records. What must outlive a kill stands in the engine's facts."""
+
+    def __init__(
+        self,
+        request: SrRequest,
+        config: SrConfig,
+        data: SrData,
+        model: RRDBNet,
+        reporter: Reporter,
+        started: float,
+    ) -> None:
+        self.request, self.config, self.data, self.reporter = request, config, data, reporter
+        self.device = next(model.parameters()).device
+        precision = choose_precision(config.sr.precision, self.device)
+        features = load_features(config, self.device, reporter)
+        judge = new_discriminator(config)
+        if judge is not None:
+            judge.to(self.device)
+        scorers, self.select = choose_scorers(config.sr.select, self.device, reporter, config.sr.lpips_file)
+        self.validation = Validation(data.held_out, scorers, self.device, precision)
+        self.step = RestorerStep(model, judge, features, config, self._batch, self._moment, precision)
+        self.engine = Engine(
+            self.step.networks,
+            self.step,
+            Pace.of(config),
+            request.out,
+            reporter,
+            started,
+            section="sr",
+            way_out="lower psnr.learning_rate and gan.learning_rate, or set sr.clip_gradients=1",
+        )
+        self.watch = Watch(
+            self._watched,
+            config.sr.psnr_drop,
+            reporter,
+            self._way_back,
+            lambda: self.facts.get("input_drift", ()),
+        )
+        self.engine.on_row = self.watch.on_row
+        self.engine.turn = Turn(self._gan_begins, self._begin_gan)
+        self.batches: Prefetcher[tuple[Tensor, Tensor]] | None = None
+        self._next_step = 0
+        self._told: set[str] = set()
+
+    # -- the story ------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """A first look at what is trained and validated on: the facts of a run that begins.
+
+        Raises DataError where no pair is large enough, or a metric fits none.
+        """
+        self.data.crops.batch(0, self.config.sr.batch_size)
+        given = self.validation.measure_input()
+        self.engine.progress.facts = {
+            **self.data.facts,
+            "select": self.select.name,
+            "perceptual": "none" if self.step.features is None else self.config.loss.features,
+            "init": None if self.request.init is None else self.request.init.name,
+            "input": given.scores,
+            "input_drift": list(given.drift),
+        }
+        if self.request.init is not None:
+            self.watch.begin_stage(self.validation.measure(self._averaged()).scores["psnr"])
+
+    def _compare_data(self) -> None:
+        """Tell where a resumed run goes on with other data than it began with."""
+        changed = [name for name, value in self.data.facts.items() if self.facts.get(name) != value]
+        if changed:
+            self.reporter.warn(
+                f"the run goes on with other data than it began with: {', '.join(changed)} changed"
+            )
+
+    def go(self, resumes: bool) -> SrResult:
+        """Train from the start, or from the state on disk, to the end; write best and last."""
+        sr, engine = self.config.sr, self.engine
+        self._describe()
+        if resumes:
+            engine.restore()
+            self.reporter.note(f"resumed at step {engine.progress.step}")
+            self._compare_data()
+        else:
+            engine.begin()
+        self.reporter.note(f"held-out input: {_shown(self.facts['input'])}")
+        hooks = {
+            "validate": (sr.validate_every, self.validate),
+            "preview": (sr.preview_every, self.preview),
+        }
+        self._next_step = engine.progress.step
+        pin = self.device.type == "cuda"
+        with Prefetcher(self.data.crops.batch, self._next_step, sr.batch_size, pin=pin) as self.batches:
+            finished = engine.run(hooks)
+        self._tell_dropped()
+        return self._finish(finished)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Those of the engine's progress, which a restore replaces."""
+        return self.engine.progress.facts
+
+    def _describe(self) -> None:
+        sr, restorer = self.config.sr, self.config.restorer
+        count = sum(p.numel() for p in self.engine.model.parameters())
+        stages = [
+            f"{name} ({getattr(self.config, name).iterations} steps)" if not sr.time_budget else name
+            for name in self.config.stages
+        ]
+        length = f", {sr.time_budget:.0f} s" if sr.time_budget else ""
+        self.reporter.note(
+            f"model: RRDBNet x{restorer.scale}, {restorer.channels} features, {restorer.blocks} blocks, "
+            f"{count / 1e6:.2f} M parameters"
+        )
+        precision = "bf16 nets" if self.step.precision else "fp32"
+        self.reporter.note(
+            f"training: {' then '.join(stages)}{length}, batch {sr.batch_size} x {sr.gt_size} px, "
+            f"{precision} on {self.device}, seed {sr.seed}"
+        )
+
+    def _finish(self, finished: bool) -> SrResult:
+        engine, out = self.engine, self.request.out
+        step = engine.progress.step
+        if finished and self.facts.get("validated") != step:
+            self.validate(step)
+            engine.save()  # what it found belongs to the finished run
+        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_FILE
+        scores = best["scores"] if best else {}
+        self._save(last, step, self.facts.get("last_scores", {}))
+        if best is None:  # interrupted before the stage's first validation
+            self._save(model, step, scores)
+        self.preview(step)
+        return SrResult(
+            run_dir=out,
+            model_path=model,
+            last_path=last,
+            step=step,
+            best_step=best["step"] if best else step,
+            interrupted=not finished,
+            select=self.select.name,
+            scores=scores,
+            input_scores=self.facts["input"],
+            seconds=engine.progress.seconds,
+        )
+
+    # -- stages ---------------------------------------------------------------------------------------
+
+    def _gan_begins(self, step: int, share: float) -> bool:
+        if self.config.sr.stage != "both" or "gan_from" in self.facts:
+            return False
+        if self.config.sr.time_budget:
+            return share >= self.config.sr.psnr_share
+        return step >= self.config.psnr.iterations
+
+    def _begin_gan(self, step: int, share: float) -> None:
+        """The second stage starts from the first one's averaged weights, with new optimisers."""
+        if step and self.facts.get("validated") != step:
+            self.validate(step)
+        self._save(self.request.out / PSNR_FILE, step, self.facts.get("last_scores", {}))
+        if self.engine.average is not None:
+            self.engine.model.load_state_dict(self.engine.average)
+        self.step.forget()
+        self.facts["gan_from"] = [step, share]
+        self.facts.pop("best", None)  # another stage, another best: its losses are not the first one's
+        self.watch.begin_stage(self.facts["last_scores"]["psnr"] if step else None)
+        self.engine.save()  # with the validation that ended the first stage: a resumed run has it once
+        self.reporter.note(
+            f"the GAN stage begins at step {step}; {PSNR_FILE} keeps the first stage's weights"
+        )
+
+    def _moment(self, step: int, share: float) -> Moment:
+        stage = "gan" if "gan_from" in self.facts else self.config.stages[0]
+        first, begun = self.facts.get("gan_from", (0, 0.0))
+        if not self.config.sr.time_budget:
+            length = getattr(self.config, stage).iterations
+            return Moment(stage, step - first + 1, (step - first) / length)
+        end = self.config.sr.psnr_share if stage == "psnr" and len(self.config.stages) > 1 else 1.0
+        return Moment(stage, step - first + 1, (share - begun) / max(end - begun, 1e-9))
+
+    # -- data -----------------------------------------------------------------------------------------
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The step's batch on the device; after a restore the prefetched ones are of other steps."""
+        assert self.batches is not None
+        if step == self._next_step:
+            self._next_step += 1
+            batch = next(self.batches)
+        else:
+            batch = self.data.crops.batch(step, self.config.sr.batch_size)
+        self._tell_dropped()
+        return self.data.ready(batch, step, self.device)
+
+    def _tell_dropped(self) -> None:
+        for name in [name for name in list(self.data.crops.dropped) if name not in self._told]:
+            self._told.add(name)
+            self.reporter.warn(f"pair {name} left out: {self.data.crops.dropped[name]}")
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def _averaged(self) -> RRDBNet:
+        """A copy with the averaged weights, for use."""
+        with torch.device("meta"):
+            model = RRDBNet(self.config.restorer)
+        state = {key: value.detach().clone() for key, value in self.engine.averaged().items()}
+        model.load_state_dict(state, assign=True)
+        return model.eval()
+
+    def validate(self, step: int) -> None:
+        """Held-out scores into the log; keeps the weights where they are the best so far."""
+        measured = self.validation.measure(self._averaged())
+        value, best = measured.scores[self.select.name], self.facts.get("best")
+        self.facts.update(validated=step, last_scores=measured.scores)
+        if best is None or is_better(self.select, value, best["scores"][self.select.name]):
+            self._save(self.request.out / RESTORER_FILE, step, measured.scores)
+            self.facts["best"] = {"step": step, "scores": measured.scores}
+        self.watch.on_validation(step, measured)
+        self._log(step, measured)
+
+    def _log(self, step: int, measured: Measured) -> None:
+        held = {f"held_out_{name}": round(value, 6) for name, value in measured.scores.items()}
+        drift = {f"drift_{c}": round(v, 6) for c, v in zip("rgb", measured.drift, strict=True)}
+        self.engine.log.write({"step": step, **held, **drift, "best_step": self.facts["best"]["step"]})
+
+    def preview(self, step: int) -> None:
+        """A grid of degraded, restored and clean middles."""
+        path = self.request.out / "previews" / f"{step:07d}.png"
+        self.validation.preview(path, self._averaged())
+
+    def _watched(self) -> dict[str, Any]:
+        memory: dict[str, Any] = self.facts.setdefault("watch", {})
+        return memory
+
+    def _way_back(self, step: int) -> str:
+        """What to go on from: the stage's best weights, or what it began with where those are as bad."""
+        best, psnr = self.facts.get("best"), self._watched().get("psnr", 0.0)
+        if best and best["step"] < step and not self.watch.is_fallen(best["scores"]["psnr"], psnr):
+            path = self.request.out / RESTORER_FILE
+            return f"The weights of step {best['step']} are in {path}: go back to them with --init"
+        rate = f"{'gan' if 'gan_from' in self.facts else self.config.stages[0]}.learning_rate"
+        if "gan_from" in self.facts:
+            kept, at = self.request.out / PSNR_FILE, self.facts["gan_from"][0]
+            return f"The weights of step {at} are in {kept}: go back to them with --init, at a lower {rate}"
+        if self.request.init is not None:
+            return f"Go back to {self.request.init}, at a lower {rate}"
+        return f"No better weights are kept yet: if it stays so, begin anew at a lower {rate}"
+
+    def _save(self, path: Path, step: int, scores: dict[str, float]) -> None:
+        config, progress = self.config, self.engine.progress
+        told = dataclasses.replace(
+            config,
+            loss=dataclasses.replace(config.loss, features_file=_file_name(config.loss.features_file)),
+            sr=dataclasses.replace(config.sr, lpips_file=_file_name(config.sr.lpips_file)),
+        )
+        own = ("watch", "best", "last_scores", "validated", "input_drift")
+        facts = {key: value for key, value in self.facts.items() if key not in own}
+        facts |= {
+            "title": self.request.out.resolve().name,
+            "step": step,
+            "stage": "gan" if "gan_from" in facts else config.stages[0],
+            "scores": scores,
+            "skipped_steps": progress.bad_total,
+            "device": str(self.device),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "config": SR.to_toml(told),
+        }
+        save_restorer(path, self._averaged(), facts)
+
+
+def _file_name(path: str) -> str:
+    return Path(path).name if path else ""
+
+
+def _shown(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())

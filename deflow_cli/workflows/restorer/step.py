@@ -1,0 +1,148 @@
+"""Step of a restorer's training: L1 in the first stage, ESRGAN's three losses in the second."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deflow_cli.config.restorer import SrConfig, StageConfig
+from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.models.esrgan.losses import (
+    Vgg19Features,
+    pixel_loss,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
+from deflow_cli.training.engine import Network, Outcome
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a step stands in its stage. iteration: of the stage, from 1. share: of the stage, 0 to 1."""
+
+    stage: str
+    iteration: int
+    share: float
+
+
+def rate_factor(stage: StageConfig, moment: Moment) -> float:
+    """The learning rate's factor. The schedule moves before the update, as in RealSR and BasicSR.
+
+    Iteration 5000 of ``halve_at = [5000]`` is taken at half the rate.
+    """
+    if stage.schedule == "steps":
+        return float(0.5 ** sum(moment.iteration >= at for at in stage.halve_at))
+    if stage.schedule == "cosine":
+        return max(0.5 * (1.0 + math.cos(math.pi * min(moment.share, 1.0))), 1e-3)
+    return 1.0
+
+
+class RestorerStep:
+    """Trains a generator, and in the GAN stage a discriminator, on the batch of a step.
+
+    batch_of(step): clean and degraded crops, float32 in [0, 1]. moment_of(step, share): the step's stage.
+    A step whose losses or gradients are not finite changes no weight, and no batch statistics. The host waits
+    for the device nowhere in it.
+    """
+
+    def __init__(
+        self,
+        generator: RRDBNet,
+        discriminator: nn.Module | None,
+        features: Vgg19Features | None,
+        config: SrConfig,
+        batch_of: Callable[[int], tuple[Tensor, Tensor]],
+        moment_of: Callable[[int, float], Moment],
+        precision: torch.dtype | None = None,
+    ) -> None:
+        self.config, self.batch_of, self.moment_of, self.precision = config, batch_of, moment_of, precision
+        self.features = features
+        self.device = next(generator.parameters()).device
+        self.generator = Network(generator, self._adam(generator))
+        self.discriminator = None
+        if discriminator is not None:
+            self.discriminator = Network(discriminator, self._adam(discriminator), "discriminator.")
+
+    def _adam(self, module: nn.Module) -> torch.optim.Optimizer:
+        # rates and betas are those of the stage, set at each step
+        return torch.optim.Adam(module.parameters(), lr=1.0, fused=self.device.type in ("cuda", "cpu"))
+
+    @property
+    def networks(self) -> list[Network]:
+        return [network for network in (self.generator, self.discriminator) if network is not None]
+
+    def forget(self) -> None:
+        """Begin a stage with optimisers that have seen nothing."""
+        for network in self.networks:
+            network.optimizer.state.clear()
+
+    def __call__(self, step: int, share: float, restored_factor: float) -> Outcome:
+        moment = self.moment_of(step, share)
+        stage: StageConfig = getattr(self.config, moment.stage)
+        factor = rate_factor(stage, moment) * restored_factor
+        for network in self.networks:
+            for group in network.optimizer.param_groups:
+                group["lr"], group["betas"] = stage.learning_rate * factor, stage.betas
+        gt, lq = self.batch_of(step)
+        figures, finite = self._psnr(gt, lq) if moment.stage == "psnr" else self._gan(gt, lq)
+        return Outcome(figures, factor, finite)
+
+    def _psnr(self, gt: Tensor, lq: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        with self._nets():
+            restored = self.generator.module(lq)
+        pixel = pixel_loss(restored.float(), gt)
+        norm = self._backward(self.generator, pixel)
+        finite = torch.isfinite(pixel.detach()) & torch.isfinite(norm)
+        self.generator.update(finite)
+        return {"pixel": pixel, "gradient_norm": norm}, finite
+
+    def _gan(self, gt: Tensor, lq: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """One iteration in RealSR's order: both losses before either update, which needs neither's result.
+
+        The discriminator judges the same restored images that the generator was trained by.
+        """
+        assert self.discriminator is not None
+        judge, loss = self.discriminator.module, self.config.loss
+        buffers = [(buffer, buffer.clone()) for buffer in judge.buffers()]
+        judge.requires_grad_(False)
+        with self._nets():
+            restored = self.generator.module(lq)
+            perceptual = self.features.loss(restored, gt) if self.features is not None else None
+            fake, real = judge(restored), judge(gt).detach()
+        pixel = pixel_loss(restored.float(), gt)
+        adversarial = relativistic_generator_loss(real, fake)
+        total = loss.pixel * pixel + loss.adversarial * adversarial
+        if perceptual is not None:
+            total = total + loss.perceptual * perceptual
+        norm = self._backward(self.generator, total)
+        judge.requires_grad_(True)
+        with self._nets():
+            real, fake = judge(gt), judge(restored.detach())
+        judged = relativistic_discriminator_loss(real, fake)
+        judge_norm = self._backward(self.discriminator, judged)
+        sums = torch.stack([total.detach(), norm, judged.detach(), judge_norm])
+        finite = torch.isfinite(sums).all()
+        for network in self.networks:
+            network.update(finite)
+        for buffer, before in buffers:  # batch statistics and singular vectors, which forward passes move
+            torch.where(finite, buffer, before, out=buffer)
+        figures = {"pixel": pixel, "adversarial": adversarial, "discriminator": judged}
+        if perceptual is not None:
+            figures["perceptual"] = perceptual
+        figures |= {"real_logit": real.float().mean(), "fake_logit": fake.float().mean()}
+        return figures | {"gradient_norm": norm}, finite
+
+    def _backward(self, network: Network, loss: Tensor) -> Tensor:
+        """Gradients of one network; returns their norm before clipping."""
+        network.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        limit = self.config.sr.clip_gradients or math.inf
+        return torch.nn.utils.clip_grad_norm_(network.parameters, limit)
+
+    def _nets(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
