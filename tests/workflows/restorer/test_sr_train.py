@@ -283,7 +283,7 @@ import sys
 from pathlib import Path
 import torch
 from tests.workflows.restorer.test_sr_train import killed_request
-from deflow_cli.workflows.sr_train import sr_train
+from deflow_cli.workflows.restorer.run import sr_train
 torch.set_num_threads(1)
 sr_train(killed_request(sys.argv[1], *map(Path, sys.argv[2:4]), resume=bool(sys.argv[4])))
 """
