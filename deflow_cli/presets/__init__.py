@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
+from deflow_cli.config.checks import choices_of
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.errors import ConfigError
@@ -142,7 +143,8 @@ class Presets(Generic[C]):
         return section, name
 
     def _hint(self, section: str, name: str) -> Any:
-        return get_type_hints(self.sections[section])[name]
+        hint = get_type_hints(self.sections[section])[name]
+        return type(choices[0]) if (choices := choices_of(hint)) else hint  # the configuration checks them
 
     def _from_toml(self, key: str, value: Any, origin: str) -> Any:
         """Check a TOML value against the type of its key; integers serve as floats, lists as tuples."""

@@ -96,7 +96,10 @@ def degrade_plain(model: DeFlow, image: Tensor, samples: int) -> list[float]:
     return figures_of(log_det, *results)
 
 
-def training_step(model: DeFlow, x: Tensor, rival: str) -> list[float]:
+def training_step(
+    model: DeFlow, x: Tensor, rival: str, before_zero: Callable[[], None] = lambda: None
+) -> list[float]:
+    """before_zero: called when the gradients are there."""
     h = model.condition_image(x)
     if rival == "plain":
         assert model.encoder is not None
@@ -108,7 +111,8 @@ def training_step(model: DeFlow, x: Tensor, rival: str) -> list[float]:
     degraded = model.prior.log_prob_degraded([z[half:] for z in latents])
     loss = model.nats_to_bits_per_dim(torch.cat((clean, degraded)) + log_det, x.shape).mean()
     loss.backward()
-    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    before_zero()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     model.zero_grad(set_to_none=True)
     return figures_of(loss.detach(), norm)
 
