@@ -13,7 +13,7 @@ import numpy as np
 from deflow_cli.data.camera_noise import camera_noise
 from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.data.photos import packaged_photos
-from deflow_cli.presets import load_preset
+from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.contact_sheet import contact_sheet, residual_view
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import derived_seed
@@ -92,7 +92,7 @@ def demo(out: Path, time_budget: float, device: str, reporter: Reporter) -> Demo
     clean, noisy, run = out / "clean", out / "noisy", out / "run"
     _copy(clean_paths, clean)
     sources = make_noisy(noisy)
-    config = load_preset("tiny")
+    config = FIT.load("tiny")
     settings = dataclasses.replace(config.fit, iterations=0, time_budget=time_budget)
     result = fit(
         FitRequest(clean, noisy, run, dataclasses.replace(config, fit=settings), device=device), reporter
