@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-ScaleKind = Literal["published", "bounded"]
-
-
-@dataclass(frozen=True)
-class ScaleForm:
-    """How a net's raw output a becomes the positive scale s of an affine coupling.
-
-    published: s = sigmoid(a + 2) + eps. bounded: s = exp(c atan(a / c)) with c = ``bound``.
-
-    >>> scale, log_scale = ScaleForm("bounded", bound=0.5)(torch.zeros(2))
-    >>> scale, log_scale
-    (tensor([1., 1.]), tensor([0., 0.]))
-    """
-
-    kind: ScaleKind = "published"
-    eps: float = 1e-3
-    bound: float = 1.0
-
-    def __call__(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns (s, log s), both of the shape of ``raw``."""
-        if self.kind == "published":
-            return published_scale(raw, self.eps)
-        return bounded_scale(raw, self.bound)
+if TYPE_CHECKING:
+    from deflow_cli.kernels.forms import ScaleForm
 
 
 def published_scale(raw: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deflow_cli.kernels.reference import ScaleForm
+from deflow_cli.kernels.forms import ScaleForm
 from deflow_cli.layers.invertible.actnorm import ActNorm
-from deflow_cli.layers.invertible.coupling import FlowStep, TransitionStep
-from deflow_cli.layers.invertible.flow import ConditionalFlow
+from deflow_cli.layers.invertible.coupling import FlowStep, LinearStep
 from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
-from deflow_cli.layers.invertible.split import Split
+from deflow_cli.layers.invertible.split import PUBLISHED_EPS, Split
 from deflow_cli.layers.invertible.squeeze import Squeeze
 from deflow_cli.layers.networks.conditioned import CouplingNet, ZeroConv3x3
 from deflow_cli.models.deflow.encoder import ConditionEncoder
+from deflow_cli.models.deflow.flow import ConditionalFlow
 
 
 def features_of(encoder: ConditionEncoder, h: Tensor) -> list[Tensor]:
@@ -59,10 +59,10 @@ def encode(flow: ConditionalFlow, x: Tensor, features: Sequence[Tensor]) -> tupl
         if isinstance(layer, Split):
             z1, z2 = z[:, : layer.kept_channels], z[:, layer.kept_channels :]
             mean, logs = _shift_and_raw(_zero_conv(layer.conv, z1))
-            latents.append((z2 - mean) / (torch.exp(logs) + layer.eps))
+            latents.append((z2 - mean) / (torch.exp(logs) + PUBLISHED_EPS))
             z, log_det = z1, log_det - logs.flatten(1).sum(1)
             continue
-        assert isinstance(layer, TransitionStep)
+        assert isinstance(layer, LinearStep)
         z = F.conv2d(_norm(layer.actnorm, z), layer.invconv.matrix()[:, :, None, None])
         positions = z.shape[-2] * z.shape[-1]
         log_det = log_det + positions * (layer.actnorm.logs.sum() + layer.invconv.log_s.sum())
@@ -70,12 +70,12 @@ def encode(flow: ConditionalFlow, x: Tensor, features: Sequence[Tensor]) -> tupl
             ft = features[level - 1]
             z1, z2 = z[:, : layer.z1_channels], z[:, layer.z1_channels :]
             shift, raw = _shift_and_raw(_net(layer.coupling, torch.cat((z1, ft), dim=1)))
-            scale, log_scale = _scale(layer.form.scale, raw)
+            scale, log_scale = _scale(layer.scale_form, raw)
             z = torch.cat((z1, z2 / scale - shift), dim=1)
             log_det = log_det - log_scale.flatten(1).sum(1)
             assert layer.injector is not None
             shift, raw = _shift_and_raw(_net(layer.injector, ft))
-            scale, log_scale = _scale(layer.form.scale, raw)
+            scale, log_scale = _scale(layer.scale_form, raw)
             z = z / scale - shift
             log_det = log_det - log_scale.flatten(1).sum(1)
     return [*latents, z], log_det
@@ -92,15 +92,15 @@ def decode(flow: ConditionalFlow, latents: Sequence[Tensor], features: Sequence[
             mean, logs = _shift_and_raw(_zero_conv(layer.conv, z))
             z = torch.cat((z, rest.pop() * torch.exp(logs) + mean), dim=1)
             continue
-        assert isinstance(layer, TransitionStep)
+        assert isinstance(layer, LinearStep)
         if isinstance(layer, FlowStep):
             ft = features[level - 1]
             assert layer.injector is not None
             shift, raw = _shift_and_raw(_net(layer.injector, ft))
-            z = (z + shift) * _scale(layer.form.scale, raw)[0]
+            z = (z + shift) * _scale(layer.scale_form, raw)[0]
             z1, z2 = z[:, : layer.z1_channels], z[:, layer.z1_channels :]
             shift, raw = _shift_and_raw(_net(layer.coupling, torch.cat((z1, ft), dim=1)))
-            z = torch.cat((z1, (z2 + shift) * _scale(layer.form.scale, raw)[0]), dim=1)
+            z = torch.cat((z1, (z2 + shift) * _scale(layer.scale_form, raw)[0]), dim=1)
         z = F.conv2d(z, _inverse(layer.invconv)[:, :, None, None])
         z = z * torch.exp(-layer.actnorm.logs) - layer.actnorm.bias
     return z

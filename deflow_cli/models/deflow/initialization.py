@@ -1,14 +1,13 @@
-"""Initialisation: where training begins, by closed forms on a first sample of data instead of at zero."""
+"""Start: where training begins, by closed forms on a first sample of data instead of at zero."""
 
 from __future__ import annotations
-
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from deflow_cli.layers.invertible.coupling import FlowStep
-from deflow_cli.layers.invertible.invconv import Pointwise
+from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
+from deflow_cli.layers.invertible.split import Split
 from deflow_cli.layers.networks.conditioned import CouplingNet, ZeroConv3x3
 from deflow_cli.layers.networks.upsampled import LevelFeatures
 from deflow_cli.models.deflow.latent import LatentPrior
@@ -35,19 +34,21 @@ def start_flow(model: DeFlow, x_bchw: Tensor, h_bchw: Tensor, *, whiten: bool) -
         return
     features = model.encoder.features(h_bchw) if model.encoder is not None else None
     z = x_bchw
-    flow = model.flow
-    first_steps = {places[0] for places in flow.step_layers.values()}
-    whitened_steps = {places[WHITENED_STEP - 1] for places in flow.step_layers.values() if len(places) > 1}
-    for place, (layer, level) in enumerate(zip(flow.bijections(), flow.level_of_layer, strict=True)):
-        seen = None if features is None else features[level - 1]
-        if place in whitened_steps:
-            step = cast(FlowStep, layer)
-            _whiten(step.actnorm.scale(z), step.invconv)
-        z = layer.encode_from_features(z, seen).z
-        if place in first_steps and seen is not None:
-            injector = cast(FlowStep, layer).injector
-            assert injector is not None
-            z = _subtract(injector, seen, z)
+    steps_in_level = 0
+    for layer, level in zip(model.flow.layers, model.flow.level_of_layer, strict=True):
+        if isinstance(layer, FlowStep):
+            steps_in_level += 1
+            if steps_in_level == WHITENED_STEP:
+                _whiten(layer.actnorm.scale(z), layer.invconv)
+            condition = layer.condition(features[level - 1]) if features is not None else None
+            z, _ = layer(z, condition)
+            if steps_in_level == 1 and features is not None and layer.injector is not None:
+                z = _subtract(layer.injector, features[level - 1], z)
+        elif isinstance(layer, Split):
+            z, _, _ = layer(z)
+        else:
+            steps_in_level = 0
+            z, _ = layer(z)
 
 
 def _subtract(injector: CouplingNet, features: LevelFeatures, target_bchw: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ def _subtract(injector: CouplingNet, features: LevelFeatures, target_bchw: Tenso
     return target_bchw - injector.conv_out(hidden)[:, 0::2]
 
 
-def _whiten(z_bchw: Tensor, conv: Pointwise) -> None:
+def _whiten(z_bchw: Tensor, conv: InvertibleConv1x1) -> None:
     """W = Q D^-1/2 E^T: unit covariance, in a random rotation Q (the 1x1's own start)."""
     flat = z_bchw.transpose(0, 1).flatten(1).double()
     values, vectors = torch.linalg.eigh(torch.cov(flat))

@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from deflow_cli.config.model import ModelConfig
 from deflow_cli.errors import ShapeError
 from deflow_cli.layers.invertible.actnorm import ActNorm
-from deflow_cli.layers.invertible.base import StepCondition
-from deflow_cli.layers.invertible.coupling import FlowStep
-from deflow_cli.layers.invertible.flow import ConditionalFlow
+from deflow_cli.layers.invertible.coupling import FlowStep, StepCondition
 from deflow_cli.models.deflow.conditioning import DomainStatistics, condition_image
 from deflow_cli.models.deflow.encoder import ConditionEncoder
+from deflow_cli.models.deflow.flow import ConditionalFlow
 from deflow_cli.models.deflow.latent import LatentPrior, factorised
 
 Conditions = list[StepCondition | None]
@@ -71,7 +70,9 @@ class DeFlow(nn.Module):
 
     def prepare(self, h_bchw: Tensor) -> Conditions:
         """All that depends on the (noisy) h alone; serves encoding, decoding and every further sample."""
-        return self.flow.prepare(None if self.encoder is None else self.encoder.features(h_bchw))
+        if self.encoder is None:
+            return [None] * len(self.flow.layers)
+        return self.flow.prepare(self.encoder.features(h_bchw))
 
     # -- likelihood -----------------------------------------------------------------------------------
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from deflow_cli import __version__
-from deflow_cli.data.blur_kernels import SAMPLINGS, BlurKernel
+from deflow_cli.data.blur_kernels import SAMPLINGS, BlurKernel, KernelSampling
 from deflow_cli.data.crops import CropBox, check_crop, crop_boxes
-from deflow_cli.data.images.resize import RULES
-from deflow_cli.data.pairs.formats import FORMATS, pair_name
+from deflow_cli.data.images.resize import RULES, Rule
+from deflow_cli.data.pairs.formats import FORMATS, PairFormat, pair_name
 from deflow_cli.data.pairs.records import PairSlot
 from deflow_cli.degraders.base import Draw
 from deflow_cli.errors import ConfigError, DataError
@@ -55,9 +55,9 @@ class PairSettings:
     stride: int | None = None
     variants: int = 1
     temperature: tuple[float, float] = (1.0, 1.0)
-    resize: str = "matlab"
-    kernel_sampling: str = "bicubic"
-    format: str = "folders"
+    resize: Rule = "matlab"
+    kernel_sampling: KernelSampling = "bicubic"
+    format: PairFormat = "folders"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -20,16 +20,11 @@ from deflow_cli.data.images.files import read_rgb8, to_pixels, to_tensor
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.data.pairs.formats import check_format, make_writer
 from deflow_cli.data.pairs.records import EncodedPair, encode_png
+from deflow_cli.degraders.base import DegraderConfig, DegraderContext, ReadyDegrader
+from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError, DataError, DeflowError
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.workflows.choose_degrader import (
-    ChosenDegrader,
-    DegraderChoice,
-    check_facts,
-    choice_from_facts,
-    choose_degrader,
-)
 from deflow_cli.workflows.pairs import target as make_pairs_target
 from deflow_cli.workflows.pairs.plan import (
     LIBRARIES,
@@ -107,7 +102,7 @@ class _Plan:
     """All that is decided before the first pair."""
 
     manifest: Manifest
-    chosen: ChosenDegrader
+    chosen: ReadyDegrader
     kernels: Sequence[BlurKernel]
     images: Sequence[PlannedImage]
 
@@ -135,7 +130,7 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
     slots = [slot for planned in plan.images for slot in planned.slots]
     with make_pairs_target.alone(target), _one_torch_thread():
         done = make_pairs_target.prepare(target, plan.manifest, request.overwrite)
-        writer = make_writer(plan.manifest.settings.format, target, slots)  # type: ignore[arg-type]
+        writer = make_writer(plan.manifest.settings.format, target, slots)
         try:
             missing = writer.missing()
             if done and not missing:
@@ -171,9 +166,12 @@ def _plan(request: MakePairsRequest, workers: int, reporter: Reporter) -> _Plan:
     settings = request.settings
     check_format(settings.format)
     kernels = load_kernels(request.kernels) if request.kernels is not None else []
-    device = _device(request)
+    degrader = request.degrader.config()
+    device = choose_device(request.device)
+    if not degrader.runs_on_device:
+        device = torch.device("cpu")
     sources = examine(request.source, request.target, settings.least_side, workers, reporter)
-    chosen = _choose(request.degrader, sources, settings, device, reporter)
+    chosen = _prepare(degrader, sources, settings, device, reporter)
     images = plan_pairs(sources, settings, kernels)
     if settings.variants > 1 and chosen.facts["name"] == "none" and not kernels:
         reporter.warn("without a degrader and kernels all variants of an image are equal")
@@ -202,10 +200,10 @@ def _plan_again(request: MakePairsRequest, path: Path, workers: int, reporter: R
         reporter.warn(f"{path} was made with {told}: bits may differ")
     check_unchanged(request.source, manifest.sources.images, workers)
     kernels = _same_kernels(request.kernels, manifest)
-    choice = choice_from_facts(manifest.degrader, request.degrader)
+    degrader = request.degrader.repeating(manifest.degrader)
     device = choose_device(request.device if request.device != "auto" else manifest.device)
-    chosen = _choose(choice, manifest.sources, manifest.settings, device, reporter)
-    check_facts(chosen.facts, manifest.degrader)
+    chosen = _prepare(degrader, manifest.sources, manifest.settings, device, reporter)
+    degrader.check_repeated(chosen.facts, manifest.degrader)
     chosen = replace(chosen, facts=dict(manifest.degrader))
     return _Plan(manifest, chosen, kernels, plan_pairs(manifest.sources, manifest.settings, kernels))
 
@@ -221,24 +219,15 @@ def _same_kernels(folder: Path | None, manifest: Manifest) -> list[BlurKernel]:
     return kernels
 
 
-def _device(request: MakePairsRequest) -> torch.device:
-    """Only DeFlow runs on a CUDA device; its rivals are done sooner than they are brought there."""
-    device = choose_device(request.device)
-    return device if request.degrader.name == "deflow" else torch.device("cpu")
-
-
-def _choose(
-    choice: DegraderChoice, sources: Sources, settings: PairSettings, device: torch.device, reporter: Reporter
-) -> ChosenDegrader:
+def _prepare(
+    degrader: DegraderConfig,
+    sources: Sources,
+    settings: PairSettings,
+    device: torch.device,
+    reporter: Reporter,
+) -> ReadyDegrader:
     clean = [sources.path(index) for index in range(len(sources.images))]
-    return choose_degrader(
-        choice,
-        clean,
-        reporter,
-        scale=settings.scale,
-        rule=settings.resize,  # type: ignore[arg-type]
-        device=device,
-    )
+    return degrader.prepare(DegraderContext(clean, settings.scale, settings.resize, device, reporter))
 
 
 def _automatic_workers() -> int:
@@ -311,11 +300,11 @@ class _Maker:
         cropped = gt[: gt.shape[0] // scale * scale, : gt.shape[1] // scale * scale]
         clean: NDArray[Any]
         if planned.kernel is None:
-            clean = downsample(cropped, scale, rule)  # type: ignore[arg-type]
+            clean = downsample(cropped, scale, rule)
         else:
             kernel = self._plan.kernels[planned.kernel]
             sampling = settings.kernel_sampling
-            clean = blur_and_downsample(cropped, kernel, scale, rule, sampling)  # type: ignore[arg-type]
+            clean = blur_and_downsample(cropped, kernel, scale, rule, sampling)
         if clean.dtype == np.uint8:
             tensor = to_tensor(clean)
         else:

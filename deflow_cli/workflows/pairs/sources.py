@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from deflow_cli.data.images.files import list_images, read_rgb8
-from deflow_cli.data.images.folders import name_some, reason_of
+from deflow_cli.data.images.folders import file_sha256, name_some, reason_of
 from deflow_cli.data.images.quality import doubts_about
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.workflows.choose_degrader import file_sha256
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -68,7 +68,7 @@ def begin(target: Path, manifest: Manifest) -> None:
 
 def complete(target: Path, manifest: Manifest, slots: Sequence[PairSlot]) -> None:
     """Write what lies beside the pairs, the manifest last, and take the mark away."""
-    for name, text in side_files(manifest.settings.format, slots).items():  # type: ignore[arg-type]
+    for name, text in side_files(manifest.settings.format, slots).items():
         write_atomically(target / name, text.encode())
     write_atomically(target / MANIFEST, manifest.text().encode())
     (target / UNFINISHED).unlink(missing_ok=True)

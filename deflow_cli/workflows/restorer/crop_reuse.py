@@ -10,8 +10,9 @@ from torch import Tensor
 from deflow_cli.config.restorer import SrFitConfig
 from deflow_cli.data.pairs.crop_rounds import ONCE, Rounds
 from deflow_cli.data.pairs.crops import PairCrops
-from deflow_cli.degraders.base import Degrader, Draw, FlowDegrader
-from deflow_cli.degraders.encodings import Encodings, bytes_of_encoding
+from deflow_cli.degraders.base import Degrader, Draw
+from deflow_cli.degraders.flow.degrader import FlowDegrader
+from deflow_cli.degraders.flow.encodings import Encodings, bytes_of_encoding
 from deflow_cli.errors import DeviceError
 from deflow_cli.runtime.progress import Reporter
 

@@ -21,12 +21,12 @@ from deflow_cli.data.pairs.crops import CleanCrops, PairCrops, StoredCrops
 from deflow_cli.data.pairs.formats import open_pairs
 from deflow_cli.data.pairs.records import Pair, Pairs
 from deflow_cli.data.unpaired import split_held_out
-from deflow_cli.degraders.base import Degrader, Draw
+from deflow_cli.degraders.base import Degrader, DegraderContext, Draw
+from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import derived_seed
-from deflow_cli.workflows.choose_degrader import DegraderChoice, choose_degrader
 from deflow_cli.workflows.restorer.crop_reuse import CropReuse, plan_rounds
 
 T = TypeVar("T")
@@ -143,7 +143,8 @@ def _live(
         reporter.warn(
             f"{len(scan.too_small)} pictures left out, smaller than the crop of {sr.gt_size} px: {named}"
         )
-    chosen = choose_degrader(source.degrader, scan.paths, reporter, scale=scale, device=device)
+    context = DegraderContext(scan.paths, scale, "matlab", device, reporter)
+    chosen = source.degrader.config().prepare(context)
     train, held = split_held_out(scan.paths, 0.0 if source.val else sr.held_out, sr.seed)
     held_pairs = _validation_pairs(source, scale, config, reporter)
     if not held_pairs:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deflow_cli.layers.invertible.base import StepCondition
-from deflow_cli.layers.invertible.flow import ConditionalFlow
+from deflow_cli.layers.invertible.coupling import StepCondition
 from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
+from deflow_cli.layers.invertible.split import Split
+from deflow_cli.models.deflow.flow import ConditionalFlow
 from tests.golden.tolerances import tolerance
 
 Map = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -53,6 +54,21 @@ def _slogdet(function: Map, x: Tensor) -> Tensor:
         for j in range(batch):
             assert i == j or not blocks[i, :, j].any(), f"sample {i} depends on sample {j}"
     return torch.stack([torch.linalg.slogdet(blocks[i, :, i])[1] for i in range(batch)])
+
+
+class SplitAsBijection:
+    """A split with its two outputs side by side."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def forward(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        kept, latent, log_det = self.split(x_bchw)
+        return torch.cat((kept, latent), dim=1), log_det
+
+    def inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        kept = self.split.kept_channels
+        return self.split.inverse(z_bchw[:, :kept], z_bchw[:, kept:])
 
 
 class FlowAsBijection:

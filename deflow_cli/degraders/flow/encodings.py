@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deflow_cli.degraders.base import Draw, FlowDegrader
+from deflow_cli.degraders.base import Draw
+from deflow_cli.degraders.flow.degrader import FlowDegrader
 from deflow_cli.inference.sampling import Encoding
 from deflow_cli.layers.invertible.coupling import StepCondition
 
