@@ -33,7 +33,7 @@ class NoisePatchConfig(DegraderConfig):
 
     def prepare(self, context: DegraderContext) -> ReadyDegrader:
         from deflow_cli.degraders.noise.patches import NoisePatchDegrader, NoisePatches
-        from deflow_cli.degraders.sample_pictures import SamplePictures
+        from deflow_cli.degraders.noise.sample_pictures import SamplePictures
 
         assert self.noisy is not None
         pictures = SamplePictures.whole(self.noisy, context.reporter)

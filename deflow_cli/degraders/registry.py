@@ -11,7 +11,7 @@ from deflow_cli.errors import ConfigError
 DEFAULT = "deflow"
 
 # One line for each degrader, in the order in which users see them: the module and its configuration class.
-_CONFIGURATIONS = [
+CONFIGURATIONS = [
     ("deflow_cli.degraders.deflow", "FlowDegraderConfig"),
     ("deflow_cli.degraders.simple", "WhiteNoiseConfig"),
     ("deflow_cli.degraders.spectral", "SpectralConfig"),
@@ -23,7 +23,7 @@ _CONFIGURATIONS = [
 def configurations() -> dict[str, type[DegraderConfig]]:
     """The configuration classes by name."""
     found: dict[str, type[DegraderConfig]] = {}
-    for module, name in _CONFIGURATIONS:
+    for module, name in CONFIGURATIONS:
         config: type[DegraderConfig] = getattr(importlib.import_module(module), name)
         found[config.name] = config
     return found
@@ -43,7 +43,11 @@ def configuration(name: str) -> type[DegraderConfig]:
 
 
 def degrader_options() -> dict[str, DegraderOption]:
-    """The options of all degraders by name; ``users`` names all degraders that have one."""
+    """The options of all degraders by name; ``users`` names all degraders that have one.
+
+    >>> degrader_options()["noisy"].users
+    ('white-noise', 'spectral', 'noise-patches')
+    """
     found: dict[str, DegraderOption] = {}
     for config in configurations().values():
         for each in config.options():

@@ -78,8 +78,8 @@ class WhiteNoiseConfig(DegraderConfig):
         In flat parts, a picture minus its 9 x 9 blur is taken for noise; of white noise, this difference has
         0.943 times the std (``WHITE_GAIN``).
         """
+        from deflow_cli.degraders.noise.sample_pictures import SamplePictures
         from deflow_cli.degraders.noise.white import WhiteNoiseDegrader
-        from deflow_cli.degraders.sample_pictures import SamplePictures
         from deflow_cli.metrics.noise.high_pass import WHITE_GAIN, UnpairedStatistics
 
         facts: dict[str, Any] = {"name": self.name}

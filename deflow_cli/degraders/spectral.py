@@ -48,8 +48,8 @@ class SpectralConfig(DegraderConfig):
         require_noisy(self.name, self.noisy)
 
     def prepare(self, context: DegraderContext) -> ReadyDegrader:
+        from deflow_cli.degraders.noise.sample_pictures import SamplePictures
         from deflow_cli.degraders.noise.spectral import SpectralDegrader, SpectralNoise
-        from deflow_cli.degraders.sample_pictures import SamplePictures
 
         assert self.noisy is not None
         reporter, share = context.reporter, self.flattest

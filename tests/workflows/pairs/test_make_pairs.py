@@ -306,14 +306,14 @@ def test_another_seed_is_another_data_set(hr, tmp_path, model_path):
 def interrupted(monkeypatch, after, action):
     """Let the making of pairs end after so many images."""
     count = iter(range(100))
-    genuine = workflow._Maker.__call__
+    genuine = workflow.PairMaker.__call__
 
     def make(self, planned):
         if next(count) == after:
             action()
         return genuine(self, planned)
 
-    monkeypatch.setattr(workflow._Maker, "__call__", make)
+    monkeypatch.setattr(workflow.PairMaker, "__call__", make)
 
 
 def press_ctrl_c():
