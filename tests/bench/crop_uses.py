@@ -30,7 +30,7 @@ from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.degraders.flow.degrader import FlowDegrader
 from deflow_cli.degraders.flow.encodings import Encodings, bytes_of_encoding
-from deflow_cli.presets import FIT, SR
+from deflow_cli.presets.reader import FIT, SR
 from deflow_cli.workflows.restorer.data import SrSource
 from deflow_cli.workflows.restorer.run import SrRequest, sr_train
 

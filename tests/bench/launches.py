@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import load_preset
+from deflow_cli.presets.reader import FIT
 from deflow_cli.workflows.fit.step import parameter_groups
 
 FREE = {
@@ -87,7 +87,7 @@ def kind(module: str) -> str:
 
 def whole_step(model: DeFlow, preset: str, x: Tensor, rival: str) -> Callable[[], None]:
     """A step with its optimiser, as a fit takes it."""
-    fit = load_preset(preset).fit
+    fit = FIT.load(preset).fit
     optimizer = torch.optim.AdamW(parameter_groups(model, fit), lr=fit.learning_rate, fused=True)
 
     def step() -> None:

@@ -46,7 +46,7 @@ from deflow_cli.data.photos import packaged_photos
 from deflow_cli.data.unpaired import ImagePool, Prefetcher, UnpairedSampler
 from deflow_cli.models.deflow.initialization import start_flow
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import load_preset
+from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_precision
 
 COUNTED = 160  # side of the image whose multiply-adds are counted
@@ -55,7 +55,7 @@ Action = Callable[[], list[float]]
 
 def build(preset: str, device: torch.device) -> DeFlow:
     """A model with random nets whose ActNorms are started from random images."""
-    model = DeFlow(load_preset(preset).model)
+    model = DeFlow(FIT.load(preset).model)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -156,7 +156,7 @@ def action_of(task: str, options: argparse.Namespace) -> Action:
         return partial(run, model.eval(), image.to(device), int(number))
     if rival != "plain":
         model.set_net_precision(choose_precision("fp32" if options.fp32 else "auto", device))
-    side = load_preset(preset).fit.patch_size
+    side = FIT.load(preset).fit.patch_size
     x = torch.rand(int(number), 3, side, side, generator=torch.Generator().manual_seed(1)).to(device)
     return partial(training_step, model, x, rival)
 

@@ -17,7 +17,8 @@ from deflow_cli.cli.restoration import sr_train_options as options
 from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
 from deflow_cli.config.restorer import ARCHITECTURES, SrConfig
 from deflow_cli.errors import CheckpointError, ConfigError
-from deflow_cli.presets import SR, parse_duration
+from deflow_cli.presets.durations import parse_duration
+from deflow_cli.presets.reader import SR
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.restorer.run import SrResult
@@ -167,12 +168,7 @@ def _config(preset: str, run_dir: Path, settings: Sequence[str], reporter: Conso
     if not own.exists():
         return SR.apply_overrides(SR.load(preset), settings)
     config = SR.load(own)
-    ignored = [
-        f"{section}.{key}"
-        for (section, key), value in SR.parse_overrides(settings).items()
-        if getattr(getattr(config, section), key) != value
-    ]
-    if ignored:
+    if ignored := SR.ignored_overrides(config, settings):
         reporter.warn(
             f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
             f"Edit {show_path(own)} to change them"

@@ -16,7 +16,7 @@ from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.inference.sampling import Translator
 from deflow_cli.metrics.noise.findings import ORDER
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import to_toml
+from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import Finding, FitPage, RealismPart, render_fit
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
@@ -111,7 +111,7 @@ def report(
         history=history_of(log or [], config),
         spectra=spectra_of(model),
         components=components_of(model, facts, sources.noisy, look.previews.by_component, reporter),
-        configuration=to_toml(public(config)) if config else "",
+        configuration=FIT.to_toml(public(config)) if config else "",
         realism=look.realism,
     )
     out = request.out or (run_dir / REPORT_FILE if run_dir else model_path.with_suffix(".report.html"))

@@ -20,7 +20,7 @@ from deflow_cli.data.unpaired import Prefetcher
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.presets import SR
+from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.training.engine import Engine, Turn, can_resume

@@ -29,7 +29,7 @@ from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.esrgan.initialization import start_identity
 from deflow_cli.models.esrgan.losses import Vgg19Features
-from deflow_cli.presets import SR
+from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.runtime.seeding import generator as seeded
 from deflow_cli.training.engine import Engine
