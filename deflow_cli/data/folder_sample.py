@@ -8,13 +8,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-T = TypeVar("T")
+_Item = TypeVar("_Item")
 
 MOST_IMAGES = 200
 WINDOW_SIDE = 768  # px
 
 
-def evenly_spread(items: Sequence[T], most: int) -> list[T]:
+def evenly_spread(items: Sequence[_Item], most: int) -> list[_Item]:
     """At most so many of the items, in their order, at even distances from the first to the last.
 
     >>> evenly_spread("abcdefghi", 3)

@@ -67,8 +67,8 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Re
     pixels = np.random.default_rng(0).integers(60, 180, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save("hr/a.png")
     app = typer.Typer()
-    app.command("make-pairs")(guarded(make_pairs.command()))
-    app.command("sr-train")(guarded(sr_train.command()))
+    app.command("make-pairs")(guarded(make_pairs.make_pairs_command()))
+    app.command("sr-train")(guarded(sr_train.sr_train_command()))
     return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
 
 

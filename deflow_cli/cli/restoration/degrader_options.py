@@ -25,11 +25,15 @@ class GivenDegrader:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def given(self) -> dict[str, Any]:
+        """Everything that was given, by the names of the command line's parameters."""
+        return ({} if self.name is None else {PARAMETER: self.name}) | dict(self.options)
+
+    @property
     def recipe(self) -> dict[str, Any]:
-        """The degrader and the values, which a manifest repeats."""
-        name = {} if self.name is None else {"degrader": self.name}
-        known = degrader_options()
-        return name | {key: value for key, value in self.options.items() if known[key].kind == "value"}
+        """Of these, the degrader and the values, which a manifest repeats; folders and models may move."""
+        places = {key for key, each in degrader_options().items() if each.kind != "value"}
+        return {key: value for key, value in self.given.items() if key not in places}
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of a ``DegraderChoice``. Raises DataError or CheckpointError for a missing place."""
@@ -53,7 +57,7 @@ def with_degrader_options(command: Callable[..., None], *, names: str, clean: st
     """
     options = degrader_options()
     title = names.format(names=_listed(degrader_names(), "or"))
-    added = [_parameter("degrader", Annotated[str | None, typer.Option(metavar="NAME", help=title)])]
+    added = [_parameter(PARAMETER, Annotated[str | None, typer.Option(metavar="NAME", help=title)])]
     added += [_parameter(name, _annotation(each, clean)) for name, each in options.items()]
 
     @functools.wraps(command)

@@ -15,7 +15,7 @@ from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrad
 from deflow_cli.errors import ConfigError
 
 
-def command() -> Callable[..., None]:
+def make_pairs_command() -> Callable[..., None]:
     """The command, with the options of all degraders that are registered."""
     return with_degrader_options(make_pairs, names="{names} (default: deflow).", clean="HR")
 
@@ -90,7 +90,7 @@ def make_pairs(
     if as_json:
         print_json(report)
     else:
-        for line in told(report):
+        for line in describe_pairs(report):
             typer.echo(line)
 
 
@@ -99,7 +99,7 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def told(report: Any) -> list[str]:
+def describe_pairs(report: Any) -> list[str]:
     """A report in words."""
     what = f"{report.pairs} pairs of {report.images} images"
     sizes = f"gt {_sizes(report.gt_sizes)}, lq {_sizes(report.lq_sizes)}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.restorer.run import SrResult
 
 
-def command() -> Callable[..., None]:
+def sr_train_command() -> Callable[..., None]:
     """The command, with the options of all degraders that are registered."""
     return with_degrader_options(sr_train, names="For --hr: {names} (deflow).", clean="--hr's")
 
@@ -60,11 +60,9 @@ def sr_train(
     check_device(device)
     _check_places(pairs, val, hr, init)
     of_degrader = degrader.arguments()
-    of_hr = dict(of_degrader)
-    if temperature is not None:
-        of_hr["temperature"] = parse_temperature(temperature)
-    if pairs is not None and of_hr:
-        option = next(iter(of_hr)).replace("name", "degrader").replace("_", "-")
+    of_hr = _given(temperature=parse_temperature(temperature) if temperature is not None else None)
+    if pairs is not None and (degrader.given or of_hr):
+        option = next(iter(degrader.given | of_hr)).replace("_", "-")
         raise ConfigError(
             f"--{option} is for --hr; PAIRS are degraded already",
             next_step=f"leave out --{option}, or pass --hr DIR in place of PAIRS",
@@ -103,7 +101,7 @@ def sr_train(
             hr=hr,
             scale=scale,
             degrader=workflow.DegraderChoice(**of_degrader),
-            **_given(temperature=of_hr.get("temperature")),
+            **of_hr,
         )
         request = workflow.SrRequest(
             source=source, out=run_dir, config=config, init=init, arch=arch, device=device, resume=resume

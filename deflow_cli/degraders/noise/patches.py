@@ -14,8 +14,6 @@ from deflow_cli.degraders.base import Draw, add_noise, check_draws
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
 
-Pixels = NDArray[np.uint8]
-
 TRAINING_CROP = (
     128  # px of the clean side, in the published training; a patch covers the crop's degraded side
 )
@@ -25,7 +23,7 @@ TRAINING_CROP = (
 class NoisePatches:
     """Flat tiles of degraded pictures to draw noise from, each S x S x 3, uint8, mean included."""
 
-    tiles: tuple[Pixels, ...]
+    tiles: tuple[NDArray[np.uint8], ...]
 
     @property
     def side(self) -> int:
@@ -34,7 +32,7 @@ class NoisePatches:
     @classmethod
     def collect(
         cls,
-        images: Iterable[Pixels],
+        images: Iterable[NDArray[np.uint8]],
         side: int = 256,
         max_variance: float = 20.0,
         min_mean: float = 0.0,
@@ -48,7 +46,7 @@ class NoisePatches:
         """
         if side < 1:
             raise ConfigError(f"noise patches of {side} px", next_step="use --patch-size 256, or smaller")
-        tiles: list[Pixels] = []
+        tiles: list[NDArray[np.uint8]] = []
         seen, smallest, largest = 0, np.inf, 0
         for image in images:
             luma = _luma(image)
@@ -112,7 +110,7 @@ class NoisePatchDegrader:
         return add_noise(image_bchw, noise_bchw)
 
 
-def _luma(image: Pixels) -> Pixels:
+def _luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """BT.601 luma in whole numbers, as Pillow's mode L."""
     weighted = image.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
     return ((weighted + 32768) >> 16).astype(np.uint8)

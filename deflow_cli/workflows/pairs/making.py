@@ -22,7 +22,7 @@ from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.workflows.pairs.plan import Manifest, PlannedImage
 from deflow_cli.workflows.pairs.sources import CleanImages
 
-MOST_WORKERS = 16
+MOST_THREADS = 16
 WORKER_BYTES = 2_000_000_000  # memory that degrading a large picture takes
 
 
@@ -109,7 +109,7 @@ def automatic_workers() -> int:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         free = cores * WORKER_BYTES
-    return max(1, min(cores, MOST_WORKERS, free // WORKER_BYTES))
+    return max(1, min(cores, MOST_THREADS, free // WORKER_BYTES))
 
 
 @contextlib.contextmanager

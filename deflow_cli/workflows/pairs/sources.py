@@ -15,8 +15,8 @@ from deflow_cli.data.images.quality import doubts_about
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
 
-T = TypeVar("T")
-R = TypeVar("R")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 LEAST_LQ_SIDE = 16  # px; no trainer can use smaller degraded pictures
 _NAMED = 8  # images named in a message; all are in the report
@@ -45,9 +45,9 @@ class CleanImages:
         return self.root / self.images[image].key
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def in_order(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
     """Results of a function in the order of the items; threads compute a few of them ahead."""
-    pending: deque[Future[R]] = deque()
+    pending: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
