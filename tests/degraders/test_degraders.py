@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from deflow_cli.degraders.base import (
-    DEGRADERS,
-    Draw,
-    FlowDegrader,
-    NoisePatchDegrader,
-    SpectralDegrader,
-    WhiteNoiseDegrader,
-    make_degrader,
-)
-from deflow_cli.degraders.patches import NoisePatches
-from deflow_cli.degraders.spectral import PATCH, SpectralNoise
+from deflow_cli.degraders.base import Draw
+from deflow_cli.degraders.flow.degrader import FlowDegrader
+from deflow_cli.degraders.noise.patches import NoisePatchDegrader, NoisePatches
+from deflow_cli.degraders.noise.spectral import SPECTRUM_SIDE, SpectralDegrader, SpectralNoise
+from deflow_cli.degraders.noise.white import WhiteNoiseDegrader
+from deflow_cli.degraders.registry import configuration, degrader_names
+from deflow_cli.degraders.simple import NoDegradation
 from deflow_cli.errors import ConfigError, DataError, ShapeError
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
 from deflow_cli.inference.shift import ShiftLaw
@@ -25,7 +21,7 @@ from tests.inference.small import small_model, smooth_images
 
 def spectral():
     """Noise that is smooth along x, of std 0.05, green half of red, no blue."""
-    kernel = torch.zeros(3, 3, PATCH, PATCH, dtype=torch.float64)
+    kernel = torch.zeros(3, 3, SPECTRUM_SIDE, SPECTRUM_SIDE, dtype=torch.float64)
     kernel[0, 0, 32, 31:33] = 0.05 / 2**0.5
     kernel[1, 0, 32, 31:33] = 0.025 / 2**0.5
     return SpectralNoise(kernel)
@@ -36,10 +32,18 @@ def patches():
     return NoisePatches(tuple(rng.integers(90, 130, (40, 40, 3), dtype=np.uint8) for _ in range(5)))
 
 
+BUILT = {
+    "deflow": lambda: FlowDegrader(small_model()),
+    "white-noise": lambda: WhiteNoiseDegrader(0.04),
+    "spectral": lambda: SpectralDegrader(spectral()),
+    "noise-patches": lambda: NoisePatchDegrader.at_scale(patches(), 8),
+    "none": NoDegradation,
+}
+DEGRADERS = degrader_names()
+
+
 def built(name):
-    return make_degrader(
-        name, model=small_model(), sigma=0.04, spectral=spectral(), patches=patches(), scale=8
-    )
+    return BUILT[name]()
 
 
 @pytest.mark.parametrize("name", DEGRADERS)
@@ -182,9 +186,9 @@ def test_patches_are_put_side_by_side_without_their_mean():
 
 def test_what_cannot_be_is_told():
     with pytest.raises(ConfigError, match="unknown"):
-        make_degrader("blur")
+        configuration("blur")
     with pytest.raises(ConfigError, match="40 px are smaller than the 64 px"):
-        make_degrader("noise-patches", patches=patches(), scale=2)
+        NoisePatchDegrader.at_scale(patches(), 2)
     with pytest.raises(ShapeError, match="2 draws for 1 images"):
         built("white-noise").degrade(smooth_images(1, 8, 8), [Draw(0, "a")] * 2)
     with pytest.raises(ShapeError, match="B x 3"):

@@ -21,10 +21,11 @@ from deflow_cli.data.images.files import read_rgb8, to_pixels, to_tensor
 from deflow_cli.data.images.resize import RULES, downsample
 from deflow_cli.data.pairs.formats import FORMATS, open_pairs
 from deflow_cli.data.pairs.records import decode_rgb8, encode_png
-from deflow_cli.degraders.base import Draw, FlowDegrader
+from deflow_cli.degraders.base import Draw
+from deflow_cli.degraders.choice import DegraderChoice
+from deflow_cli.degraders.flow.degrader import FlowDegrader
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, DeflowError
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.choose_degrader import DegraderChoice
 from deflow_cli.workflows.pairs import run as workflow
 from deflow_cli.workflows.pairs.plan import PairSettings
 from deflow_cli.workflows.pairs.run import MakePairsRequest, make_pairs
@@ -305,14 +306,14 @@ def test_another_seed_is_another_data_set(hr, tmp_path, model_path):
 def interrupted(monkeypatch, after, action):
     """Let the making of pairs end after so many images."""
     count = iter(range(100))
-    genuine = workflow._Maker.__call__
+    genuine = workflow.PairMaker.__call__
 
     def make(self, planned):
         if next(count) == after:
             action()
         return genuine(self, planned)
 
-    monkeypatch.setattr(workflow._Maker, "__call__", make)
+    monkeypatch.setattr(workflow.PairMaker, "__call__", make)
 
 
 def press_ctrl_c():
@@ -385,7 +386,7 @@ def test_the_manifest_makes_the_same_data_set(hr, tmp_path, model_path, noisy, k
     options = {"crop": 40, "variants": 2, "temperature": (0.7, 1.3), "seed": 3, "format": "webdataset"}
     ask(hr, tmp_path / "one", choice=choice, kernels=kernels, **options)
     (hr / "zz.png").write_bytes((hr / "a.png").read_bytes())  # not of the manifest
-    places = DegraderChoice(model=choice.model, noisy=choice.noisy, clean=choice.clean)
+    places = DegraderChoice(**{k: v for k, v in choice.options.items() if k in ("model", "noisy", "clean")})
     ask(
         hr, tmp_path / "two", choice=places, kernels=kernels, manifest=tmp_path / "one/deflow.json", workers=1
     )
