@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ class ScaleForm:
     [-0.785, 0.0, 0.785]
     """
 
-    kind: str = "published"
+    kind: Literal["published", "bounded"] = "published"
     eps: float = 1e-3
     bound: float = 1.0
 
