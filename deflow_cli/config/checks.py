@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
 from deflow_cli.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 def require(condition: bool, message: str, next_step: str = "") -> None:
+    """Raise ConfigError with a message and what to do next unless a condition holds."""
     if not condition:
         raise ConfigError(message, next_step=next_step)
+
+
+def choices_of(hint: Any) -> tuple[Any, ...]:
+    """The values of a ``Literal`` type; empty for another type."""
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def in_words(choices: Sequence[object]) -> str:
+    """``a, b or c``."""
+    *first, last = (str(choice) for choice in choices)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def check_choices(section: str, config: Any) -> None:
+    """Raise ConfigError for a field of a dataclass that is typed ``Literal`` and holds none of its values.
+
+    section: the configuration's, which users write before the key.
+    """
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        choices, value = choices_of(hints[field.name]), getattr(config, field.name)
+        if choices and value not in choices:
+            raise ConfigError(f"{section}.{field.name} is {value!r}", next_step=f"use {in_words(choices)}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from deflow_cli.config.checks import require
+from deflow_cli.config.checks import Precision, check_choices, require
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 
 
@@ -19,21 +20,22 @@ class FitConfig:
     learning_rate: float = 1e-4
     shift_learning_rate: float = 0.0  # of mu and M; 0: learning_rate
     coupling_rate: float = 1.0  # factor on the rate of the couplings' nets; 0: they stay at the identity
-    schedule: str = "published"  # published: halved at 50, 75, 90, 95 % | cosine | constant
+    # published: halved at 50, 75, 90 and 95 % of the run
+    schedule: Literal["published", "cosine", "constant"] = "published"
     warmup: float = 0.0  # share of the run with a rising rate
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip_gradients: float = 0.0  # global norm; 0: none
     ema: float = 0.0  # decay per step; 0: none
-    start: str = "moments"  # moments | constant | zero (the published M = 0)
-    shift_update: str = "gradient"  # gradient | moments: mu and M by the closed form again and again
+    start: Literal["moments", "constant", "zero"] = "moments"  # zero: the published M = 0
+    shift_update: Literal["gradient", "moments"] = "gradient"  # moments: the closed form again and again
     moments_every: int = 200  # steps between closed-form updates of the shift
     encoder_weights: str = ""  # an ESRGAN file that starts the encoder; empty: none
     whiten: bool = False  # start each level as what h does not explain of the images, whitened
-    channel_statistics: str = "auto"  # auto | yes | no
+    channel_statistics: Literal["auto", "yes", "no"] = "auto"
     leak_test: bool = False  # choose flow.downsample and flow.h_noise by the domain-leak test
-    precision: str = "auto"  # auto | fp32 | bf16 (inside the nets only)
-    memory: str = "normal"  # normal | low: the nets are computed anew in the backward pass
+    precision: Precision = "auto"  # inside the nets only
+    memory: Literal["normal", "low"] = "normal"  # low: the networks are recomputed in the backward pass
     flips: bool = True
     pair_share: float = 0.25  # share of a batch drawn from --pairs
     cache_mib: int = 2048  # decoded images kept in memory at most
@@ -48,6 +50,7 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_choices("fit", self)
         require(self.iterations >= 0, "fit.iterations must not be negative")
         require(self.time_budget >= 0, "fit.time_budget must not be negative")
         require(
@@ -63,34 +66,8 @@ class FitConfig:
         require(self.patch_size >= 8, f"fit.patch_size is {self.patch_size}; at least 8 is needed")
         require(self.learning_rate > 0, "fit.learning_rate must be positive")
         require(self.coupling_rate >= 0, "fit.coupling_rate must not be negative")
-        require(
-            self.schedule in ("published", "cosine", "constant"),
-            f"fit.schedule is {self.schedule!r}",
-            "use published, cosine or constant",
-        )
         require(0 <= self.warmup < 1, "fit.warmup is a share of the run, 0 to below 1")
         require(0 <= self.ema < 1, "fit.ema is a decay, 0 to below 1")
-        require(
-            self.start in ("moments", "constant", "zero"),
-            f"fit.start is {self.start!r}",
-            "use moments, constant or zero",
-        )
-        require(
-            self.shift_update in ("gradient", "moments"),
-            f"fit.shift_update is {self.shift_update!r}",
-            "use gradient or moments",
-        )
-        require(
-            self.precision in ("auto", "fp32", "bf16"),
-            f"fit.precision is {self.precision!r}",
-            "use auto, fp32 or bf16",
-        )
-        require(self.memory in ("normal", "low"), f"fit.memory is {self.memory!r}", "use normal or low")
-        require(
-            self.channel_statistics in ("auto", "yes", "no"),
-            f"fit.channel_statistics is {self.channel_statistics!r}",
-            "use auto, yes or no",
-        )
         require(0 <= self.held_out < 0.5, "fit.held_out is a share of the images, 0 to below 0.5")
         require(0 <= self.pair_share <= 1, "fit.pair_share is a share of a batch, 0 to 1")
         require(

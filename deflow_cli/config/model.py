@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from deflow_cli.config.checks import require
+from deflow_cli.config.checks import check_choices, require
 
 
 @dataclass(frozen=True)
@@ -41,48 +42,29 @@ class FlowConfig:
     steps: int = 16
     transition_steps: int = 2
     hidden_channels: int = 64
-    splits: str = "published"  # published | all | none
-    scale: str = "published"  # published: sigmoid(a + 2) + eps | bounded: exp(c atan(a / c))
+    splits: Literal["published", "all", "none"] = "published"
+    scale: Literal["published", "bounded"] = "published"  # sigmoid(a + 2) + eps | exp(c atan(a / c))
     scale_eps: float = 1e-3
     scale_bound: float = 1.0
-    conditioning: str = "encoder"  # encoder | none
+    conditioning: Literal["encoder", "none"] = "encoder"
     condition_channels: int = 0  # 0: the nets see all encoder features; n: projected to n per level
     downsample: int = 4  # s: h(x) is x downsampled by s
     h_noise: float = 0.03  # std of the noise on h(x), [0, 1] scale
     shift: str = "correlated"  # correlated | diagonal | post-hoc | mixture:K
-    gain: str = "none"  # none: z_y = z_x + u | contraction: z_y = A z_x + u, A from the moments
+    gain: Literal["none", "contraction"] = "none"  # z_y = z_x + u | z_y = A z_x + u, A from the moments
     quantization_levels: int = 32  # training adds U(-0.5, 0.5) / this
     in_channels: int = 3
 
     def __post_init__(self) -> None:
+        check_choices("flow", self)
         require(1 <= self.levels <= 5, f"flow.levels is {self.levels}; 1 to 5 are possible")
         require(self.steps >= 1, f"flow.steps is {self.steps}; at least 1 is needed")
         require(self.transition_steps >= 0, "flow.transition_steps must not be negative")
         require(self.hidden_channels >= 1, "flow.hidden_channels must be positive")
-        require(
-            self.splits in ("published", "all", "none"),
-            f"flow.splits is {self.splits!r}",
-            "use published, all or none",
-        )
-        require(
-            self.scale in ("published", "bounded"),
-            f"flow.scale is {self.scale!r}",
-            "use published or bounded",
-        )
         require(self.scale_bound > 0, "flow.scale_bound must be positive")
-        require(
-            self.conditioning in ("encoder", "none"),
-            f"flow.conditioning is {self.conditioning!r}",
-            "use encoder or none",
-        )
-        require(
-            self.downsample in (2, 4, 8, 16),
-            f"flow.downsample is {self.downsample}",
-            "use 2, 4, 8 or 16",
-        )
         require(0 <= self.h_noise < 1, f"flow.h_noise is {self.h_noise}; it is a std on the [0, 1] scale")
         require(
-            self.gain in ("none", "contraction"), f"flow.gain is {self.gain!r}", "use none or contraction"
+            self.downsample in (2, 4, 8, 16), f"flow.downsample is {self.downsample}", "use 2, 4, 8 or 16"
         )
         require(self.quantization_levels >= 2, "flow.quantization_levels must be at least 2")
         _ = self.components

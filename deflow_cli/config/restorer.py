@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from deflow_cli.config.checks import require
+from deflow_cli.config.checks import Precision, check_choices, require
 
 # Sizes of the generator by name: features, RRDB blocks and growth inside a dense block.
 ARCHITECTURES = {"rrdb": (64, 23, 32), "rrdb-small": (64, 6, 32), "rrdb-tiny": (32, 1, 32)}
-STAGES = ("psnr", "gan", "both")
-DISCRIMINATORS = ("vgg", "patch", "unet")
-SELECTIONS = ("lpips", "psnr", "ssim", "niqe")
+StageSchedule = Literal["steps", "cosine", "constant"]
+DiscriminatorName = Literal["vgg", "patch", "unet"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,6 @@ class RestorerConfig:
         return (self.scale * self.unshuffle_factor).bit_length() - 1
 
 
-def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    require(value in choices, f"{name} is {value!r}", f"use {', '.join(choices[:-1])} or {choices[-1]}")
-
-
 @dataclass(frozen=True)
 class StageConfig:
     """Length and optimiser of one stage. Adam; the same rate for the discriminator, where there is one."""
@@ -58,16 +54,16 @@ class StageConfig:
     iterations: int
     learning_rate: float
     betas: tuple[float, float]
-    schedule: str  # steps: halved at those of halve_at | cosine: to 1 / 1000 over the stage | constant
+    schedule: StageSchedule  # steps: halved at those of halve_at; cosine: to 1 / 1000 over the stage
     halve_at: tuple[int, ...]  # iterations of the stage, from 1: the one named already has half the rate
 
     section = "stage"
 
     def __post_init__(self) -> None:
         name = self.section
+        check_choices(name, self)
         require(self.iterations >= 0, f"{name}.iterations must not be negative")
         require(self.learning_rate > 0, f"{name}.learning_rate must be positive")
-        _choice(f"{name}.schedule", self.schedule, ("steps", "cosine", "constant"))
         require(all(0 <= beta < 1 for beta in self.betas), f"{name}.betas are {self.betas}; each is below 1")
         require(all(step >= 1 for step in self.halve_at), f"{name}.halve_at are iterations, from 1")
 
@@ -79,7 +75,7 @@ class PsnrStage(StageConfig):
     iterations: int = 250_000
     learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.9, 0.99)
-    schedule: str = "cosine"
+    schedule: StageSchedule = "cosine"
     halve_at: tuple[int, ...] = ()
 
     section = "psnr"
@@ -92,7 +88,7 @@ class GanStage(StageConfig):
     iterations: int = 60_000
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: str = "steps"
+    schedule: StageSchedule = "steps"
     halve_at: tuple[int, ...] = (5_000, 10_000, 20_000, 30_000)
 
     section = "gan"
@@ -105,16 +101,15 @@ class LossConfig:
     pixel: float = 1e-2
     perceptual: float = 1.0
     adversarial: float = 5e-3
-    features: str = "vgg19"  # vgg19: conv5_4 before its activation | none: no perceptual loss
+    features: Literal["vgg19", "none"] = "vgg19"  # conv5_4 before its activation | no perceptual loss
     features_file: str = ""  # VGG19's weights; empty: those on this machine
-    discriminator: str = "vgg"
+    discriminator: DiscriminatorName = "vgg"
     discriminator_channels: int = 64
 
     def __post_init__(self) -> None:
+        check_choices("loss", self)
         for name in ("pixel", "perceptual", "adversarial"):
             require(getattr(self, name) >= 0, f"loss.{name} is a weight and must not be negative")
-        _choice("loss.features", self.features, ("vgg19", "none"))
-        _choice("loss.discriminator", self.discriminator, DISCRIMINATORS)
         require(self.discriminator_channels >= 1, "loss.discriminator_channels must be at least 1")
         weight = self.pixel + self.adversarial + (self.perceptual if self.features != "none" else 0)
         require(weight > 0, "all weights of the loss are zero", "set loss.pixel above zero")
@@ -124,7 +119,7 @@ class LossConfig:
 class SrFitConfig:
     """How a restorer is trained, in both stages: data, averages, choice of the best, records."""
 
-    stage: str = "auto"  # auto: gan where --init gives a start, else both | psnr | gan | both
+    stage: Literal["auto", "psnr", "gan", "both"] = "auto"  # auto: gan where --init gives a start, else both
     time_budget: float = 0.0  # seconds, in place of the stages' iterations; 0: by iterations
     psnr_share: float = 0.5  # of a time budget, for the first of two stages
     batch_size: int = 16
@@ -132,11 +127,12 @@ class SrFitConfig:
     flips: bool = True
     crop_uses: int = 4  # of each crop of --hr, degraded by deflow anew each time
     crop_pool_mib: int = 512  # MiB on the device for the encodings of crops that are used again
-    start: str = "published"  # published: random | identity: the input, enlarged, passes unchanged
+    start: Literal["published", "identity"] = "published"  # random | the input, enlarged, passes unchanged
     clip_gradients: float = 0.0
     ema: float = 0.0
-    precision: str = "auto"
-    select: str = "auto"  # auto: lpips where its weights are on this machine, else psnr
+    precision: Precision = "auto"
+    # auto: lpips where its weights are on this machine, else psnr
+    select: Literal["auto", "lpips", "psnr", "ssim", "niqe"] = "auto"
     lpips_file: str = ""  # AlexNet's weights; empty: those on this machine
     held_out: float = 0.1  # share of the pairs, where there is no --val
     validate_pairs: int = 16  # held-out pairs that are looked at; 0: all
@@ -152,10 +148,7 @@ class SrFitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _choice("sr.stage", self.stage, ("auto", *STAGES))
-        _choice("sr.start", self.start, ("published", "identity"))
-        _choice("sr.precision", self.precision, ("auto", "fp32", "bf16"))
-        _choice("sr.select", self.select, ("auto", *SELECTIONS))
+        check_choices("sr", self)
         require(0 < self.psnr_share < 1, "sr.psnr_share is a share of the time, between 0 and 1")
         require(0 <= self.ema < 1, "sr.ema is a decay, 0 to below 1")
         require(0 <= self.held_out < 0.5, "sr.held_out is a share of the pairs, 0 to below 0.5")

@@ -1,33 +1,39 @@
-"""Degraders: DeFlow and its rivals behind one protocol; the same (seed, key, sample) is the same picture."""
+"""What a degrader is: the protocol, its options, and how it becomes ready. This module loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, get_type_hints
 
-import torch
-from torch import Tensor
+from deflow_cli.errors import DataError, ShapeError
 
-from deflow_cli.degraders.patches import TRAINING_CROP, NoisePatches
-from deflow_cli.degraders.spectral import PATCH, SpectralNoise
-from deflow_cli.errors import ConfigError, ShapeError
-from deflow_cli.inference.positional_noise import PositionalNoise, stable_generator
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
-from deflow_cli.inference.shift import ShiftLaw
-from deflow_cli.inference.tiling import Window
-from deflow_cli.models.deflow.model import DeFlow
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-DegraderName = Literal["deflow", "white-noise", "spectral", "noise-patches", "none"]
-DEGRADERS: tuple[DegraderName, ...] = ("deflow", "white-noise", "spectral", "noise-patches", "none")
+    from deflow_cli.checkpoints.registry import FoundModel
+    from deflow_cli.data.images.resize import Rule
+    from deflow_cli.runtime.progress import Reporter
+
+Facts = dict[str, Any]
+OptionKind = Literal["value", "folder", "model"]
+
+
+# -- a degrader at work -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What makes one degraded picture the one it is.
+    """What determines one degraded picture, apart from the clean one.
 
-    key: what the randomness belongs to, such as the picture's name. sample: which degradation of it.
-    temperature: strength of the noise; 1 is the degrader as it is, 0 has nothing random left.
+    key: the name that the randomness belongs to, such as the picture's. sample: number of the degradation of
+    this picture. temperature: strength of the noise; 1 is the degrader as it was fitted, 0 is deterministic.
+
+    >>> Draw(seed=7, key="photo.png", sample=2)
+    Draw(seed=7, key='photo.png', sample=2, temperature=1.0)
     """
 
     seed: int
@@ -37,173 +43,146 @@ class Draw:
 
 
 class Degrader(Protocol):
-    """Gives clean pictures a degradation.
+    """Degrades clean pictures.
 
-    A result depends on the picture and its draw alone, not on the batch, the order or the tiles: it can be
-    had again at any time, in any process.
+    The result is a function of the picture and its draw alone. The other pictures of the batch, their order
+    and the tiles do not matter, so that any process can make the same picture again at any time.
     """
 
     def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
-        """Degrade B x 3 x H x W, float32 in [0, 1], a draw for each: same shape and device, in [0, 1].
+        """Degrade B x 3 x H x W, float32 in [0, 1], with one draw for each picture.
 
-        Raises ShapeError for another layout or another number of draws.
+        The result has the same shape and device, and lies in [0, 1]. Raises ShapeError for another layout or
+        another number of draws.
         """
         ...
 
 
-@dataclass(frozen=True)
-class NoDegradation:
-    """The picture itself: what a degraded data set is compared with."""
-
-    def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
-        _check(image_bchw, draws)
-        return image_bchw.clone()
-
-
-@dataclass(frozen=True)
-class WhiteNoiseDegrader:
-    """White Gaussian noise, independent per pixel and channel, of std ``sigma`` ([0, 1] scale)."""
-
-    sigma: float
-
-    def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
-        _check(image_bchw, draws)
-        height, width = image_bchw.shape[-2:]
-        noise = [
-            self.sigma
-            * draw.temperature
-            * PositionalNoise(draw.seed, draw.key).normal(f"white {draw.sample}", 3, 0, 0, height, width)
-            for draw in draws
-        ]
-        return _add(image_bchw, torch.cat(noise))
-
-
-@dataclass(frozen=True)
-class SpectralDegrader:
-    """Stationary Gaussian noise of a given spectrum (see ``SpectralNoise``), times the temperature."""
-
-    noise: SpectralNoise
-
-    def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
-        _check(image_bchw, draws)
-        height, width = image_bchw.shape[-2:]
-        size = (height + PATCH - 1, width + PATCH - 1)
-        response = torch.fft.rfft2(self.noise.filter_cctt, s=size)
-        noise = []
-        for draw in draws:
-            source = PositionalNoise(draw.seed, draw.key)
-            white = source.normal(f"spectral {draw.sample}", 3, 0, 0, *size)[0].double()
-            filtered = torch.fft.irfft2(
-                torch.einsum("oiyx,iyx->oyx", response, torch.fft.rfft2(white)), s=size
-            )
-            # circular convolution is exact where the kernel does not wrap: from its last tap on
-            noise.append(draw.temperature * filtered[:, PATCH - 1 :, PATCH - 1 :])
-        return _add(image_bchw, torch.stack(noise))
-
-
-@dataclass(frozen=True)
-class NoisePatchDegrader:
-    """Noise patches of ``cell`` px side by side, each drawn for its place, times the temperature.
-
-    A picture of ``cell`` px gets one patch, as each training crop does in the published recipe.
-    """
-
-    patches: NoisePatches
-    cell: int
-
-    def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
-        _check(image_bchw, draws)
-        noise = torch.zeros(image_bchw.shape)
-        for own, draw in zip(noise, draws, strict=True):
-            for row, top in enumerate(range(0, own.shape[1], self.cell)):
-                for column, left in enumerate(range(0, own.shape[2], self.cell)):
-                    generator = stable_generator(draw.seed, draw.key, "patch", draw.sample, row, column)
-                    place = own[:, top : top + self.cell, left : left + self.cell]
-                    patch = torch.from_numpy(self.patches.draw(self.cell, generator))
-                    place += draw.temperature * patch[:, : place.shape[1], : place.shape[2]]
-        return _add(image_bchw, noise)
-
-
-class FlowDegrader:
-    """A fitted DeFlow: latents of the clean picture, shifted, decoded. tile: as ``Translator`` has it."""
-
-    def __init__(self, model: DeFlow, device: torch.device | str = "cpu", tile: int | None = None) -> None:
-        self.translator = Translator(model, device, tile)
-        self._law = ShiftLaw(model.prior)
-
-    def job(self, draws: Sequence[Draw]) -> Job:
-        """What the translator is to do for these draws, in its sample 0."""
-        noises = [_Sample(draw) for draw in draws]
-        components = [self._law.components(d.seed, d.key, d.sample + 1)[d.sample :] for d in draws]
-        return Job(self._law, noises, components, [draw.temperature for draw in draws])
-
-    def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
-        _check(image_bchw, draws)
-        result = torch.empty(image_bchw.shape, dtype=torch.float32, device=image_bchw.device)
-
-        def write(_: int, window: Window, piece: Tensor) -> None:
-            result[(..., *window.slices)] = piece.clamp(0, 1).to(result.device)
-
-        self.translator.translate(image_bchw.float(), self.job(draws), [0], write)
-        return result
-
-
-class _Sample(ImageNoise):
-    """The noise of one sample of an image, whatever its number in the batch's job is."""
-
-    def __init__(self, draw: Draw) -> None:
-        super().__init__(draw.seed, draw.key)
-        self._sample = draw.sample
-
-    def latent(self, index: int, sample: int, channels: int, window: Window) -> Tensor:
-        return super().latent(index, self._sample, channels, window)
-
-
-def make_degrader(
-    name: str,
-    *,
-    model: DeFlow | None = None,
-    device: torch.device | str = "cpu",
-    tile: int | None = None,
-    sigma: float | None = None,
-    spectral: SpectralNoise | None = None,
-    patches: NoisePatches | None = None,
-    scale: int = 4,
-) -> Degrader:
-    """The degrader of a name, from what it alone needs: model, sigma, spectral or patches.
-
-    scale: of the data set; noise patches are 128 / scale px, as the published training crops. Raises
-    ConfigError for an unknown name or patches smaller than that.
-    """
-    if name == "none":
-        return NoDegradation()
-    if name == "deflow":
-        assert model is not None
-        return FlowDegrader(model, device, tile)
-    if name == "white-noise":
-        assert sigma is not None
-        return WhiteNoiseDegrader(sigma)
-    if name == "spectral":
-        assert spectral is not None
-        return SpectralDegrader(spectral)
-    if name == "noise-patches":
-        assert patches is not None
-        cell = TRAINING_CROP // scale
-        if patches.side < cell:
-            raise ConfigError(
-                f"noise patches of {patches.side} px are smaller than the {cell} px needed at scale {scale}",
-                next_step=f"use --patch-size {cell} or more",
-            )
-        return NoisePatchDegrader(patches, cell)
-    raise ConfigError(f"degrader {name!r} is unknown", next_step=f"use one of {', '.join(DEGRADERS)}")
-
-
-def _check(image_bchw: Tensor, draws: Sequence[Draw]) -> None:
+def check_draws(image_bchw: Tensor, draws: Sequence[Draw]) -> None:
+    """Raise ShapeError unless the pictures are B x 3 x H x W, not empty, with B draws."""
     if image_bchw.dim() != 4 or image_bchw.shape[1] != 3 or 0 in image_bchw.shape:
         raise ShapeError(f"images of shape {tuple(image_bchw.shape)}; expected B x 3 x H x W, none of them 0")
     if len(draws) != image_bchw.shape[0]:
         raise ShapeError(f"{len(draws)} draws for {image_bchw.shape[0]} images")
 
 
-def _add(image_bchw: Tensor, noise_bchw: Tensor) -> Tensor:
+def add_noise(image_bchw: Tensor, noise_bchw: Tensor) -> Tensor:
+    """The sum, clipped to [0, 1], on the device and in the precision of the image."""
     return (image_bchw + noise_bchw.to(image_bchw)).clamp(0, 1)
+
+
+# -- a degrader's options ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DegraderOption:
+    """An option of one or several degraders: annotates a field of their configurations.
+
+    help: a sentence for the command line, which puts "For NAME: " before it, or the names of all degraders
+    that have the option in the place of ``{users}``; ``{hr}`` becomes the command's word for the clean
+    pictures. metavar, least: as the command line shows and bounds the value. kind: a value is part of the
+    recipe, and a manifest repeats it; a folder or a model is a place, which may move. check: raises
+    ConfigError for a value that cannot be, whichever degrader is chosen.
+
+    The rest follows from the field: its name, the type of its value (without None), its default, and
+    the names of the degraders that have it. Degraders may share an option; they may describe it differently.
+    """
+
+    help: str
+    metavar: str | None = None
+    least: float | None = None
+    kind: OptionKind = "value"
+    check: Callable[[Any], None] | None = None
+    name: str = ""
+    type: type = object
+    default: object = None
+    users: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class DegraderContext:
+    """What a degrader may need to become ready.
+
+    clean: the large clean pictures that are to be degraded. scale, rule: how they are made smaller before.
+    device: where a degrader that ``runs_on_device`` is to run.
+    """
+
+    clean: Sequence[Path]
+    scale: int
+    rule: Rule
+    device: torch.device
+    reporter: Reporter
+
+
+@dataclass(frozen=True)
+class ReadyDegrader:
+    """A degrader that can be used.
+
+    facts: JSON-ready, equal for equal degraders; a manifest records them. model: the file, if it has one.
+    """
+
+    degrader: Degrader
+    facts: Facts
+    model: FoundModel | None = None
+
+
+@dataclass(frozen=True)
+class DegraderConfig:
+    """Base of the configurations: a degrader's name, its options, and how it becomes ready.
+
+    A new degrader is a subclass in a module of its own, and a line in ``registry.py``. Each field is an
+    option, annotated by a DegraderOption. The command line imports that module, so it must not import torch
+    or NumPy; ``prepare`` imports what it needs.
+
+    runs_on_device: whether the degrader runs on the device that was asked for. Most run on the CPU, where
+    they are done sooner than their pictures would be brought to a GPU.
+    """
+
+    name: ClassVar[str]
+    runs_on_device: ClassVar[bool] = False
+
+    def prepare(self, context: DegraderContext) -> ReadyDegrader:
+        """Load or estimate the degrader. Raises DataError, ConfigError or CheckpointError."""
+        raise NotImplementedError
+
+    def facts(self) -> Facts:
+        """The name and the values of the recipe: what ``from_facts`` needs, apart from the places."""
+        values = {each.name: getattr(self, each.name) for each in self.options() if each.kind == "value"}
+        return {"name": self.name, **values}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any], places: Mapping[str, Any]) -> Self:
+        """The configuration that recorded facts describe, with its folders and model at ``places``."""
+        values: dict[str, Any] = {}
+        for each in cls.options():
+            if each.kind == "value":
+                values[each.name] = facts[each.name]
+            elif each.name in places:
+                values[each.name] = places[each.name]
+        return cls(**values)
+
+    def check_repeated(self, found: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+        """Raise DataError unless the facts of the places that were found are the recorded ones."""
+        for each in self.options():
+            if each.kind != "value" and found.get(each.name) != recorded.get(each.name):
+                raise DataError(
+                    f"the {each.name} pictures are not those that the manifest's {self.name} degrader saw",
+                    next_step=f"pass that folder as {each.flag}",
+                )
+
+    @classmethod
+    def options(cls) -> tuple[DegraderOption, ...]:
+        """The options, in the order of the fields."""
+        hints = get_type_hints(cls, include_extras=True)
+        found = []
+        for each in fields(cls):
+            value, option = get_args(hints[each.name])
+            kind = next((part for part in get_args(value) if part is not NoneType), value)
+            users = (cls.name,)
+            found.append(replace(option, name=each.name, type=kind, default=each.default, users=users))
+        return tuple(found)

@@ -10,12 +10,13 @@ import torch
 
 from deflow_cli.checkpoints.format import load_model as load_file
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.degraders.flow.default_model import default_model
 from deflow_cli.errors import ConfigError
 from deflow_cli.inference.degradation_model import DegradationModel, Encoded
-from deflow_cli.presets import apply_overrides, load_preset
+from deflow_cli.paths import CONFIG_FILE
+from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
-from deflow_cli.workflows.degrade import default_model
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.fit.run import FitResult
@@ -88,18 +89,16 @@ def fit(
     from deflow_cli.workflows.fit import run as workflow
 
     out = Path(out)
-    own = out / workflow.CONFIG_FILE
+    own = out / CONFIG_FILE
     if own.exists() and not resume:
         raise ConfigError(f"{out} holds a run already", next_step="pass resume=True, or another out")
     if own.exists():
-        config = load_preset(own)
+        config = FIT.load(own)
     else:
         base = (
-            preset
-            if isinstance(preset, RunConfig)
-            else load_preset(preset or workflow.default_preset(device))
+            preset if isinstance(preset, RunConfig) else FIT.load(preset or workflow.default_preset(device))
         )
-        config = apply_overrides(base, settings)
+        config = FIT.apply_overrides(base, settings)
     request = workflow.FitRequest(
         clean=Path(clean),
         noisy=Path(noisy),

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.checkpoints.registry import FoundModel, find_model
 from deflow_cli.data.images.files import Image, list_images, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
-from deflow_cli.data.photos import weights_folder
+from deflow_cli.degraders.flow.default_model import default_model
 from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
@@ -74,15 +73,6 @@ class DegradeReport:
     records: list[DegradeRecord] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
-
-
-def default_model(given: Path | None) -> FoundModel:
-    """The model to use from the working directory. Raises CheckpointError if there is none."""
-    try:
-        embedded = weights_folder()
-    except DataError:
-        embedded = None
-    return find_model(given, Path.cwd(), embedded)
 
 
 def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.camera_noise import camera_noise
 from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.data.photos import packaged_photos
-from deflow_cli.presets import load_preset
+from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.contact_sheet import contact_sheet, residual_view
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import derived_seed
@@ -83,16 +84,19 @@ def make_noisy(folder: Path, seed: int = 0, paths: Sequence[Path] | None = None)
     return sources
 
 
-def demo(out: Path, time_budget: float, device: str, reporter: Reporter) -> DemoReport:
-    """Fit `tiny` for ``time_budget`` seconds, degrade the clean photographs twice, draw a contact sheet.
+def demo(
+    out: Path, time_budget: float, device: str, reporter: Reporter, preset: RunConfig | None = None
+) -> DemoReport:
+    """Fit a model for ``time_budget`` seconds, degrade the clean photographs twice, draw a contact sheet.
 
-    Raises DataError when the package has no photographs.
+    preset: what to fit, but for its length; None: the preset `tiny`. Raises DataError when the package has
+    no photographs.
     """
     clean_paths, _ = packaged_photos()
     clean, noisy, run = out / "clean", out / "noisy", out / "run"
     _copy(clean_paths, clean)
     sources = make_noisy(noisy)
-    config = load_preset("tiny")
+    config = preset or FIT.load("tiny")
     settings = dataclasses.replace(config.fit, iterations=0, time_budget=time_budget)
     result = fit(
         FitRequest(clean, noisy, run, dataclasses.replace(config, fit=settings), device=device), reporter

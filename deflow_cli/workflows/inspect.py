@@ -1,12 +1,10 @@
-"""Inspect: what a model file is: its sizes, its fit, and the spectrum of its shift."""
+"""Inspect: what a model file holds: its sizes, how it was fitted, and the spectrum of its shift."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,81 +17,183 @@ from deflow_cli.models.deflow.model import DeFlow
 PROBE_SIDE = 64  # pixels of the image that multiply-adds are counted on
 FIT_KEYS = ("step", "seconds", "skipped_steps", "device", "torch", "python")
 LIKELIHOOD_KEYS = ("bits_per_dim_clean", "bits_per_dim_noisy")
+STATISTICS_ROWS = ("clean", "degraded", "clean_h", "degraded_h")  # rows of the model's table
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """Which file it is. bytes: its size. sha256: of its content."""
+
+    path: str
+    title: str
+    date: str
+    version: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class MultiplyAdds:
+    """Multiply-adds per pixel of the input, without what is done once per model.
+
+    features: from h to all that depends on h alone, once per image. encode: the flow forward. decode: the
+    flow backward, once per sample.
+    """
+
+    features: int
+    encode: int
+    decode: int
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """Numbers of parameters, the flow's shape, and its cost. latents: ``C at 1/s`` for each latent."""
+
+    parameters: int
+    parameters_flow: int
+    parameters_encoder: int
+    parameters_shift: int
+    levels: int
+    steps: int
+    hidden_channels: int
+    splits: str
+    scale: str
+    latents: list[str]
+    size_multiple: int
+    quantization_levels: int
+    multiply_adds_per_pixel: MultiplyAdds
+
+
+@dataclass(frozen=True)
+class ConditioningSizes:
+    """The encoder of h(x). h_noise: standard deviation on the [0, 1] scale."""
+
+    downsample: int
+    h_noise: float
+    feature_channels: int
+    encoder_channels: int
+    encoder_blocks: int
+    stacked_blocks: list[int]
+
+
+@dataclass(frozen=True)
+class LatentSpectrum:
+    """The shift of one latent: u = mu + M e by mu and by the eigenvalues of M M^T.
+
+    effective_rank: exp of the entropy of the eigenvalues' shares. detail_kept: the share of detail that the
+    gain A keeps.
+    """
+
+    channels: int
+    mean_rms: float
+    mean_largest: float
+    eigenvalue_largest: float
+    eigenvalue_median: float
+    eigenvalue_smallest: float
+    effective_rank: float
+    trace: float
+    detail_kept: float
+
+
+@dataclass(frozen=True)
+class ShiftComponent:
+    """One component of the shift: its weight, and its spectrum in each latent that the domains share."""
+
+    weight: float
+    latents: list[LatentSpectrum]
 
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What a model is, in sections; each is a nested dictionary of plain values."""
+    """What a model is.
 
-    file: dict[str, Any]
-    sizes: dict[str, Any]
-    conditioning: dict[str, Any]
-    training: dict[str, Any]
-    likelihood: dict[str, Any]
-    data: dict[str, Any]
-    statistics: dict[str, Any]
-    shift: dict[str, Any]
+    conditioning: None without an encoder. training, likelihood, data: facts that the fit recorded.
+    statistics: means and standard deviations of channels by name; None where the model does not use them.
+    shift_kind: as in ``flow.shift``.
+    """
 
-    def as_dict(self) -> dict[str, Any]:
-        """The sections that hold anything, by name."""
-        return {name: section for name, section in dataclasses.asdict(self).items() if section}
+    file: FileIdentity
+    sizes: ModelSizes
+    conditioning: ConditioningSizes | None
+    training: dict[str, object]
+    likelihood: dict[str, object]
+    data: dict[str, object]
+    statistics: dict[str, list[float]] | None
+    shift_kind: str
+    components: list[ShiftComponent]
+
+    def as_dict(self) -> dict[str, dict[str, object]]:
+        """The sections that hold anything, by name, as plain values."""
+        sections: dict[str, dict[str, object]] = {
+            "file": asdict(self.file),
+            "sizes": asdict(self.sizes),
+            "conditioning": {"kind": "encoder", **asdict(self.conditioning)}
+            if self.conditioning is not None
+            else {"kind": "none"},
+            "training": self.training,
+            "likelihood": self.likelihood,
+            "data": self.data,
+            "statistics": {"in_use": self.statistics is not None, **(self.statistics or {})},
+            "shift": {
+                "kind": self.shift_kind,
+                "components": [
+                    {"weight": component.weight}
+                    | {f"latent_{index}": asdict(latent) for index, latent in enumerate(component.latents)}
+                    for component in self.components
+                ],
+            },
+        }
+        return {name: section for name, section in sections.items() if section}
 
 
 def inspect_model(path: Path) -> ModelReport:
-    """Read a model file and say what it is. Raises CheckpointError naming the file."""
+    """Read a model file and describe it. Raises CheckpointError naming the file."""
     model, facts = load_model(path)
-    # the run's whole configuration stands beside the model; here its model part is told in sections
+    # The run's whole configuration is among the facts; the sections describe its model part already.
     facts.pop("config", None)
-    told = {"title", "date", "version", *FIT_KEYS, *LIKELIHOOD_KEYS}
+    elsewhere = {"title", "date", "version", *FIT_KEYS, *LIKELIHOOD_KEYS}
+    content = path.read_bytes()
     return ModelReport(
-        file=_file(path, facts),
+        file=FileIdentity(
+            path=str(path),
+            title=facts["title"],
+            date=facts["date"],
+            version=facts["version"],
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+        ),
         sizes=_sizes(model),
         conditioning=_conditioning(model),
         training={key: facts[key] for key in FIT_KEYS if key in facts},
         likelihood={key: facts[key] for key in LIKELIHOOD_KEYS if key in facts},
-        data={key: value for key, value in facts.items() if key not in told},
+        data={key: value for key, value in facts.items() if key not in elsewhere},
         statistics=_statistics(model),
-        shift=_shift(model),
+        shift_kind=model.config.flow.shift,
+        components=_components(model),
     )
 
 
-def _file(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {
-        "path": str(path),
-        "title": facts["title"],
-        "date": facts["date"],
-        "version": facts["version"],
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-
-
-def _sizes(model: DeFlow) -> dict[str, Any]:
+def _sizes(model: DeFlow) -> ModelSizes:
     flow = model.config.flow
-    sizes: dict[str, Any] = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "parameters_flow": sum(p.numel() for p in model.flow.parameters()),
-        "parameters_encoder": sum(p.numel() for p in model.encoder.parameters()) if model.encoder else 0,
-        "parameters_shift": sum(p.numel() for p in model.prior.parameters()),
-        "levels": flow.levels,
-        "steps": flow.steps,
-        "hidden_channels": flow.hidden_channels,
-        "splits": flow.splits,
-        "scale": flow.scale if flow.scale == "published" else f"{flow.scale}, {flow.scale_bound:g}",
-        "latents": [f"{channels} at 1/{factor}" for channels, factor in model.flow.latent_plan],
-        "size_multiple": model.size_multiple,
-        "quantization_levels": flow.quantization_levels,
-    }
-    return sizes | {"multiply_adds_per_pixel": multiply_adds(model)}
+    return ModelSizes(
+        parameters=sum(p.numel() for p in model.parameters()),
+        parameters_flow=sum(p.numel() for p in model.flow.parameters()),
+        parameters_encoder=sum(p.numel() for p in model.encoder.parameters()) if model.encoder else 0,
+        parameters_shift=sum(p.numel() for p in model.prior.parameters()),
+        levels=flow.levels,
+        steps=flow.steps,
+        hidden_channels=flow.hidden_channels,
+        splits=flow.splits,
+        scale=flow.scale if flow.scale == "published" else f"{flow.scale}, {flow.scale_bound:g}",
+        latents=[f"{channels} at 1/{factor}" for channels, factor in model.flow.latent_plan],
+        size_multiple=model.size_multiple,
+        quantization_levels=flow.quantization_levels,
+        multiply_adds_per_pixel=multiply_adds(model),
+    )
 
 
-def multiply_adds(model: DeFlow, side: int = PROBE_SIDE) -> dict[str, int]:
-    """Multiply-adds per input pixel, counted on a small image, without what is done once per model.
-
-    features: from h to all that depends on it alone, once per image. encode, decode: the flow, the latter
-    once per sample.
-    """
+def multiply_adds(model: DeFlow, side: int = PROBE_SIDE) -> MultiplyAdds:
+    """Count multiply-adds on a random image of ``side`` pixels squared."""
     image = torch.rand(
         1, model.config.flow.in_channels, side, side, generator=torch.Generator().manual_seed(0)
     )
@@ -111,66 +211,56 @@ def multiply_adds(model: DeFlow, side: int = PROBE_SIDE) -> dict[str, int]:
             latents, _ = model.encode_conditioned(image, conditions)
         with FlopCounterMode(display=False) as decoding:
             model.decode_conditioned(latents, conditions)
-    return {"features": per_pixel(features), "encode": per_pixel(encoding), "decode": per_pixel(decoding)}
+    return MultiplyAdds(per_pixel(features), per_pixel(encoding), per_pixel(decoding))
 
 
-def _conditioning(model: DeFlow) -> dict[str, Any]:
-    flow, encoder = model.config.flow, model.config.encoder
+def _conditioning(model: DeFlow) -> ConditioningSizes | None:
     if model.encoder is None:
-        return {"kind": "none"}
-    return {
-        "kind": "encoder",
-        "downsample": flow.downsample,
-        "h_noise": flow.h_noise,
-        "feature_channels": model.encoder.feature_channels,
-        "encoder_channels": encoder.channels,
-        "encoder_blocks": encoder.blocks,
-        "stacked_blocks": list(encoder.stacked_blocks),
-    }
+        return None
+    flow, encoder = model.config.flow, model.config.encoder
+    return ConditioningSizes(
+        downsample=flow.downsample,
+        h_noise=flow.h_noise,
+        feature_channels=model.encoder.feature_channels,
+        encoder_channels=encoder.channels,
+        encoder_blocks=encoder.blocks,
+        stacked_blocks=list(encoder.stacked_blocks),
+    )
 
 
-def _statistics(model: DeFlow) -> dict[str, Any]:
-    """Channel means and standard deviations, where the domains differ by them."""
+def _statistics(model: DeFlow) -> dict[str, list[float]] | None:
     statistics = model.statistics
     if not statistics.active:
-        return {"in_use": False}
-    rows = ("clean", "degraded", "clean_h", "degraded_h")
-    return {"in_use": True} | {
+        return None
+    return {
         f"{row}_{name}": [float(value) for value in table[index]]
-        for index, row in enumerate(rows)
+        for index, row in enumerate(STATISTICS_ROWS)
         for name, table in (("mean", statistics.mean), ("std", statistics.std))
     }
 
 
-def _shift(model: DeFlow) -> dict[str, Any]:
+def _components(model: DeFlow) -> list[ShiftComponent]:
     weights = model.prior.log_weights().detach().exp()
-    components = []
-    for k, weight in enumerate(weights.tolist()):
-        latents = {
-            f"latent_{index}": _spectrum(latent, k) for index, latent in enumerate(model.prior.shared())
-        }
-        components.append({"weight": weight} | latents)
-    return {"kind": model.config.flow.shift, "components": components}
+    return [
+        ShiftComponent(weight, [_spectrum(latent, k) for latent in model.prior.shared()])
+        for k, weight in enumerate(weights.tolist())
+    ]
 
 
-def _spectrum(latent: SharedLatent, component: int) -> dict[str, Any]:
-    """M M^T by its eigenvalues, mu, and the share of detail that A keeps.
-
-    effective_rank: exp of the entropy of the eigenvalues' shares.
-    """
+def _spectrum(latent: SharedLatent, component: int) -> LatentSpectrum:
     values = latent.spectrum()[component].sort(descending=True).values
     mean = latent.mean.detach()[component].double()
-    return {
-        "channels": latent.channels,
-        "mean_rms": float(mean.square().mean().sqrt()),
-        "mean_largest": float(mean.abs().max()),
-        "eigenvalue_largest": float(values[0]),
-        "eigenvalue_median": float(values.median()),
-        "eigenvalue_smallest": float(values[-1]),
-        "effective_rank": _effective_rank(values),
-        "trace": float(values.sum()),
-        "detail_kept": latent.detail_kept(),
-    }
+    return LatentSpectrum(
+        channels=latent.channels,
+        mean_rms=float(mean.square().mean().sqrt()),
+        mean_largest=float(mean.abs().max()),
+        eigenvalue_largest=float(values[0]),
+        eigenvalue_median=float(values.median()),
+        eigenvalue_smallest=float(values[-1]),
+        effective_rank=_effective_rank(values),
+        trace=float(values.sum()),
+        detail_kept=latent.detail_kept(),
+    )
 
 
 def _effective_rank(values: Tensor) -> float:

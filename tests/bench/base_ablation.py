@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deflow_cli.config.model import ModelConfig
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import load_preset
+from deflow_cli.presets.reader import FIT
 
 TRUNK = {4: "[0,1,2,3]", 6: "[1,2,4,5]", 8: "[1,3,5,7]"}  # blocks whose outputs are stacked
 
@@ -53,7 +53,7 @@ LIKE_BASE = ("splits", "downsample", "h_noise", "quantization_levels")
 def settings_of(name: str, options: argparse.Namespace) -> list[str]:
     """What makes runs alike: the fit section of base, and what of the flow is no matter of size."""
     preset, own = VARIANTS[name]
-    base = load_preset("base")
+    base = FIT.load("base")
     fit = dataclasses.asdict(base.fit) | {
         "iterations": options.iterations,
         "batch_size": options.batch,
@@ -103,7 +103,7 @@ def main() -> None:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             (run / "result.json").write_text(done.stdout, encoding="utf-8")
         result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-        cost, parameters = multiply_adds(load_preset(run / "config.toml").model)
+        cost, parameters = multiply_adds(FIT.load(run / "config.toml").model)
         row = [f"{cost:.0f}", f"{parameters:.1f}", f"{result['seconds'] / result['step']:.2f}"]
         row += [f"{result[f'bits_per_dim_{side}']:.3f}" for side in ("clean", "noisy")]
         print(f"| {name} | {' | '.join(row)} |", flush=True)

@@ -27,7 +27,8 @@ from PIL import Image
 STEPS = "--set fit.iterations=6 --set fit.patch_size=48 --set fit.batch_size=2 --set fit.validate_every=3 "
 STEPS += "--set fit.preview_every=3 --set fit.checkpoint_every=3 --set fit.log_every=2 --set fit.cache_mib=64"
 SMALL_FLOW = "--set flow.levels=2 --set flow.steps=2 --set flow.hidden_channels=16 --downsample 4"
-SR_STEPS = "--device cpu --set sr.batch_size=2 --set sr.gt_size=16 --set sr.validate_every=2"
+SR_STEPS = "--device cpu --set sr.batch_size=2 --set sr.gt_size=32 --set sr.validate_every=2"
+SR_STEPS += " --set sr.time_budget=0"
 SR_STEPS += " --set sr.checkpoint_every=2 --set sr.log_every=1 --set psnr.iterations=3 --set gan.iterations=3"
 GAN = "--arch rrdb-tiny --stage both --perceptual none --discriminator patch --select psnr"
 LEFT_OUT = {".html", ".lock", ".mdb-lock"}
@@ -58,7 +59,7 @@ COMMANDS: dict[str, str] = {
     " --patch-size 128 --patch-variance 4000 --patch-mean 0",
     "pairs-none": "make-pairs clean pairs-none --degrader none --scale 4 --resize matlab-double",
     "sr-pairs": f"sr-train pairs --out restorer --preset tiny {SR_STEPS} {GAN}",
-    "sr-hr": f"sr-train --hr clean --out restorer-hr --preset tiny --scale 2 --model run {SR_STEPS} {GAN}",
+    "sr-hr": f"sr-train --hr clean --out restorer-hr --preset tiny --scale 2 {SR_STEPS} {GAN}",
     "restore": "restore degraded restored --model restorer --device cpu",
     "score": "score degraded-like degraded-mix --ref clean --metrics psnr,ssim,niqe,piqe"
     " --csv score.csv --json",

@@ -42,7 +42,7 @@ from deflow_cli.inference.tiling import Window
 from deflow_cli.models.esrgan.discriminators import VggDiscriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.esrgan.losses import IMAGENET_MEAN, IMAGENET_STD, VGG19_PLAN, Vgg19Features
-from deflow_cli.presets import SR
+from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.device import choose_precision
 from deflow_cli.runtime.memory import available_memory
 from deflow_cli.workflows.restore import MEMORY_SHARE

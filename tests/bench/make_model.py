@@ -15,8 +15,10 @@ import tempfile
 from pathlib import Path
 
 from deflow_cli.checkpoints.format import load_model, write_atomically
-from deflow_cli.data.photos import packaged_photos, weights_folder
-from deflow_cli.presets import apply_overrides, load_preset, parse_duration
+from deflow_cli.data.photos import packaged_photos
+from deflow_cli.paths import weights_folder
+from deflow_cli.presets.durations import parse_duration
+from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.demo import make_noisy
 from deflow_cli.workflows.fit.run import FitRequest, fit
@@ -64,7 +66,7 @@ def main() -> None:
     make_noisy(noisy, options.seed)
     budget = parse_duration(options.time_budget)
     settings = [f"fit.time_budget={budget}", f"fit.seed={options.seed}", f"flow.scale_bound={SCALE_BOUND}"]
-    config = apply_overrides(load_preset("tiny"), settings)
+    config = FIT.apply_overrides(FIT.load("tiny"), settings)
     result = fit(FitRequest(clean, noisy, work / "run", config, device="cpu"), Silent())
     if result.step == 0:
         raise SystemExit("the time budget ended before the first step; nothing was written")

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from drawn_noise import DrawnSpectralNoise, WhiteNoise
 from numpy.typing import NDArray
 from PIL import Image
 from realism_data import Domain, Pair, Pixels, load_domain, with_draws
 
-from deflow_cli.degraders.spectral import SpectralNoise, WhiteNoise
+from deflow_cli.degraders.noise.spectral import SpectralNoise
 from deflow_cli.metrics.noise.comparison import ResidualStatistics, compare
 from deflow_cli.metrics.noise.residual import aligned_bins, kl_divergence, level_histogram, low_pass_psnr
 from deflow_cli.reports.contact_sheet import contact_sheet, residual_view
@@ -283,8 +284,11 @@ def main() -> None:
     degraders["white"] = WhiteNoise(sigma).degrade
     repeated = list(pairs) * options.samples
     real_repeated = real_statistics(repeated) if options.samples > 1 else real
-    degraders["spectral"] = SpectralNoise.from_images(domain.clean(), domain.noisy()).degrade
-    quiet = SpectralNoise.from_images(domain.clean(), domain.noisy(), quiet=0.25, match_content=True)
+    plain = SpectralNoise.from_images(domain.clean(), domain.noisy())
+    degraders["spectral"] = DrawnSpectralNoise(plain).degrade
+    quiet = DrawnSpectralNoise(
+        SpectralNoise.from_images(domain.clean(), domain.noisy(), quiet=0.25, match_content=True)
+    )
     degraders["spectral, quiet patches"] = quiet.degrade
     gray = torch.full((1, 3, 512, 512), 0.5)
     blind = float((quiet.degrade(gray, torch.Generator().manual_seed(0)) - gray).std())

@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from drawn_noise import DrawnSpectralNoise, WhiteNoise
 from realism import apply, as_float, best_white, model_degrader, real_statistics, write
 from realism_data import Domain, Pair, Pixels, load_domain
 
 from deflow_cli.checkpoints.registry import embedded_model
-from deflow_cli.data.photos import weights_folder
-from deflow_cli.degraders.spectral import SpectralNoise, WhiteNoise
+from deflow_cli.degraders.noise.spectral import SpectralNoise
+from deflow_cli.paths import weights_folder
 from deflow_cli.reports.pages.realism_page import render_realism
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.realism.assess import Assessment, RealSide, assess, measure_real
@@ -41,7 +42,9 @@ def own_level(pair: Pair, seed: int) -> Pixels:
 def degraders(domain: Domain, models: Sequence[str]) -> dict[str, Degrade]:
     """All columns of the table."""
     _, sigma = best_white(domain.pairs, real_statistics(domain.pairs))
-    quiet = SpectralNoise.from_images(domain.clean(), domain.noisy(), quiet=0.25, match_content=True)
+    quiet = DrawnSpectralNoise(
+        SpectralNoise.from_images(domain.clean(), domain.noisy(), quiet=0.25, match_content=True)
+    )
     drawn = {f"white, best σ ({sigma * 255:.1f})": WhiteNoise(sigma).degrade, "spectral": quiet.degrade}
     drawn["embedded"] = model_degrader(str(embedded_model(weights_folder())), 1.0)
     for entry in models:

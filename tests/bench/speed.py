@@ -46,7 +46,7 @@ from deflow_cli.data.photos import packaged_photos
 from deflow_cli.data.unpaired import ImagePool, Prefetcher, UnpairedSampler
 from deflow_cli.models.deflow.initialization import start_flow
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import load_preset
+from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_precision
 
 COUNTED = 160  # side of the image whose multiply-adds are counted
@@ -55,7 +55,7 @@ Action = Callable[[], list[float]]
 
 def build(preset: str, device: torch.device) -> DeFlow:
     """A model with random nets whose ActNorms are started from random images."""
-    model = DeFlow(load_preset(preset).model)
+    model = DeFlow(FIT.load(preset).model)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -96,7 +96,10 @@ def degrade_plain(model: DeFlow, image: Tensor, samples: int) -> list[float]:
     return figures_of(log_det, *results)
 
 
-def training_step(model: DeFlow, x: Tensor, rival: str) -> list[float]:
+def training_step(
+    model: DeFlow, x: Tensor, rival: str, before_zero: Callable[[], None] = lambda: None
+) -> list[float]:
+    """before_zero: called when the gradients are there."""
     h = model.condition_image(x)
     if rival == "plain":
         assert model.encoder is not None
@@ -108,7 +111,8 @@ def training_step(model: DeFlow, x: Tensor, rival: str) -> list[float]:
     degraded = model.prior.log_prob_degraded([z[half:] for z in latents])
     loss = model.nats_to_bits_per_dim(torch.cat((clean, degraded)) + log_det, x.shape).mean()
     loss.backward()
-    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    before_zero()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     model.zero_grad(set_to_none=True)
     return figures_of(loss.detach(), norm)
 
@@ -152,7 +156,7 @@ def action_of(task: str, options: argparse.Namespace) -> Action:
         return partial(run, model.eval(), image.to(device), int(number))
     if rival != "plain":
         model.set_net_precision(choose_precision("fp32" if options.fp32 else "auto", device))
-    side = load_preset(preset).fit.patch_size
+    side = FIT.load(preset).fit.patch_size
     x = torch.rand(int(number), 3, side, side, generator=torch.Generator().manual_seed(1)).to(device)
     return partial(training_step, model, x, rival)
 

@@ -70,14 +70,17 @@ def test_a_second_task_ends_the_first_and_finish_is_idle_after():
     assert stream.getvalue().splitlines() == ["one: done (0 s)", "two: done (0 s)"]
 
 
-def test_both_reporters_keep_the_protocol():
-    reporters: list[Reporter] = [Silent(), _reporter([0.0])[0]]
+def test_both_reporters_keep_the_protocol(capsys):
+    console, stream = _reporter([0.0])
+    reporters: list[Reporter] = [Silent(), console]
     for reporter in reporters:
         reporter.note("a")
         reporter.warn("b")
         reporter.start("c", None)
         reporter.update(1, loss=0.5)
         reporter.finish()
+    assert stream.getvalue().splitlines() == ["a", "warning: b", "c: 1 loss=0.5 (0 s)"]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_plain_records():

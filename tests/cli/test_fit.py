@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.presets import apply_overrides, load_preset, to_toml
+from deflow_cli.presets.reader import FIT
 
 
 def test_request_has_the_preset_with_its_overrides(deflow, folders, fit_workflow):
@@ -23,12 +23,12 @@ def test_request_has_the_preset_with_its_overrides(deflow, folders, fit_workflow
     assert (fit.seed, fit.time_budget, fit.iterations) == (3, 90.0, 0)
     assert (fit.learning_rate, fit.batch_size, fit.leak_test) == (2e-4, 4, False)
     assert request.config.flow.downsample == 8
-    assert request.config.flow.shift == load_preset("base").flow.shift
+    assert request.config.flow.shift == FIT.load("base").flow.shift
 
 
 def test_default_preset_is_the_workflows_choice(deflow, folders, fit_workflow):
     deflow("fit", *folders)
-    assert fit_workflow.requests[0].config == load_preset("tiny")
+    assert fit_workflow.requests[0].config == FIT.load("tiny")
 
 
 def test_results_are_on_stdout(deflow, folders, fit_workflow):
@@ -67,9 +67,9 @@ def test_names_are_made_unique_and_resume_takes_the_last(deflow, folders, fit_wo
 
 
 def test_resume_keeps_the_runs_own_configuration(deflow, folders, fit_workflow):
-    own = apply_overrides(load_preset("tiny"), ["fit.seed=5", "fit.iterations=40"])
+    own = FIT.apply_overrides(FIT.load("tiny"), ["fit.seed=5", "fit.iterations=40"])
     Path("run").mkdir()
-    Path("run/config.toml").write_text(to_toml(own))
+    Path("run/config.toml").write_text(FIT.to_toml(own))
     result = deflow("fit", *folders, "--out", "run", "--resume", "--seed", 5, "--set", "fit.batch_size=4")
     request = fit_workflow.requests[0]
     assert request.config == own
@@ -79,12 +79,12 @@ def test_resume_keeps_the_runs_own_configuration(deflow, folders, fit_workflow):
 
 def test_resume_of_nothing_starts_from_the_preset(deflow, folders, fit_workflow):
     assert deflow("fit", *folders, "--preset", "ntire", "--out", "run", "--resume").exit_code == 0
-    assert fit_workflow.requests[0].config == load_preset("ntire")
+    assert fit_workflow.requests[0].config == FIT.load("ntire")
 
 
 def test_a_run_is_never_overwritten(deflow, folders, fit_workflow):
     Path("run").mkdir()
-    Path("run/config.toml").write_text(to_toml(RunConfig()))
+    Path("run/config.toml").write_text(FIT.to_toml(RunConfig()))
     result = deflow("fit", *folders, "--out", "run")
     assert (result.exit_code, fit_workflow.requests) == (2, [])
     assert "--resume" in result.stderr

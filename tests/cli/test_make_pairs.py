@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deflow_cli.workflows.choose_degrader import DegraderChoice
+from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.workflows.pairs import run as workflow
 from deflow_cli.workflows.pairs.plan import PairSettings
 from tests.cli.conftest import Recorder
@@ -59,7 +59,15 @@ def test_request_with_everything(deflow, folders, recorder):
             Path("out"),
             PairSettings(3, 480, 240, 4, (0.6, 1.2), "deflow", "direct", "lmdb", 9),
             DegraderChoice(
-                "noise-patches", Path("run/model.safetensors"), 8, folders[1], folders[0], 0.25, 64, 50, 30
+                "noise-patches",
+                model=Path("run/model.safetensors"),
+                sigma=8,
+                noisy=folders[1],
+                clean=folders[0],
+                flattest=0.25,
+                patch_size=64,
+                patch_variance=50,
+                patch_mean=30,
             ),
             kernels=folders[0],
             workers=5,

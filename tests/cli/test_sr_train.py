@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deflow_cli.presets import SR
+from deflow_cli.presets.reader import SR
 from tests.cli.conftest import install_workflow
 
 

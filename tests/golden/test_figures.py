@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deflow_cli.checkpoints.foreign import published_layout
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import load_preset
+from deflow_cli.presets.reader import FIT
 from tests.golden.make_figures import layout_sha256
 from tests.golden.parity import (
     NAMES,
@@ -163,7 +163,7 @@ def test_start_of_actnorm_from_data() -> None:
 @pytest.mark.parametrize("preset", ["aim", "ntire"])
 def test_full_size_layout_key_for_key(preset: str) -> None:
     expected = json.loads((HERE / "layouts.json").read_text())[preset]
-    model = DeFlow(load_preset(preset).model)
+    model = DeFlow(FIT.load(preset).model)
     layout = published_layout(model)
     assert {key: list(layout[key]) for key in expected["first_keys"]} == expected["first_keys"]
     sizes = {key: torch.Size(shape).numel() for key, shape in layout.items()}

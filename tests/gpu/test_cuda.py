@@ -11,7 +11,7 @@ import torch
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import apply_overrides, load_preset
+from deflow_cli.presets.reader import FIT
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.fit import run as workflow
 from deflow_cli.workflows.fit.run import FitRequest, fit
@@ -62,7 +62,7 @@ def write_folders(root: Path) -> tuple[Path, Path]:
 def test_fit_runs_on_the_gpu(tmp_path: Path) -> None:
     folders = write_folders(tmp_path)
     settings = ["fit.iterations=10", "fit.patch_size=32", "fit.leak_test=false"]
-    config = apply_overrides(load_preset("tiny"), settings)
+    config = FIT.apply_overrides(FIT.load("tiny"), settings)
     result = fit(FitRequest(*folders, tmp_path / "run", config, device="cuda"))
     model, facts = load_model(result.model_path)
     assert facts["device"].startswith("cuda")
@@ -92,7 +92,7 @@ def test_a_training_step_waits_for_nothing(
     monkeypatch.setattr(workflow._Run, "_pixels", watched)
     settings = ["fit.iterations=8", "fit.patch_size=32", "fit.leak_test=false", f"fit.memory={memory}"]
     settings += ["fit.shift_update=gradient", "fit.channel_statistics=yes"]
-    config = apply_overrides(load_preset("tiny"), settings)
+    config = FIT.apply_overrides(FIT.load("tiny"), settings)
     fit(FitRequest(*write_folders(tmp_path), tmp_path / "run", config, device="cuda"))
     assert len(steps) == 8
     assert all(pinned)

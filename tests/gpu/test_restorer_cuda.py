@@ -11,9 +11,9 @@ import torch
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.data.images.files import Image, read_rgb8, write_image
-from deflow_cli.presets import SR
+from deflow_cli.degraders.choice import DegraderChoice
+from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.choose_degrader import DegraderChoice
 from deflow_cli.workflows.restore import RestoreRequest, restore
 from deflow_cli.workflows.restorer.run import SrRequest, SrResult, SrSource, sr_train
 from tests.inference.small import small_model

@@ -19,7 +19,7 @@ from deflow_cli.config.fit import FitConfig
 from deflow_cli.errors import TrainingError
 from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.presets import load_preset
+from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.runtime.seeding import generator as seeded
 from deflow_cli.training.deferred_metrics import Outcome, Pending
@@ -44,7 +44,7 @@ def pace(**settings: object) -> FitConfig:
         "schedule": "cosine",
         "learning_rate": 0.01,
     }
-    return dataclasses.replace(load_preset("tiny").fit, **{**own, **settings})  # type: ignore[arg-type]
+    return dataclasses.replace(FIT.load("tiny").fit, **{**own, **settings})  # type: ignore[arg-type]
 
 
 class Recorder(Silent):

@@ -14,7 +14,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.presets import SR, apply_overrides, load_preset
+from deflow_cli.presets.reader import FIT, SR
 from deflow_cli.runtime.seeding import generator as seeded
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.fit import run as workflow
@@ -43,7 +43,7 @@ TINY = [
 
 
 def tiny(*settings: str) -> RunConfig:
-    return apply_overrides(load_preset("tiny"), [*TINY, *settings])
+    return FIT.apply_overrides(FIT.load("tiny"), [*TINY, *settings])
 
 
 def write_pictures(folder: Path, sigma: float, seed: int = 3, count: int = 6) -> None:

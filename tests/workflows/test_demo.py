@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import list_images, read_rgb8
 from deflow_cli.data.photos import packaged_photos
-from deflow_cli.presets import apply_overrides, load_preset, parse_toml
+from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows import demo as workflow
@@ -39,14 +38,9 @@ QUICK = [
 
 @pytest.fixture
 def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few photographs, a smaller flow, and closed forms from few patches."""
+    """A few photographs, and closed forms from few patches."""
     halves = tuple(half[:FEW] for half in packaged_photos())
-
-    def quick(name: str) -> RunConfig:
-        return apply_overrides(load_preset(name), QUICK)
-
     monkeypatch.setattr(workflow, "packaged_photos", lambda: halves)
-    monkeypatch.setattr(workflow, "load_preset", quick)
     for name, value in (("START_PATCHES", 8), ("MOMENT_PATCHES", 40), ("FINAL_PATCHES", 80)):
         monkeypatch.setattr(fit_workflow, name, value)
     monkeypatch.setattr(fit_workflow, "HELD_OUT_PATCHES", 4)
@@ -56,13 +50,14 @@ def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("cut_short")
 def test_demo_fits_degrades_and_shows(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    report = workflow.demo(out, 90.0, "cpu", Silent())
+    quick = FIT.apply_overrides(FIT.load("tiny"), QUICK)
+    report = workflow.demo(out, 90.0, "cpu", Silent(), quick)
 
     _, facts = load_model(report.model_path)
     assert facts["clean_images"] == facts["noisy_images"] == FEW
     rows = [json.loads(line) for line in (out / "run" / "log.jsonl").read_text().splitlines()]
     assert facts["step"] == rows[-1]["step"] == STEPS
-    fit = parse_toml(facts["config"], "the model").fit
+    fit = FIT.parse_toml(facts["config"], "the model").fit
     assert (fit.iterations, fit.time_budget) == (0, 90.0)
 
     clean = list_images(out / "clean")

@@ -85,6 +85,6 @@ def test_multiply_adds_by_hand():
         per_step = channels**2 + 9 * half * hidden + hidden**2 + 9 * hidden * 2 * half
         expected += 2 * per_step / 4**level
     counted = multiply_adds(model)
-    assert counted["features"] == 0
-    assert counted["encode"] == counted["decode"]
-    assert math.isclose(counted["encode"], expected, abs_tol=1)
+    assert counted.features == 0
+    assert counted.encode == counted.decode
+    assert math.isclose(counted.encode, expected, abs_tol=1)

@@ -9,7 +9,7 @@ import typer
 
 from deflow_cli.cli.console import ConsoleReporter, show_path
 from deflow_cli.cli.options import Debug, Device, check_device
-from deflow_cli.presets import parse_duration
+from deflow_cli.presets.durations import parse_duration
 
 
 def demo(

@@ -11,15 +11,15 @@ import typer
 from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
 from deflow_cli.cli.guard import INTERRUPTED
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
-from deflow_cli.config.fit import RunConfig
 from deflow_cli.errors import ConfigError
-from deflow_cli.presets import apply_overrides, load_preset, parse_duration, parse_overrides
+from deflow_cli.paths import CONFIG_FILE
+from deflow_cli.presets.durations import parse_duration
+from deflow_cli.presets.reader import FIT
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.fit.run import FitResult
 
 RUNS = Path("runs")
-CONFIG_FILE = "config.toml"
 
 
 def fit(
@@ -71,9 +71,9 @@ def fit(
         check_folder(pairs, "--pairs")
     settings = collect_overrides(overrides or [], seed, time_budget, downsample, memory)
     # What can be wrong is said before torch loads.
-    parse_overrides(settings)
+    FIT.parse_overrides(settings)
     if preset is not None:
-        apply_overrides(load_preset(preset), settings)
+        FIT.apply_overrides(FIT.load(preset), settings)
     run_dir = choose_run_dir(out, name or noisy.resolve().name, resume)
 
     with ConsoleReporter() as reporter:
@@ -97,14 +97,14 @@ def run(
 
     own_config = run_dir / CONFIG_FILE
     if own_config.exists():
-        config = load_preset(own_config)
-        if ignored := ignored_overrides(config, settings):
+        config = FIT.load(own_config)
+        if ignored := FIT.ignored_overrides(config, settings):
             reporter.warn(
                 f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
                 f"Edit {show_path(own_config)} to change them"
             )
     else:
-        config = apply_overrides(load_preset(preset or workflow.default_preset(device)), settings)
+        config = FIT.apply_overrides(FIT.load(preset or workflow.default_preset(device)), settings)
     request = workflow.FitRequest(
         clean=clean, noisy=noisy, out=run_dir, config=config, pairs=pairs, device=device, resume=resume
     )
@@ -165,12 +165,3 @@ def choose_run_dir(out: Path | None, name: str, resume: bool) -> Path:
         taken, count = free, count + 1
         free = RUNS / f"{name}-{count}"
     return taken if resume else free
-
-
-def ignored_overrides(config: RunConfig, settings: Sequence[str]) -> list[str]:
-    """Keys whose settings differ from a resumed run's own configuration."""
-    return [
-        f"{section}.{key}"
-        for (section, key), value in parse_overrides(settings).items()
-        if getattr(getattr(config, section), key) != value
-    ]

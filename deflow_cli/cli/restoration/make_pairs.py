@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
 from deflow_cli.cli.degradation.degrade import parse_temperature
-from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder, check_source, model_file
+from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder, check_source
 from deflow_cli.cli.restoration import make_pairs_options as options
+from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
 from deflow_cli.errors import ConfigError
+
+
+def make_pairs_command() -> Callable[..., None]:
+    """The command, with the options of all degraders that are registered."""
+    return with_degrader_options(make_pairs, names="{names} (default: deflow).", clean="HR")
 
 
 def make_pairs(
     source: options.Source,
     target: options.Target,
-    degrader: options.Degrader = None,
-    model: options.Model = None,
+    degrader: GivenDegrader = NO_DEGRADER,
     scale: options.Scale = None,
     temperature: options.Temperature = None,
     variants: options.Variants = None,
@@ -26,13 +32,6 @@ def make_pairs(
     resize: options.Resize = None,
     kernels: options.Kernels = None,
     kernel_sampling: options.KernelSampling = None,
-    sigma: options.Sigma = None,
-    noisy: options.Noisy = None,
-    clean: options.Clean = None,
-    flattest: options.Flattest = None,
-    patch_size: options.PatchSize = None,
-    patch_variance: options.PatchVariance = None,
-    patch_mean: options.PatchMean = None,
     form: options.Form = None,
     seed: options.Seed = None,
     manifest: options.Manifest = None,
@@ -49,22 +48,9 @@ def make_pairs(
     """
     check_device(device)
     check_source(source, "HR")
-    for folder, name in ((kernels, "--kernels"), (noisy, "--noisy"), (clean, "--clean")):
-        if folder is not None:
-            check_folder(folder, name)
-    places: dict[str, Any] = {
-        "model": model_file(model) if model is not None else None,
-        "noisy": noisy,
-        "clean": clean,
-    }
-    of_degrader = given(
-        name=degrader,
-        sigma=sigma,
-        flattest=flattest,
-        patch_size=patch_size,
-        patch_variance=patch_variance,
-        patch_mean=patch_mean,
-    )
+    if kernels is not None:
+        check_folder(kernels, "--kernels")
+    of_degrader = degrader.arguments()
     of_pairs = given(
         scale=scale,
         temperature=parse_temperature(temperature) if temperature is not None else None,
@@ -76,8 +62,9 @@ def make_pairs(
         format=form,
         seed=seed,
     )
-    if manifest is not None and (of_degrader or of_pairs):
-        option = next(iter({**of_pairs, **of_degrader})).replace("_", "-").replace("name", "degrader")
+    recipe = of_pairs | degrader.recipe
+    if manifest is not None and recipe:
+        option = next(iter(recipe)).replace("_", "-")
         raise ConfigError(
             f"--{option} and --manifest: the manifest says that already",
             next_step="leave out one of the two",
@@ -90,7 +77,7 @@ def make_pairs(
             source=source,
             target=target,
             settings=workflow.PairSettings(**of_pairs),
-            degrader=workflow.DegraderChoice(**places, **of_degrader),
+            degrader=workflow.DegraderChoice(**of_degrader),
             kernels=kernels,
             manifest=manifest,
             workers=workers,
@@ -103,7 +90,7 @@ def make_pairs(
     if as_json:
         print_json(report)
     else:
-        for line in told(report):
+        for line in describe_pairs(report):
             typer.echo(line)
 
 
@@ -112,7 +99,7 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def told(report: Any) -> list[str]:
+def describe_pairs(report: Any) -> list[str]:
     """A report in words."""
     what = f"{report.pairs} pairs of {report.images} images"
     sizes = f"gt {_sizes(report.gt_sizes)}, lq {_sizes(report.lq_sizes)}"

@@ -11,20 +11,6 @@ Source = Annotated[
     Path, typer.Argument(metavar="HR", help="A folder of clean images (recursive), or one image.")
 ]
 Target = Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the data set.")]
-Degrader = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="deflow, white-noise, spectral, noise-patches or none (default: deflow).",
-    ),
-]
-Model = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="For deflow: a model or a run folder (default: the newest fit here, else the embedded one).",
-    ),
-]
 Scale = Annotated[
     int | None,
     typer.Option(metavar="1|2|3|4|8", help="How many times smaller the degraded side is (default: 4)."),
@@ -65,41 +51,6 @@ KernelSampling = Annotated[
         help="After the kernel: bicubic, or every scale-th pixel, for kernels that are the whole "
         "downsampling, such as KernelGAN's (default: bicubic).",
     ),
-]
-Sigma = Annotated[
-    float | None,
-    typer.Option(
-        metavar="S",
-        help="For white-noise: std in grey levels of 255 (default: that of --noisy's flat patches).",
-    ),
-]
-Noisy = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Degraded images that white-noise, spectral and noise-patches learn from."
-    ),
-]
-Clean = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="For spectral: clean images (default: HR, made small)."),
-]
-Flattest = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        help="For spectral: use this share of each image's patches, the flattest, and match the power of "
-        "the contents (default: 1, all patches and the plain difference).",
-    ),
-]
-PatchSize = Annotated[
-    int | None, typer.Option(min=1, help="For noise-patches: their side in pixels (default: 256).")
-]
-PatchVariance = Annotated[
-    float | None,
-    typer.Option(min=0, help="For noise-patches: flatter than this, in grey levels squared (default: 20)."),
-]
-PatchMean = Annotated[
-    float | None, typer.Option(min=0, help="For noise-patches: brighter than this, of 255 (default: 0).")
 ]
 Form = Annotated[
     str | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +10,24 @@ import typer
 
 from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
 from deflow_cli.cli.degradation.degrade import parse_temperature
-from deflow_cli.cli.degradation.fit import CONFIG_FILE, choose_run_dir
+from deflow_cli.cli.degradation.fit import choose_run_dir
 from deflow_cli.cli.guard import INTERRUPTED
-from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder, model_file
+from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.restoration import sr_train_options as options
-from deflow_cli.cli.restoration.make_pairs_options import Flattest, PatchMean, PatchSize, PatchVariance
+from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
 from deflow_cli.config.restorer import ARCHITECTURES, SrConfig
 from deflow_cli.errors import CheckpointError, ConfigError
-from deflow_cli.presets import SR, parse_duration
+from deflow_cli.paths import CONFIG_FILE
+from deflow_cli.presets.durations import parse_duration
+from deflow_cli.presets.reader import SR
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.restorer.run import SrResult
+
+
+def sr_train_command() -> Callable[..., None]:
+    """The command, with the options of all degraders that are registered."""
+    return with_degrader_options(sr_train, names="For --hr: {names} (deflow).", clean="--hr's")
 
 
 def sr_train(
@@ -37,16 +44,8 @@ def sr_train(
     lpips_weights: options.LpipsWeights = None,
     scale: options.Scale = None,
     hr: options.Hr = None,
-    degrader: options.Degrader = None,
-    model: options.Model = None,
+    degrader: GivenDegrader = NO_DEGRADER,
     temperature: options.Temperature = None,
-    sigma: options.Sigma = None,
-    noisy: options.Noisy = None,
-    clean: options.Clean = None,
-    flattest: Flattest = None,
-    patch_size: PatchSize = None,
-    patch_variance: PatchVariance = None,
-    patch_mean: PatchMean = None,
     out: options.Out = None,
     name: options.Name = None,
     seed: options.Seed = None,
@@ -60,24 +59,11 @@ def sr_train(
 ) -> None:
     """Train a restorer (ESRGAN); writes restorer.safetensors, the best one by validation."""
     check_device(device)
-    _check_places(pairs, val, hr, init, noisy, clean)
-    of_degrader = _given(
-        name=degrader,
-        sigma=sigma,
-        noisy=noisy,
-        clean=clean,
-        flattest=flattest,
-        patch_size=patch_size,
-        patch_variance=patch_variance,
-        patch_mean=patch_mean,
-    )
-    if model is not None:
-        of_degrader["model"] = model_file(model)
-    of_hr = dict(of_degrader)
-    if temperature is not None:
-        of_hr["temperature"] = parse_temperature(temperature)
-    if pairs is not None and of_hr:
-        option = next(iter(of_hr)).replace("name", "degrader").replace("_", "-")
+    _check_places(pairs, val, hr, init)
+    of_degrader = degrader.arguments()
+    of_hr = _given(temperature=parse_temperature(temperature) if temperature is not None else None)
+    if pairs is not None and (degrader.given or of_hr):
+        option = next(iter(degrader.given | of_hr)).replace("_", "-")
         raise ConfigError(
             f"--{option} is for --hr; PAIRS are degraded already",
             next_step=f"leave out --{option}, or pass --hr DIR in place of PAIRS",
@@ -116,7 +102,7 @@ def sr_train(
             hr=hr,
             scale=scale,
             degrader=workflow.DegraderChoice(**of_degrader),
-            **_given(temperature=of_hr.get("temperature")),
+            **of_hr,
         )
         request = workflow.SrRequest(
             source=source, out=run_dir, config=config, init=init, arch=arch, device=device, resume=resume
@@ -130,16 +116,13 @@ def _check_places(
     val: Path | None,
     hr: Path | None,
     init: Path | None,
-    noisy: Path | None,
-    clean: Path | None,
 ) -> None:
     """What is named is there, and one source of training data is. Raises DataError or ConfigError."""
     for folder, option in ((pairs, "PAIRS"), (val, "--val")):
         if folder is not None:
             check_folder(folder, option, of="pairs, made by `deflow make-pairs`,")
-    for folder, option in ((hr, "--hr"), (noisy, "--noisy"), (clean, "--clean")):
-        if folder is not None:
-            check_folder(folder, option)
+    if hr is not None:
+        check_folder(hr, "--hr")
     if (pairs is None) == (hr is None):
         both = "both PAIRS and" if hr is not None else "neither PAIRS nor"
         raise ConfigError(f"{both} --hr given", next_step="pass a folder of pairs, or --hr DIR")
@@ -186,12 +169,7 @@ def _config(preset: str, run_dir: Path, settings: Sequence[str], reporter: Conso
     if not own.exists():
         return SR.apply_overrides(SR.load(preset), settings)
     config = SR.load(own)
-    ignored = [
-        f"{section}.{key}"
-        for (section, key), value in SR.parse_overrides(settings).items()
-        if getattr(getattr(config, section), key) != value
-    ]
-    if ignored:
+    if ignored := SR.ignored_overrides(config, settings):
         reporter.warn(
             f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
             f"Edit {show_path(own)} to change them"

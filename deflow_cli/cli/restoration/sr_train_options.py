@@ -74,32 +74,12 @@ Hr = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="In place of PAIRS: clean images, degraded anew for every crop."),
 ]
-Degrader = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="For --hr: deflow, white-noise, spectral, noise-patches or none (deflow)."
-    ),
-]
-Model = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="For --degrader deflow: a model or a run folder.")
-]
 Temperature = Annotated[
     str | None,
     typer.Option(
         metavar="T|LOW:HIGH",
         help="For --hr: strength of the noise, or a range drawn from per crop (default: 1).",
     ),
-]
-Sigma = Annotated[
-    float | None,
-    typer.Option(metavar="S", help="For white-noise: std in grey levels of 255 (default: --noisy's)."),
-]
-Noisy = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Degraded images that the other degraders learn from.")
-]
-Clean = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="For spectral: clean images (default: --hr's, made small)."),
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/NAME).")]
 Name = Annotated[str | None, typer.Option(help="The run's name (default: the data folder's).")]

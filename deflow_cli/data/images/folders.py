@@ -151,7 +151,8 @@ def _signature(path: Path) -> tuple[int, bytes]:
         return size, hashlib.sha256(ends + file.read()).digest()
 
 
-def _content(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -170,7 +171,7 @@ def _shared_files(ours: FolderScan, theirs: FolderScan) -> list[Path]:
     return [
         path
         for path in likely
-        if _content(path) in {_content(other) for other in candidates.get(_signature(path), ())}
+        if file_sha256(path) in {file_sha256(other) for other in candidates.get(_signature(path), ())}
     ]
 
 

@@ -1,4 +1,4 @@
-"""Plan of pairs: every name, crop, temperature and kernel before anything is made, and the manifest of it."""
+"""Plan of a data set: each name, crop, temperature and kernel, before anything is made. And its manifest."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from deflow_cli import __version__
-from deflow_cli.data.blur_kernels import SAMPLINGS, BlurKernel
+from deflow_cli.data.blur_kernels import SAMPLINGS, BlurKernel, KernelSampling
 from deflow_cli.data.crops import CropBox, check_crop, crop_boxes
-from deflow_cli.data.images.resize import RULES
-from deflow_cli.data.pairs.formats import FORMATS, pair_name
+from deflow_cli.data.images.resize import RULES, Rule
+from deflow_cli.data.pairs.formats import FORMATS, PairFormat, pair_name
 from deflow_cli.data.pairs.records import PairSlot
 from deflow_cli.degraders.base import Draw
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
-from deflow_cli.workflows.pairs.sources import LEAST_LQ_SIDE, Source, Sources
+from deflow_cli.workflows.pairs.sources import LEAST_LQ_SIDE, CleanImage, CleanImages
 
 SCALES = (1, 2, 3, 4, 8)
 KIND, VERSION = "deflow-pairs", 1
@@ -45,9 +45,10 @@ LIBRARIES = {  # what the bits depend on
 class PairSettings:
     """How pairs are made, apart from the degrader.
 
-    crop: side of sub-images of the large image in px, every ``stride`` (None: half the crop); None: whole
-    images. temperature: lowest and highest, drawn per image and variant. resize: a rule of data/resize.py.
-    kernel_sampling: what follows a blur kernel, see data/kernels.py.
+    crop: side in px of the sub-images that the large image is cut into, one every ``stride`` px (None: half
+    the crop); None: whole images. temperature: lowest and highest, drawn per image and variant. resize: the
+    rule of downsampling (``data.images.resize``). kernel_sampling: how a blurred picture is downsampled
+    (``data.blur_kernels``).
     """
 
     scale: int = 4
@@ -55,9 +56,9 @@ class PairSettings:
     stride: int | None = None
     variants: int = 1
     temperature: tuple[float, float] = (1.0, 1.0)
-    resize: str = "matlab"
-    kernel_sampling: str = "bicubic"
-    format: str = "folders"
+    resize: Rule = "matlab"
+    kernel_sampling: KernelSampling = "bicubic"
+    format: PairFormat = "folders"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,8 +69,8 @@ class PairSettings:
             ("format", self.format, FORMATS),
         ):
             if value not in known:
-                told = ", ".join(str(item) for item in known)
-                raise ConfigError(f"{name} {value!r} is unknown", next_step=f"use one of {told}")
+                names = ", ".join(str(item) for item in known)
+                raise ConfigError(f"{name} {value!r} is unknown", next_step=f"use one of {names}")
         if self.variants < 1:
             raise ConfigError(f"{self.variants} variants", next_step="use --variants 1 or more")
         low, high = self.temperature
@@ -96,7 +97,8 @@ class PairSettings:
 class PlannedImage:
     """One degradation of one image, from which one or more pairs are cut.
 
-    boxes: of the pairs in the large image, in the order of slots. kernel: index, None without kernels.
+    boxes: where the pairs lie in the large image, in the order of ``slots``. kernel: its index, None without
+    kernels.
     """
 
     image: int
@@ -106,8 +108,13 @@ class PlannedImage:
     boxes: tuple[CropBox, ...]
 
 
-def plan_pairs(sources: Sources, settings: PairSettings, kernels: Sequence[BlurKernel]) -> list[PlannedImage]:
-    """All pairs in the order of their names; each image's draws depend on the seed and its key alone."""
+def plan_pairs(
+    sources: CleanImages, settings: PairSettings, kernels: Sequence[BlurKernel]
+) -> list[PlannedImage]:
+    """Plan all pairs, in the order of their names.
+
+    The draws of an image depend on the seed and the image's key alone, not on the other images.
+    """
     planned = []
     boxes_of = [_boxes(source, settings) for source in sources.images]
     crop_digits = len(str(max(len(boxes) for boxes in boxes_of)))
@@ -134,7 +141,7 @@ def plan_pairs(sources: Sources, settings: PairSettings, kernels: Sequence[BlurK
     return planned
 
 
-def _boxes(source: Source, settings: PairSettings) -> list[CropBox]:
+def _boxes(source: CleanImage, settings: PairSettings) -> list[CropBox]:
     scale = settings.scale
     height, width = source.height // scale * scale, source.width // scale * scale
     if settings.crop is None:
@@ -142,13 +149,13 @@ def _boxes(source: Source, settings: PairSettings) -> list[CropBox]:
     return crop_boxes(height, width, settings.crop, settings.step)
 
 
-def _draw(source: Source, settings: PairSettings, variant: int) -> Draw:
+def _draw(source: CleanImage, settings: PairSettings, variant: int) -> Draw:
     low, high = settings.temperature
     generator = stable_generator(settings.seed, source.key, "temperature", variant)
     return Draw(settings.seed, source.key, variant, low + (high - low) * float(generator.random()))
 
 
-def _row(source: Source, scale: int, draw: Draw, kernel: str | None, box: CropBox) -> dict[str, Any]:
+def _row(source: CleanImage, scale: int, draw: Draw, kernel: str | None, box: CropBox) -> dict[str, Any]:
     """Provenance of a pair. crop_box: left, top, right, bottom in the source."""
     return {
         "scale": scale,
@@ -167,13 +174,16 @@ def _row(source: Source, scale: int, draw: Draw, kernel: str | None, box: CropBo
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a data set is a function of. degrader, kernels: JSON-ready facts. device: cpu or cuda."""
+    """Everything that a data set is a function of.
+
+    degrader, kernels: JSON-ready facts. device: cpu or cuda.
+    """
 
     settings: PairSettings
     degrader: Mapping[str, Any]
     kernels: Sequence[Mapping[str, str]]
     device: str
-    sources: Sources
+    sources: CleanImages
     pairs: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -207,9 +217,9 @@ def read_manifest(path: Path, root: Path) -> tuple[Manifest, dict[str, Any]]:
     try:
         recipe = dict(content["recipe"])
         low, high = recipe.pop("temperature")
-        sources = Sources(
+        sources = CleanImages(
             root,
-            tuple(Source(**image) for image in content["images"]),
+            tuple(CleanImage(**image) for image in content["images"]),
             tuple((str(key), str(reason)) for key, reason in content["left_out"]),
             tuple((str(key), str(reason)) for key, reason in content["doubtful"]),
         )
@@ -246,7 +256,7 @@ def load_content(path: Path) -> dict[str, Any]:
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """What two manifests differ in, in words; the versions of libraries come last."""
+    """The differences between two manifests, in words; the versions of libraries come last."""
     found = []
     for key in (*_COMPARED, "deflow", "libraries"):
         there, here = theirs.get(key), ours.get(key)

@@ -1,36 +1,25 @@
-"""Make pairs: clean images to a data set of clean and degraded ones, which its manifest makes again."""
+"""Make pairs: a data set of clean and degraded images, which its manifest can reproduce."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import threading
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from deflow_cli.data.blur_kernels import BlurKernel, blur_and_downsample, load_kernels
-from deflow_cli.data.images.files import read_rgb8, to_pixels, to_tensor
-from deflow_cli.data.images.resize import downsample
+from deflow_cli.data.blur_kernels import BlurKernel, load_kernels
 from deflow_cli.data.pairs.formats import check_format, make_writer
-from deflow_cli.data.pairs.records import EncodedPair, encode_png
-from deflow_cli.errors import ConfigError, DataError, DeflowError
+from deflow_cli.degraders.base import DegraderConfig, DegraderContext, ReadyDegrader
+from deflow_cli.degraders.choice import DegraderChoice
+from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.workflows.choose_degrader import (
-    ChosenDegrader,
-    DegraderChoice,
-    check_facts,
-    choice_from_facts,
-    choose_degrader,
-)
 from deflow_cli.workflows.pairs import target as make_pairs_target
+from deflow_cli.workflows.pairs.making import PairMaker, PairPlan, automatic_workers, one_torch_thread
 from deflow_cli.workflows.pairs.plan import (
     LIBRARIES,
     Manifest,
@@ -40,10 +29,8 @@ from deflow_cli.workflows.pairs.plan import (
     plan_pairs,
     read_manifest,
 )
-from deflow_cli.workflows.pairs.sources import Sources, check_unchanged, examine, in_order, root_of
+from deflow_cli.workflows.pairs.sources import CleanImages, check_unchanged, examine, in_order, root_of
 
-MOST_WORKERS = 16
-WORKER_BYTES = 2_000_000_000  # memory that degrading a large picture takes
 TRIED = 3  # images made for an estimate
 
 
@@ -51,9 +38,9 @@ TRIED = 3  # images made for an estimate
 class MakePairsRequest:
     """What `deflow make-pairs` was asked for.
 
-    source: HR, a folder of clean images or one image. manifest: of a data set to make again; it stands for
-    settings and degrader, of which only the places of model, folders and kernels count then. workers: threads
-    (None: by cores and memory); they do not change the result. device: where DeFlow runs.
+    source: HR, a folder of clean images or one image. manifest: of a data set to make again; it replaces the
+    settings and the degrader, apart from the places of model, folders and kernels. workers: threads (None: by
+    cores and memory), which do not change the result. device: where a degrader runs that can use one.
     """
 
     source: Path
@@ -70,7 +57,7 @@ class MakePairsRequest:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a data set will take: seconds and bytes, by a few pairs made; free: bytes on OUT's disk."""
+    """Seconds and bytes that a data set will take, by a few of its pairs. free: bytes left on OUT's disk."""
 
     seconds: float
     bytes: int
@@ -79,10 +66,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MakePairsReport:
-    """What was done, or would be. gt_sizes, lq_sizes: smallest and largest (height, width) by area.
+    """What was done, or would be.
 
-    written: pairs made in this run; the others were there. left_out, doubtful: (image, reason). estimate: of
-    a dry run.
+    gt_sizes, lq_sizes: smallest and largest (height, width) by area. written: pairs made in this run; the
+    others were there before. left_out, doubtful: (image, reason). estimate: of a dry run.
     """
 
     target: Path
@@ -102,20 +89,6 @@ class MakePairsReport:
     estimate: Estimate | None = None
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """All that is decided before the first pair."""
-
-    manifest: Manifest
-    chosen: ChosenDegrader
-    kernels: Sequence[BlurKernel]
-    images: Sequence[PlannedImage]
-
-    @property
-    def sources(self) -> Sources:
-        return self.manifest.sources
-
-
 def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport:
     """Make a data set of pairs, or go on with one that was interrupted; a dry run writes nothing.
 
@@ -125,7 +98,7 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
     the file or the option that will not do.
     """
     started = time.perf_counter()
-    workers = request.workers or _automatic_workers()
+    workers = request.workers or automatic_workers()
     plan = _plan(request, workers, reporter)
     if request.dry_run:
         if request.target.exists():
@@ -133,9 +106,9 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
         return _report(request, plan, 0, workers, started, _estimate(request, plan, workers, reporter))
     target = request.target
     slots = [slot for planned in plan.images for slot in planned.slots]
-    with make_pairs_target.alone(target), _one_torch_thread():
+    with make_pairs_target.alone(target), one_torch_thread():
         done = make_pairs_target.prepare(target, plan.manifest, request.overwrite)
-        writer = make_writer(plan.manifest.settings.format, target, slots)  # type: ignore[arg-type]
+        writer = make_writer(plan.manifest.settings.format, target, slots)
         try:
             missing = writer.missing()
             if done and not missing:
@@ -149,7 +122,7 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
             todo = [planned for planned in plan.images if any(slot.key in missing for slot in planned.slots)]
             reporter.start("making pairs", len(slots))
             count = len(slots) - len(missing)
-            for pairs in in_order(_Maker(plan, missing), todo, workers):
+            for pairs in in_order(PairMaker(plan, missing), todo, workers):
                 writer.write(pairs)
                 count += len(pairs)
                 reporter.update(count)
@@ -164,16 +137,19 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
 # -- before -----------------------------------------------------------------------------------------------
 
 
-def _plan(request: MakePairsRequest, workers: int, reporter: Reporter) -> _Plan:
-    """Look at everything that can be wrong before anything is written."""
+def _plan(request: MakePairsRequest, workers: int, reporter: Reporter) -> PairPlan:
+    """Check everything that can be wrong before anything is written."""
     if request.manifest is not None:
         return _plan_again(request, request.manifest, workers, reporter)
     settings = request.settings
     check_format(settings.format)
     kernels = load_kernels(request.kernels) if request.kernels is not None else []
-    device = _device(request)
+    degrader = request.degrader.config()
+    device = choose_device(request.device)
+    if not degrader.runs_on_device:
+        device = torch.device("cpu")
     sources = examine(request.source, request.target, settings.least_side, workers, reporter)
-    chosen = _choose(request.degrader, sources, settings, device, reporter)
+    chosen = _prepare(degrader, sources, settings, device, reporter)
     images = plan_pairs(sources, settings, kernels)
     if settings.variants > 1 and chosen.facts["name"] == "none" and not kernels:
         reporter.warn("without a degrader and kernels all variants of an image are equal")
@@ -185,10 +161,10 @@ def _plan(request: MakePairsRequest, workers: int, reporter: Reporter) -> _Plan:
         sources,
         sum(len(planned.slots) for planned in images),
     )
-    return _Plan(manifest, chosen, kernels, images)
+    return PairPlan(manifest, chosen, kernels, images)
 
 
-def _plan_again(request: MakePairsRequest, path: Path, workers: int, reporter: Reporter) -> _Plan:
+def _plan_again(request: MakePairsRequest, path: Path, workers: int, reporter: Reporter) -> PairPlan:
     """The plan of a manifest, with its images, model, folders and kernels found and compared."""
     manifest, content = read_manifest(path, root_of(request.source))
     check_format(manifest.settings.format)
@@ -198,16 +174,16 @@ def _plan_again(request: MakePairsRequest, path: Path, workers: int, reporter: R
             next_step="leave out --device",
         )
     if content["libraries"] != LIBRARIES:
-        told = ", ".join(f"{name} {version}" for name, version in content["libraries"].items())
-        reporter.warn(f"{path} was made with {told}: bits may differ")
+        versions = ", ".join(f"{name} {version}" for name, version in content["libraries"].items())
+        reporter.warn(f"{path} was made with {versions}: bits may differ")
     check_unchanged(request.source, manifest.sources.images, workers)
     kernels = _same_kernels(request.kernels, manifest)
-    choice = choice_from_facts(manifest.degrader, request.degrader)
+    degrader = request.degrader.repeating(manifest.degrader)
     device = choose_device(request.device if request.device != "auto" else manifest.device)
-    chosen = _choose(choice, manifest.sources, manifest.settings, device, reporter)
-    check_facts(chosen.facts, manifest.degrader)
+    chosen = _prepare(degrader, manifest.sources, manifest.settings, device, reporter)
+    degrader.check_repeated(chosen.facts, manifest.degrader)
     chosen = replace(chosen, facts=dict(manifest.degrader))
-    return _Plan(manifest, chosen, kernels, plan_pairs(manifest.sources, manifest.settings, kernels))
+    return PairPlan(manifest, chosen, kernels, plan_pairs(manifest.sources, manifest.settings, kernels))
 
 
 def _same_kernels(folder: Path | None, manifest: Manifest) -> list[BlurKernel]:
@@ -221,122 +197,28 @@ def _same_kernels(folder: Path | None, manifest: Manifest) -> list[BlurKernel]:
     return kernels
 
 
-def _device(request: MakePairsRequest) -> torch.device:
-    """Only DeFlow runs on a CUDA device; its rivals are done sooner than they are brought there."""
-    device = choose_device(request.device)
-    return device if request.degrader.name == "deflow" else torch.device("cpu")
-
-
-def _choose(
-    choice: DegraderChoice, sources: Sources, settings: PairSettings, device: torch.device, reporter: Reporter
-) -> ChosenDegrader:
+def _prepare(
+    degrader: DegraderConfig,
+    sources: CleanImages,
+    settings: PairSettings,
+    device: torch.device,
+    reporter: Reporter,
+) -> ReadyDegrader:
     clean = [sources.path(index) for index in range(len(sources.images))]
-    return choose_degrader(
-        choice,
-        clean,
-        reporter,
-        scale=settings.scale,
-        rule=settings.resize,  # type: ignore[arg-type]
-        device=device,
-    )
-
-
-def _automatic_workers() -> int:
-    """As many threads as there are cores, while memory lasts for each."""
-    import os
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        free = cores * WORKER_BYTES
-    return max(1, min(cores, MOST_WORKERS, free // WORKER_BYTES))
-
-
-@contextlib.contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Each worker computes alone: faster than sharing cores, and sums do not depend on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-# -- one image --------------------------------------------------------------------------------------------
-
-
-class _Maker:
-    """Makes the missing pairs of a planned image; called by several threads at once."""
-
-    def __init__(self, plan: _Plan, missing: set[str] | None = None) -> None:
-        self._plan = plan
-        self._missing = missing
-        # one picture at a time on a CUDA device: its memory is planned for that
-        self._turn = threading.Lock() if plan.manifest.device == "cuda" else contextlib.nullcontext()
-
-    def __call__(self, planned: PlannedImage) -> list[EncodedPair]:
-        sources = self._plan.sources
-        path = sources.path(planned.image)
-        source = sources.images[planned.image]
-        gt = read_rgb8(path)
-        if gt.shape[:2] != (source.height, source.width):
-            raise DataError(
-                f"{path}: has changed meanwhile", next_step="start again when the images stay as they are"
-            )
-        try:
-            lq = self._degraded(gt, planned)
-        except DeflowError as error:
-            raise type(error)(f"{path}: {error}", next_step=error.next_step) from error
-        except MemoryError as error:
-            raise DataError(
-                f"{path}: too large for this machine's memory", next_step="use fewer --workers"
-            ) from error
-        scale = self._plan.manifest.settings.scale
-        return [
-            EncodedPair(
-                slot,
-                encode_png(np.ascontiguousarray(gt[box.slices])),
-                encode_png(np.ascontiguousarray(lq[box.divided(scale).slices])),
-            )
-            for slot, box in zip(planned.slots, planned.boxes, strict=True)
-            if self._missing is None or slot.key in self._missing
-        ]
-
-    def _degraded(self, gt: NDArray[np.uint8], planned: PlannedImage) -> NDArray[np.uint8]:
-        """The small degraded picture of the whole image."""
-        settings = self._plan.manifest.settings
-        scale, rule = settings.scale, settings.resize
-        cropped = gt[: gt.shape[0] // scale * scale, : gt.shape[1] // scale * scale]
-        clean: NDArray[Any]
-        if planned.kernel is None:
-            clean = downsample(cropped, scale, rule)  # type: ignore[arg-type]
-        else:
-            kernel = self._plan.kernels[planned.kernel]
-            sampling = settings.kernel_sampling
-            clean = blur_and_downsample(cropped, kernel, scale, rule, sampling)  # type: ignore[arg-type]
-        if clean.dtype == np.uint8:
-            tensor = to_tensor(clean)
-        else:
-            planes = np.ascontiguousarray(clean.transpose(2, 0, 1), dtype=np.float32)
-            tensor = torch.from_numpy(planes)[None].clamp(0, 1)
-        with self._turn:
-            degraded = self._plan.chosen.degrader.degrade(tensor, [planned.draw])
-        return to_pixels(degraded)
+    return degrader.prepare(DegraderContext(clean, settings.scale, settings.resize, device, reporter))
 
 
 # -- after, or instead ------------------------------------------------------------------------------------
 
 
-def _estimate(request: MakePairsRequest, plan: _Plan, workers: int, reporter: Reporter) -> Estimate:
-    """Time and disk by a few images made and thrown away."""
+def _estimate(request: MakePairsRequest, plan: PairPlan, workers: int, reporter: Reporter) -> Estimate:
+    """Time and disk space, estimated from a few images that are made and discarded."""
     places = np.unique(np.linspace(0, len(plan.images) - 1, TRIED).round().astype(int))
     reporter.start("trying", len(places))
-    make = _Maker(plan)
+    make = PairMaker(plan)
     pixels = size = 0
-    with _one_torch_thread():
-        make(plan.images[0])  # torch prepares itself at first
+    with one_torch_thread():
+        make(plan.images[0])  # the first call is slower, and not counted
         started = time.perf_counter()
         for done, place in enumerate(places, start=1):
             pairs = make(plan.images[place])
@@ -361,7 +243,7 @@ def _area(planned: PlannedImage) -> int:
 
 def _report(
     request: MakePairsRequest,
-    plan: _Plan,
+    plan: PairPlan,
     written: int,
     workers: int,
     started: float,

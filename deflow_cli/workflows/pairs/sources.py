@@ -1,4 +1,4 @@
-"""Sources of pairs: which images of a folder will do, which will not, and which give reason to doubt."""
+"""The clean images that pairs are made of: which can be used, which cannot, and which look doubtful."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from deflow_cli.data.images.files import list_images, read_rgb8
-from deflow_cli.data.images.folders import name_some, reason_of
+from deflow_cli.data.images.folders import file_sha256, name_some, reason_of
 from deflow_cli.data.images.quality import doubts_about
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.workflows.choose_degrader import file_sha256
 
-T = TypeVar("T")
-R = TypeVar("R")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
-LEAST_LQ_SIDE = 16  # px; smaller pictures are no use to any trainer
+LEAST_LQ_SIDE = 16  # px; no trainer can use smaller degraded pictures
 _NAMED = 8  # images named in a message; all are in the report
 
 
 @dataclass(frozen=True)
-class Source:
-    """An image that pairs are made of. key: its path below HR, with slashes; it seeds the noise, too."""
+class CleanImage:
+    """An image that pairs are made of. key: its path below HR, with slashes, which also seeds the noise."""
 
     key: str
     sha256: str
@@ -34,11 +33,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Usable images sorted by key, and (key, reason) of those left out and of those that are doubtful."""
+class CleanImages:
+    """The usable images, sorted by key, and (key, reason) of those left out and of the doubtful ones."""
 
     root: Path
-    images: tuple[Source, ...]
+    images: tuple[CleanImage, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     doubtful: tuple[tuple[str, str], ...] = ()
 
@@ -46,9 +45,9 @@ class Sources:
         return self.root / self.images[image].key
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Results of a function in the items' order, by threads; a few are computed ahead."""
-    pending: deque[Future[R]] = deque()
+def in_order(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
+    """Results of a function in the order of the items; threads compute a few of them ahead."""
+    pending: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
@@ -82,13 +81,14 @@ def find_images(hr: Path, target: Path) -> list[Path]:
     return files
 
 
-def examine(hr: Path, target: Path, least_side: int, workers: int, reporter: Reporter) -> Sources:
-    """Decode every image once; name those that are too small, broken or of low quality already.
+def examine(hr: Path, target: Path, least_side: int, workers: int, reporter: Reporter) -> CleanImages:
+    """Decode every image once; report those that are too small, broken or of low quality already.
 
-    least_side: px. The first two are left out, with a warning. Raises DataError if none is left.
+    least_side: in px. Images that are too small or broken are left out with a warning, the others are used.
+    Raises DataError if none is left.
     """
     root, files = root_of(hr), find_images(hr, target)
-    images: list[Source] = []
+    images: list[CleanImage] = []
     left_out: list[tuple[str, str]] = []
     doubtful: list[tuple[str, str]] = []
     first_of: dict[str, str] = {}
@@ -108,23 +108,23 @@ def examine(hr: Path, target: Path, least_side: int, workers: int, reporter: Rep
     reporter.finish()
     if not images:
         raise DataError(
-            f"{hr}: none of its {len(files)} images can be used: {_told(left_out)}",
+            f"{hr}: none of its {len(files)} images can be used: {_some(left_out)}",
             next_step=f"pass images of at least {least_side} px, or a smaller --crop or --scale",
         )
     if left_out:
-        reporter.warn(f"{len(left_out)} of {len(files)} images left out: {_told(left_out)}")
+        reporter.warn(f"{len(left_out)} of {len(files)} images left out: {_some(left_out)}")
     if doubtful:
         reporter.warn(
-            f"of low quality already, it seems, but used: {len(doubtful)} of {len(images)}: {_told(doubtful)}"
+            f"of low quality already, it seems, but used: {len(doubtful)} of {len(images)}: {_some(doubtful)}"
         )
-    return Sources(root, tuple(images), tuple(left_out), tuple(doubtful))
+    return CleanImages(root, tuple(images), tuple(left_out), tuple(doubtful))
 
 
-def check_unchanged(hr: Path, expected: Sequence[Source], workers: int) -> None:
+def check_unchanged(hr: Path, expected: Sequence[CleanImage], workers: int) -> None:
     """Raise DataError naming the images of a manifest that are missing below HR or not the same."""
     root = root_of(hr)
 
-    def trouble(source: Source) -> str:
+    def trouble(source: CleanImage) -> str:
         path = root / source.key
         if not path.is_file():
             return f"{source.key} is missing"
@@ -138,20 +138,20 @@ def check_unchanged(hr: Path, expected: Sequence[Source], workers: int) -> None:
         )
 
 
-def _look(path: Path, root: Path, least_side: int) -> tuple[Source, str, list[str]]:
-    """An image's facts, why it cannot be used, and what speaks against it."""
+def _look(path: Path, root: Path, least_side: int) -> tuple[CleanImage, str, list[str]]:
+    """An image with its size and hash; why it cannot be used, if so; and what makes it doubtful."""
     key = path.relative_to(root).as_posix()
     try:
         pixels = read_rgb8(path)
         digest = file_sha256(path)
     except DataError as error:
-        return Source(key, "", 0, 0), reason_of(error, path), []
+        return CleanImage(key, "", 0, 0), reason_of(error, path), []
     height, width = pixels.shape[:2]
-    source = Source(key, digest, height, width)
+    source = CleanImage(key, digest, height, width)
     if min(height, width) < least_side:
         return source, f"{width}x{height} is smaller than {least_side} px", []
     return source, "", doubts_about(path, pixels)
 
 
-def _told(items: Sequence[tuple[str, str]]) -> str:
+def _some(items: Sequence[tuple[str, str]]) -> str:
     return name_some((f"{key} ({reason})" for key, reason in items), _NAMED)

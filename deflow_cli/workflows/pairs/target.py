@@ -1,9 +1,10 @@
-"""Target of pairs: whether OUT may be written, what of it is there already, and how it becomes complete."""
+"""Folder of a data set: whether it may be written to, what it holds already, and how it becomes complete."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,17 +15,15 @@ from deflow_cli.data.pairs.records import STAGING, PairSlot
 from deflow_cli.errors import DataError
 from deflow_cli.workflows.pairs.plan import Manifest, differences, load_content
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows has none; two runs into one OUT are the user's to avoid there
-    fcntl = None  # type: ignore[assignment]
 
 
 def prepare(target: Path, manifest: Manifest, overwrite: bool) -> bool:
-    """Make sure that ``target`` is free, or this very data set begun or done; returns whether it was done.
+    """Make sure that ``target`` is free, or holds this very data set; return whether that is complete.
 
-    overwrite: another or the same data set of ours is removed first; others' files never are. Raises
-    DataError otherwise, with what differs.
+    overwrite: a data set that deflow made there is removed first; other files never are. Raises DataError
+    otherwise, with what differs.
     """
     done = check(target, manifest, overwrite)
     if overwrite and _manifests(target):
@@ -37,7 +36,7 @@ def _manifests(target: Path) -> list[Path]:
 
 
 def check(target: Path, manifest: Manifest, overwrite: bool) -> bool:
-    """Whether ``target`` holds the data set, done. Raises DataError where it must not be written to."""
+    """Whether ``target`` holds the data set, complete. Raises DataError if it must not be written to."""
     if not target.is_dir():
         raise DataError(f"{target}: is a file, not a folder", next_step="choose another OUT")
     found = _manifests(target)
@@ -67,8 +66,8 @@ def begin(target: Path, manifest: Manifest) -> None:
 
 
 def complete(target: Path, manifest: Manifest, slots: Sequence[PairSlot]) -> None:
-    """Write what lies beside the pairs, the manifest last, and take the mark away."""
-    for name, text in side_files(manifest.settings.format, slots).items():  # type: ignore[arg-type]
+    """Write the files beside the pairs, the manifest last, and remove the mark of an unfinished data set."""
+    for name, text in side_files(manifest.settings.format, slots).items():
         write_atomically(target / name, text.encode())
     write_atomically(target / MANIFEST, manifest.text().encode())
     (target / UNFINISHED).unlink(missing_ok=True)
@@ -76,10 +75,10 @@ def complete(target: Path, manifest: Manifest, slots: Sequence[PairSlot]) -> Non
 
 @contextlib.contextmanager
 def alone(target: Path) -> Iterator[None]:
-    """Keep another process from writing to ``target``, and take away what is of no use afterwards.
+    """Keep other processes from writing to ``target``, and remove temporary files afterwards.
 
-    What an interrupted run can go on with stays. Raises DataError if ``target`` cannot be a folder, or
-    another process writes there.
+    The files with which an interrupted run can go on are kept. Raises DataError if ``target`` cannot be a
+    folder, or another process writes there.
     """
     staging = target / STAGING
     new = not target.exists()
@@ -91,7 +90,7 @@ def alone(target: Path) -> Iterator[None]:
             f"{target}: cannot be a folder to write to ({error.strerror})", next_step="choose another OUT"
         ) from error
     with lock:
-        if fcntl is not None:
+        if sys.platform != "win32":  # Windows has no flock: there, users must not start two runs into one OUT
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

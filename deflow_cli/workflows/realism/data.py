@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow_cli.data.folder_sample import MOST_IMAGES, centre, evenly_spread
 from deflow_cli.data.images.files import list_images, read_rgb8
 from deflow_cli.data.images.folders import inspect_size
 from deflow_cli.errors import DataError
@@ -19,9 +20,7 @@ from deflow_cli.runtime.progress import Reporter
 
 Pixels = NDArray[np.uint8]
 
-MOST_IMAGES = 200  # of a folder, evenly spread over its names
 MOST_SAMPLES = 16  # of one image
-LARGEST_SIDE = 768  # a centred window of larger pictures
 SMALLEST_SIDE = 64
 PARTNER_PSNR = 15.0  # dB after a low-pass; below, two pictures do not show the same scene
 _SAMPLE = re.compile(r"_s\d{2,}$")
@@ -55,12 +54,6 @@ class NoisySet:
         return [image for image in self.images if image.clean is not None]
 
 
-def centre(pixels: Pixels, side: int = LARGEST_SIDE) -> Pixels:
-    """The centred window of at most ``side`` pixels each way, on the grid of 8 x 8 JPEG blocks."""
-    top, left = (max(0, n - side) // 16 * 8 for n in pixels.shape[:2])
-    return pixels[top : top + side, left : left + side]
-
-
 def clean_index(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """Stem -> the files of that name in the clean folders. Raises DataError for an empty one."""
     index: dict[str, list[Path]] = defaultdict(list)
@@ -85,8 +78,7 @@ def load_set(
     files = list_images(folder) if folder.is_dir() else [folder]
     scenes = _group(files, cleans, samples)
     names = list(scenes)
-    spread = np.unique(np.linspace(0, len(names) - 1, min(MOST_IMAGES, len(names))).round().astype(int))
-    chosen = [names[i] for i in spread]
+    chosen = evenly_spread(names, MOST_IMAGES)
     reporter.start(f"reading {folder.name}", len(chosen))
     images: list[NoisyImage] = []
     for done, name in enumerate(chosen, start=1):

@@ -14,7 +14,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import load_preset, parse_toml, preset_names
+from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import Component, Points, Spectrum
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.run_folder import RunFolders
@@ -51,7 +51,7 @@ NOT_OF_A_PRESET = {
 def config_of(facts: Mapping[str, Any]) -> RunConfig | None:
     """The run's configuration as its model tells it; None where it does not, or in another deflow's words."""
     try:
-        return parse_toml(facts["config"], "the model") if "config" in facts else None
+        return FIT.parse_toml(facts["config"], "the model") if "config" in facts else None
     except ConfigError:
         return None
 
@@ -131,7 +131,7 @@ def _made(facts: Mapping[str, Any]) -> str:
 
 def preset_of(config: RunConfig) -> str:
     """The packaged preset that a configuration is nearest to, and what it has otherwise."""
-    differences = {name: _differences(config, load_preset(name)) for name in preset_names()}
+    differences = {name: _differences(config, FIT.load(name)) for name in FIT.names()}
     name = min(differences, key=lambda preset: len(differences[preset]))
     changed = differences[name]
     if not changed:

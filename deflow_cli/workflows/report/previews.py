@@ -13,7 +13,7 @@ from deflow_cli.metrics.noise.high_pass import high_pass
 from deflow_cli.reports.contact_sheet import residual_view
 from deflow_cli.reports.pages.fit_page import Preview
 from deflow_cli.workflows.realism.data import NoisyImage
-from deflow_cli.workflows.report.samples import Draw, Pixels, Sampler, centre_crop, flattest_window
+from deflow_cli.workflows.report.samples import Pixels, SampleDraw, Sampler, centre_crop, flattest_window
 from deflow_cli.workflows.report.sources import Subject
 
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)
@@ -60,7 +60,7 @@ def make_previews(
         if drawn and is_late():
             break
         crop = centre_crop(subject.pixels, SIDE)
-        draws = [*(Draw(t) for t in temperatures), Draw(1.0, 1)]
+        draws = [*(SampleDraw(t) for t in temperatures), SampleDraw(1.0, 1)]
         *samples, second = sampler.draw(crop, subject.name, draws)
         drawn.append(_Drawn(subject, crop, dict(zip(temperatures, samples, strict=True)), second))
     gain = _gain(drawn)
@@ -68,7 +68,7 @@ def make_previews(
     rows = [_row(one, noisy[index % len(noisy)] if noisy else None, gain) for index, one in enumerate(drawn)]
     count = min(sampler.translator.model.prior.components, MOST_COMPONENTS)
     first = drawn[0]
-    draws = [Draw(1.0, 0, k) for k in range(count)] if count > 1 else []
+    draws = [SampleDraw(1.0, 0, k) for k in range(count)] if count > 1 else []
     by_component = sampler.draw(first.clean, first.subject.name, draws) if draws else []
     pairs = [NoisyImage(one.subject.name, (one.samples[1.0], one.second), one.clean) for one in drawn]
     return Previews(rows, grain, _strength(drawn, temperatures), by_component, pairs, notes)
@@ -77,7 +77,7 @@ def make_previews(
 def _usable(sampler: Sampler, crop: Pixels, key: str) -> tuple[list[float], list[str]]:
     """The temperatures up to 1, and 1.2 where the model can bear it."""
     try:
-        sampler.draw(crop, key, [Draw(TEMPERATURES[-1])])
+        sampler.draw(crop, key, [SampleDraw(TEMPERATURES[-1])])
         return list(TEMPERATURES), []
     except DeflowError as error:
         return list(TEMPERATURES[:-1]), [f"{TEMPERATURES[-1]:g} is too hot: {error}."]

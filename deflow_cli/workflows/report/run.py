@@ -16,12 +16,12 @@ from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.inference.sampling import Translator
 from deflow_cli.metrics.noise.findings import ORDER
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import to_toml
+from deflow_cli.paths import MODEL_FILE, REPORT_FILE
+from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import Finding, FitPage, RealismPart, render_fit
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
-from deflow_cli.training.engine import MODEL_FILE
-from deflow_cli.training.run_folder import REPORT_FILE, RunFolders, is_run, read_log, recorded_folders
+from deflow_cli.training.run_folder import RunFolders, is_run, read_log, recorded_folders
 from deflow_cli.workflows.fit.data import Domains
 from deflow_cli.workflows.fit.verdict import judge_training
 from deflow_cli.workflows.realism.data import SMALLEST_SIDE, NoisyImage, NoisySet
@@ -35,7 +35,7 @@ from deflow_cli.workflows.report.content import (
 )
 from deflow_cli.workflows.report.previews import ROWS, Previews, make_previews
 from deflow_cli.workflows.report.realism import FEWEST, compare_with_real
-from deflow_cli.workflows.report.samples import Draw, Sampler, centre_crop
+from deflow_cli.workflows.report.samples import SampleDraw, Sampler, centre_crop
 from deflow_cli.workflows.report.sources import Sources, Subject, find_sources, pick, sources_of_fit
 
 IMAGES = 12  # of each folder
@@ -111,7 +111,7 @@ def report(
         history=history_of(log or [], config),
         spectra=spectra_of(model),
         components=components_of(model, facts, sources.noisy, look.previews.by_component, reporter),
-        configuration=to_toml(public(config)) if config else "",
+        configuration=FIT.to_toml(public(config)) if config else "",
         realism=look.realism,
     )
     out = request.out or (run_dir / REPORT_FILE if run_dir else model_path.with_suffix(".report.html"))
@@ -190,7 +190,7 @@ def _look(
     clock: _Clock,
     reporter: Reporter,
 ) -> _Look:
-    """Draw samples of the clean images and hold them against the noisy ones."""
+    """SampleDraw samples of the clean images and hold them against the noisy ones."""
     clean = pick(sources.clean, request.images, reporter)
     noisy = pick(sources.noisy, request.images, reporter) if sources.noisy else []
     if not clean:
@@ -219,7 +219,7 @@ def _realism(
             break
         count = SAMPLES if number < SAMPLED else 1
         crop = centre_crop(subject.pixels, SIDE)
-        drawn = sampler.draw(crop, subject.name, [Draw(1.0, sample) for sample in range(count)])
+        drawn = sampler.draw(crop, subject.name, [SampleDraw(1.0, sample) for sample in range(count)])
         fakes.append(NoisyImage(subject.name, tuple(drawn), crop))
     fakes = [image for image in fakes if min(image.samples[0].shape[:2]) >= SMALLEST_SIDE]
     if len(fakes) < FEWEST:

@@ -20,7 +20,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampleDraw:
     """One sample to draw: its temperature, its number (the noise), and its component; None: drawn."""
 
     temperature: float
@@ -35,7 +35,7 @@ class Sampler:
         self.translator, self.seed = translator, seed
         self.law = ShiftLaw(translator.model.prior)
 
-    def draw(self, clean: Pixels, key: str, draws: Sequence[Draw]) -> list[Pixels]:
+    def draw(self, clean: Pixels, key: str, draws: Sequence[SampleDraw]) -> list[Pixels]:
         """One picture per draw, uint8 of the crop's shape. Draws of one number share noise and component."""
         noises, components = [], []
         for one in draws:

@@ -1,4 +1,4 @@
-"""Reuse: a clean crop is encoded once, and degraded afresh at each of its uses."""
+"""Reuse of crops: a clean crop is encoded once, and degraded with new noise each time it is used."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from torch import Tensor
 from deflow_cli.config.restorer import SrFitConfig
 from deflow_cli.data.pairs.crop_rounds import ONCE, Rounds
 from deflow_cli.data.pairs.crops import PairCrops
-from deflow_cli.degraders.base import Degrader, Draw, FlowDegrader
-from deflow_cli.degraders.encodings import Encodings, bytes_of_encoding
+from deflow_cli.degraders.base import Degrader, Draw
+from deflow_cli.degraders.flow.degrader import FlowDegrader
+from deflow_cli.degraders.flow.encodings import Encodings, bytes_of_encoding
 from deflow_cli.errors import DeviceError
 from deflow_cli.runtime.progress import Reporter
 
-MOST_STEPS = 64  # of a round: more would only put off the first saving
-FEWEST_STEPS = 4  # with fewer, the same crops would come again and again in a row
+MOST_STEPS = 64  # of a round; reuse begins after a round, so that longer rounds begin to save later
+FEWEST_STEPS = 4  # of a round; with fewer, the same crops would follow each other closely
 
 
 def plan_rounds(sr: SrFitConfig, degrader: Degrader, scale: int, reporter: Reporter) -> Rounds:
-    """How often, and among how many, crops are used: by settings and sizes alone, so that a run repeats."""
+    """How often each crop is used, and among how many steps.
+
+    Only settings and sizes decide, not free memory, so that a run can be repeated.
+    """
     if sr.crop_uses == 1 or not isinstance(degrader, FlowDegrader):
         return ONCE
     side = sr.gt_size // scale
@@ -40,10 +44,10 @@ def plan_rounds(sr: SrFitConfig, degrader: Degrader, scale: int, reporter: Repor
 
 
 class CropReuse:
-    """Degrades the crops of a step, and encodes those that are not kept.
+    """Degrades the crops of a step, and encodes those that are not stored.
 
-    Crops are always encoded with those of their first use's batch: rounding may depend on the company, and a
-    run that is resumed, with nothing kept, must go on to the same bits.
+    A crop is always encoded in the batch of its first use: rounding may depend on the other crops of the
+    batch, and a run that is resumed with an empty store must continue with the same bits.
     """
 
     def __init__(self, crops: PairCrops, degrader: FlowDegrader, count: int, device: torch.device) -> None:
@@ -51,17 +55,18 @@ class CropReuse:
         self.encodings = Encodings(degrader, crops.rounds.steps * count)
 
     def degrade(self, clean_bchw: Tensor, step: int, draw: Callable[[str], Draw]) -> Tensor:
-        """clean_bchw: the small crops of the step, in [0, 1]. draw: of a crop by its key.
+        """The degraded crops of a step, B x 3 x H x W in [0, 1].
 
-        Raises DeviceError where the device's memory does not suffice.
+        clean_bchw: the small clean crops of the step, in [0, 1]. draw: gives the draw of a crop's
+        key. Raises DeviceError where the device's memory does not suffice.
         """
         numbers = self.crops.numbers(step, self.count)
         try:
             for batch in dict.fromkeys(number // self.count for number in numbers):
-                own = list(range(batch * self.count, (batch + 1) * self.count))
-                if not all(number in self.encodings for number in own):
-                    clean = clean_bchw if own == numbers else self._clean(own)
-                    self.encodings.keep(own, clean, [str(number) for number in own])
+                together = list(range(batch * self.count, (batch + 1) * self.count))
+                if not all(number in self.encodings for number in together):
+                    clean = clean_bchw if together == numbers else self._clean(together)
+                    self.encodings.keep(together, clean, [str(number) for number in together])
             return self.encodings.degrade(numbers, [draw(str(number)) for number in numbers])
         except torch.OutOfMemoryError as error:
             raise DeviceError(
@@ -71,7 +76,7 @@ class CropReuse:
 
     @classmethod
     def of(cls, crops: PairCrops, degrader: Degrader, count: int, device: torch.device) -> CropReuse | None:
-        """None where crops are used once, or nothing is kept of them."""
+        """None where crops are used once, or the degrader encodes nothing that could be stored."""
         if crops.rounds.uses == 1 or not isinstance(degrader, FlowDegrader):
             return None
         return cls(crops, degrader, count, device)

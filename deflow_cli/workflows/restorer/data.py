@@ -21,25 +21,25 @@ from deflow_cli.data.pairs.crops import CleanCrops, PairCrops, StoredCrops
 from deflow_cli.data.pairs.formats import open_pairs
 from deflow_cli.data.pairs.records import Pair, Pairs
 from deflow_cli.data.unpaired import split_held_out
-from deflow_cli.degraders.base import Degrader, Draw
+from deflow_cli.degraders.base import Degrader, DegraderContext, Draw
+from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import derived_seed
-from deflow_cli.workflows.choose_degrader import DegraderChoice, choose_degrader
 from deflow_cli.workflows.restorer.crop_reuse import CropReuse, plan_rounds
 
-T = TypeVar("T")
+_Item = TypeVar("_Item")
 
-_OWN_MARKS = re.compile(r"(_v\d+)?(_s\d+)?$")  # of a variant and a crop, in the names we give
+_VARIANT_AND_CROP = re.compile(r"(_v\d+)?(_s\d+)?$")  # ends of the names that make-pairs gives
 
 
 @dataclass(frozen=True)
 class SrSource:
-    """Where the pairs come from: ``pairs`` on disk, or ``hr`` pictures with a degrader, at a scale.
+    """Where the pairs come from: ``pairs`` on disk, or ``hr`` pictures that a degrader degrades.
 
-    val: held-out pairs. scale: of ``hr``, 4 if None; for pairs it is only checked. temperature: lowest and
-    highest, drawn per crop.
+    val: pairs to validate on; None: some are held out. scale: of ``hr``, None: 4; pairs have their own, which
+    must agree. temperature: lowest and highest, drawn per crop.
     """
 
     pairs: Path | None = None
@@ -57,12 +57,12 @@ class SrSource:
             )
         low, high = self.temperature
         if not 0 <= low <= high <= 2:
-            told = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-            raise ConfigError(f"temperature {told}", next_step="use 0 to 2, such as 0.6:1.2; 1 is as fitted")
+            given = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            raise ConfigError(f"temperature {given}", next_step="use 0 to 2, such as 0.6:1.2; 1 is as fitted")
 
 
 class SrData:
-    """Training batches of a run, its held-out pairs and what is to be recorded of both."""
+    """The training crops of a run, its held-out pairs, and the facts to record of both."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class SrData:
     def ready(self, batch: tuple[Tensor, Tensor], step: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Clean and degraded crops of a step, float32 in [0, 1], on the device.
 
-        Pictures are degraded here, anew for each crop of each step, whether it was used before or not; the
-        result is rounded to 8 bits, as it would be on disk.
+        Clean pictures are degraded here, with new noise in each step, also for crops that were used before;
+        the result is rounded to 8 bits, as it would be on disk.
         """
         gt, lq = (part.to(device, non_blocking=True).float() / 255 for part in batch)
         if self._degrader is None:
@@ -143,7 +143,8 @@ def _live(
         reporter.warn(
             f"{len(scan.too_small)} pictures left out, smaller than the crop of {sr.gt_size} px: {named}"
         )
-    chosen = choose_degrader(source.degrader, scan.paths, reporter, scale=scale, device=device)
+    context = DegraderContext(scan.paths, scale, "matlab", device, reporter)
+    chosen = source.degrader.config().prepare(context)
     train, held = split_held_out(scan.paths, 0.0 if source.val else sr.held_out, sr.seed)
     held_pairs = _validation_pairs(source, scale, config, reporter)
     if not held_pairs:
@@ -181,8 +182,8 @@ def _live(
 
 
 def split_pairs(keys: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Places of (training, held-out) keys; variants and crops of one picture stay on one side."""
-    pictures = [_OWN_MARKS.sub("", key) for key in keys]
+    """Indices of the training and of the held-out keys; variants and crops of a picture stay together."""
+    pictures = [_VARIANT_AND_CROP.sub("", key) for key in keys]
     train, held = split_held_out([Path(name) for name in sorted(set(pictures))], share, seed)
     apart = {path.as_posix() for path in held}
     assert train
@@ -223,7 +224,7 @@ def _validation_pairs(source: SrSource, scale: int, config: SrConfig, reporter: 
 
 
 def _cut_all(pairs: Pairs, indices: Sequence[int], config: SrConfig, reporter: Reporter) -> list[Pair]:
-    """The middles of some pairs; those that cannot be read are named and left out."""
+    """The middles of some pairs; those that cannot be read are left out with a warning."""
     found = []
     for index in _spread(indices, config.sr.validate_pairs):
         try:
@@ -235,15 +236,15 @@ def _cut_all(pairs: Pairs, indices: Sequence[int], config: SrConfig, reporter: R
     return found
 
 
-def _spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many, spread evenly; 0: all."""
+def _spread(items: Sequence[_Item], most: int) -> list[_Item]:
+    """At most so many of the items, evenly spread; 0: all."""
     if not most or len(items) <= most:
         return list(items)
     return [items[round(place)] for place in np.linspace(0, len(items) - 1, most)]
 
 
 def _cut(pair: Pair, config: SrConfig, scale: int) -> Pair:
-    """The middle of a pair, of the size that is validated."""
+    """The middle of a pair, at most ``validate_side`` px of the large side."""
     side = config.sr.validate_side // scale
     height, width = pair.lq.shape[:2]
     if not side or (height <= side and width <= side):
@@ -263,7 +264,7 @@ def _degraded(
     temperature: tuple[float, float],
     device: torch.device,
 ) -> Pair:
-    """A picture and its degradation, always the same one."""
+    """A picture and its degradation, the same in every run of a seed."""
     image = read_rgb8(path)
     height, width = (side // scale * scale for side in image.shape[:2])
     small = downsample(image[:height, :width], scale, "matlab") if scale > 1 else image

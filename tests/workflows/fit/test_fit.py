@@ -20,7 +20,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, TrainingError
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import apply_overrides, load_preset, to_toml
+from deflow_cli.presets.reader import FIT
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.fit import run as workflow
 from deflow_cli.workflows.fit.run import FitRequest, fit
@@ -50,7 +50,7 @@ SMALL = [
 
 
 def small(*settings: str) -> RunConfig:
-    return apply_overrides(load_preset("tiny"), [*SMALL, *settings])
+    return FIT.apply_overrides(FIT.load("tiny"), [*SMALL, *settings])
 
 
 @pytest.fixture(autouse=True)
@@ -103,13 +103,13 @@ KILLED = """
 import sys, tomllib
 from pathlib import Path
 import torch
-from deflow_cli.presets import parse_toml
+from deflow_cli.presets.reader import FIT
 from deflow_cli.workflows.fit import run as workflow
 workflow.START_PATCHES, workflow.MOMENT_PATCHES, workflow.FINAL_PATCHES = 8, 40, 40
 workflow.HELD_OUT_PATCHES = 4
 torch.set_num_threads(1)
 clean, noisy, out, config, resume = sys.argv[1:]
-config = parse_toml(Path(config).read_text(), "test")
+config = FIT.parse_toml(Path(config).read_text(), "test")
 request = workflow.FitRequest(Path(clean), Path(noisy), Path(out), config, device="cpu", resume=resume == "1")
 workflow.fit(request)
 """
@@ -132,7 +132,7 @@ def steps_logged(run: Path) -> list[int]:
 
 def test_sigkill_and_resume_end_with_the_same_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    config.write_text(to_toml(small("fit.iterations=60")))
+    config.write_text(FIT.to_toml(small("fit.iterations=60")))
     assert start_process(folders, tmp_path / "whole", config, False).wait() == 0
     for kills, at in ((1, 6), (2, 30)):
         process = start_process(folders, tmp_path / "killed", config, resume=kills > 1)

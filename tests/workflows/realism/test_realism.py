@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from deflow_cli.cli.console import plain
+from deflow_cli.data.folder_sample import centre
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.realism.data import centre, clean_index, load_set
+from deflow_cli.workflows.realism.data import clean_index, load_set
 from deflow_cli.workflows.realism.run import RealismRequest, measure_realism, unique_names
 
 SIDE = 128

@@ -22,7 +22,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.presets import apply_overrides, load_preset
+from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.training.run_folder import read_log, recorded_folders
 from deflow_cli.workflows.fit import run as fit_workflow
@@ -56,7 +56,7 @@ SMALL = [
 
 
 def small(*settings: str) -> RunConfig:
-    return apply_overrides(load_preset("tiny"), [*SMALL, *settings])
+    return FIT.apply_overrides(FIT.load("tiny"), [*SMALL, *settings])
 
 
 class Listens(Silent):
@@ -356,7 +356,7 @@ def rows(values: list[float]) -> list[dict[str, float]]:
 
 
 FACTS = {"step": 400, "seconds": 50.0, "skipped_steps": 0}
-RUN = apply_overrides(RunConfig(), ["fit.iterations=400"])
+RUN = FIT.apply_overrides(RunConfig(), ["fit.iterations=400"])
 
 
 def said(facts: dict[str, object], log: list[dict[str, float]] | None) -> list[tuple[str, str]]:

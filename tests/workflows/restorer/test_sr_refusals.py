@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from deflow_cli.data.images.files import Image, list_images, read_rgb8, write_image
+from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.choose_degrader import DegraderChoice
 from deflow_cli.workflows.restorer.data import SrSource, open_data
 from deflow_cli.workflows.restorer.divergence import Watch
 from deflow_cli.workflows.restorer.step import RestorerStep

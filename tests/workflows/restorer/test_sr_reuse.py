@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import save_model
-from deflow_cli.degraders.encodings import Encodings
+from deflow_cli.degraders.choice import DegraderChoice
+from deflow_cli.degraders.flow.encodings import Encodings
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.choose_degrader import DegraderChoice
 from deflow_cli.workflows.restorer import crop_reuse as sr_reuse
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
 from deflow_cli.workflows.restorer.run import SrRequest, sr_train

@@ -23,16 +23,16 @@ from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.data.pairs.records import Pair
+from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.esrgan.initialization import start_identity
 from deflow_cli.models.esrgan.losses import Vgg19Features
-from deflow_cli.presets import SR
+from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.runtime.seeding import generator as seeded
 from deflow_cli.training.engine import Engine
-from deflow_cli.workflows.choose_degrader import DegraderChoice
 from deflow_cli.workflows.restorer import networks as sr_networks
 from deflow_cli.workflows.restorer import run as workflow
 from deflow_cli.workflows.restorer.data import SrSource, open_data, split_pairs

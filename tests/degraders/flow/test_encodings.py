@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deflow_cli.degraders.base import Draw, FlowDegrader
-from deflow_cli.degraders.encodings import Encodings, bytes_of_encoding
+from deflow_cli.degraders.base import Draw
+from deflow_cli.degraders.flow.degrader import FlowDegrader
+from deflow_cli.degraders.flow.encodings import Encodings, bytes_of_encoding
 from tests.inference.small import build, small_model, smooth_images
 
 KEYS = ["a", "b", "c"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import tomllib
 from dataclasses import fields, replace
 from importlib import resources
@@ -11,15 +12,8 @@ import pytest
 from deflow_cli.config.fit import FitConfig, RunConfig
 from deflow_cli.config.model import FlowConfig
 from deflow_cli.errors import ConfigError
-from deflow_cli.presets import (
-    SECTIONS,
-    apply_overrides,
-    load_preset,
-    parse_duration,
-    parse_toml,
-    preset_names,
-    to_toml,
-)
+from deflow_cli.presets import durations, reader, values
+from deflow_cli.presets.reader import FIT
 
 NAMES = ["aim", "base", "dped", "ntire", "tiny"]
 
@@ -29,14 +23,14 @@ def _text(name: str) -> str:
 
 
 def test_the_presets_are_there():
-    assert preset_names() == NAMES
+    assert FIT.names() == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_preset_names_every_key_and_comments_it(name):
     tables = tomllib.loads(_text(name))
     assert {s: set(table) for s, table in tables.items()} == {
-        s: {field.name for field in fields(kind)} for s, kind in SECTIONS.items()
+        s: {field.name for field in fields(kind)} for s, kind in FIT.sections.items()
     }
     for line in _text(name).splitlines():
         if line.partition("#")[0].strip() and not line.startswith("["):
@@ -46,14 +40,14 @@ def test_preset_names_every_key_and_comments_it(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_written_and_read_again_a_run_is_the_same(name):
-    config = load_preset(name)
-    assert parse_toml(to_toml(config), name) == config
+    config = FIT.load(name)
+    assert FIT.parse_toml(FIT.to_toml(config), name) == config
 
 
 def test_rare_values_survive_writing():
     fit = replace(FitConfig(), learning_rate=1e-5, shift_learning_rate=3e-17, betas=(0.5, 0.99), flips=False)
     config = RunConfig(flow=FlowConfig(shift="mixture:12", h_noise=0.1 + 0.2), fit=fit)
-    assert parse_toml(to_toml(config), "run") == config
+    assert FIT.parse_toml(FIT.to_toml(config), "run") == config
 
 
 @pytest.mark.parametrize(
@@ -65,7 +59,7 @@ def test_rare_values_survive_writing():
     ],
 )
 def test_the_papers_presets(name, downsample, hidden, batch, patch, rate, statistics):
-    run = load_preset(name)
+    run = FIT.load(name)
     flow, encoder, fit = run.flow, run.encoder, run.fit
     assert (flow.downsample, flow.hidden_channels) == (downsample, hidden)
     assert (flow.levels, flow.steps, flow.transition_steps, flow.splits, flow.scale) == (
@@ -86,13 +80,13 @@ def test_the_papers_presets(name, downsample, hidden, batch, patch, rate, statis
     assert (fit.batch_size, fit.patch_size, fit.learning_rate) == (batch, patch, rate)
     assert (fit.channel_statistics, fit.iterations, fit.schedule) == (statistics, 100_000, "published")
     assert (fit.betas, fit.clip_gradients, fit.ema, fit.leak_test) == ((0.9, 0.999), 0.0, 0.0, False)
-    assert apply_overrides(run, ["fit.start=zero"]).fit.start == "zero"
+    assert FIT.apply_overrides(run, ["fit.start=zero"]).fit.start == "zero"
 
 
 def test_a_file_is_read_like_a_preset(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("[flow]\nsteps = 2\n[fit]\nlearning_rate = 1\nbetas = [0.5, 0.9]\n")
-    config = load_preset(path)
+    config = FIT.load(path)
     assert (config.flow.steps, config.fit.learning_rate, config.fit.betas) == (2, 1.0, (0.5, 0.9))
     assert config.encoder == RunConfig().encoder
 
@@ -113,12 +107,12 @@ def test_a_file_is_read_like_a_preset(tmp_path):
 )
 def test_wrong_files_say_what_and_where(text, message, next_step):
     with pytest.raises(ConfigError, match=f"mine.toml: .*{message}") as caught:
-        parse_toml(text, "mine.toml")
+        FIT.parse_toml(text, "mine.toml")
     assert caught.value.next_step == next_step
 
 
 def test_overrides_are_typed():
-    config = apply_overrides(
+    config = FIT.apply_overrides(
         RunConfig(),
         [
             "fit.learning_rate=2e-4",
@@ -150,23 +144,17 @@ def test_overrides_are_typed():
 )
 def test_wrong_overrides_name_key_value_and_expectation(override, message, next_step):
     with pytest.raises(ConfigError, match=message) as caught:
-        apply_overrides(RunConfig(), [override])
+        FIT.apply_overrides(RunConfig(), [override])
     assert caught.value.next_step.startswith(next_step)
 
 
 def test_neither_steps_nor_time_is_refused():
     with pytest.raises(ConfigError, match=r"neither fit\.iterations nor fit\.time_budget"):
-        apply_overrides(RunConfig(), ["fit.iterations=0"])
+        FIT.apply_overrides(RunConfig(), ["fit.iterations=0"])
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("600", 600), (" 2 M", 120)]
-)
-def test_durations(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0", "-5m", "10 days", "m", "1e3"])
-def test_what_is_no_duration(text):
-    with pytest.raises(ConfigError, match="duration"):
-        parse_duration(text)
+@pytest.mark.parametrize("module", [reader, values, durations], ids=lambda module: module.__name__)
+def test_examples_of_the_documentation(module):
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0

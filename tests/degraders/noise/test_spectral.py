@@ -1,11 +1,13 @@
-"""The network-free rivals make the noise they promise."""
+"""Spectral noise has the spectrum that its folders show."""
 
 import numpy as np
 import pytest
 import torch
 
-from deflow_cli.degraders.spectral import SpectralNoise, WhiteNoise, mean_spectrum
+from deflow_cli.degraders.base import Draw
+from deflow_cli.degraders.noise.spectral import SpectralDegrader, SpectralNoise, mean_spectrum
 from deflow_cli.errors import DataError, ShapeError
+from tests.bench.drawn_noise import DrawnSpectralNoise, WhiteNoise
 
 MIX = np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.5, 0.8]])
 
@@ -41,8 +43,8 @@ def test_known_noise_is_recovered_from_unpaired_sets():
     generator = np.random.default_rng(0)
     clean = [to_uint8(smooth_scene(generator, 160, 192)) for _ in range(16)]
     noisy = [to_uint8(smooth_scene(generator, 160, 192) + coloured(generator, 160, 192)) for _ in range(16)]
-    rival = SpectralNoise.from_images(clean, noisy)
-    sample = rival.sample((1, 300, 333), torch.Generator().manual_seed(0))[0].numpy().transpose(1, 2, 0)
+    drawn = DrawnSpectralNoise(SpectralNoise.from_images(clean, noisy))
+    sample = drawn.sample((1, 300, 333), torch.Generator().manual_seed(0))[0].numpy().transpose(1, 2, 0)
     truth = coloured(generator, 300, 333)
     scale = np.trace(lagged(truth, 0, 0)) / 3
     for lag in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (3, 3)):
@@ -63,8 +65,8 @@ def test_quiet_patches_and_matched_content_see_through_unlike_scenes():
     truth = np.trace(lagged(coloured(generator, 300, 300), 0, 0))
 
     def power(**options):
-        rival = SpectralNoise.from_images(clean, noisy, **options)
-        sample = rival.sample((1, 300, 300), torch.Generator().manual_seed(0))[0].numpy()
+        drawn = DrawnSpectralNoise(SpectralNoise.from_images(clean, noisy, **options))
+        sample = drawn.sample((1, 300, 300), torch.Generator().manual_seed(0))[0].numpy()
         return np.trace(lagged(sample.transpose(1, 2, 0), 0, 0)) / truth
 
     assert power() > 1.5
@@ -74,13 +76,14 @@ def test_quiet_patches_and_matched_content_see_through_unlike_scenes():
 def test_equal_sets_give_almost_no_noise():
     generator = np.random.default_rng(0)
     images = [to_uint8(smooth_scene(generator, 96, 96)) for _ in range(4)]
-    rival = SpectralNoise.from_images(images, images)
-    assert rival.sample((1, 64, 64), torch.Generator().manual_seed(0)).abs().max() < 1e-6
+    drawn = DrawnSpectralNoise(SpectralNoise.from_images(images, images))
+    assert drawn.sample((1, 64, 64), torch.Generator().manual_seed(0)).abs().max() < 1e-6
 
 
 def test_white_spectrum_gives_white_noise_of_any_size():
-    rival = SpectralNoise.from_spectrum(np.tile(np.eye(3) * 0.01, (64, 64, 1, 1)).astype(np.complex128))
-    noise = rival.sample((2, 37, 301), torch.Generator().manual_seed(0))
+    white = SpectralNoise.from_spectrum(np.tile(np.eye(3) * 0.01, (64, 64, 1, 1)).astype(np.complex128))
+    drawn = DrawnSpectralNoise(white)
+    noise = drawn.sample((2, 37, 301), torch.Generator().manual_seed(0))
     assert noise.shape == (2, 3, 37, 301)
     assert noise.std() == pytest.approx(0.1, rel=0.02)
     assert (noise[..., 1:] * noise[..., :-1]).mean().abs() < 2e-4
@@ -88,10 +91,12 @@ def test_white_spectrum_gives_white_noise_of_any_size():
 
 def test_noise_is_stationary_to_the_border():
     generator = np.random.default_rng(0)
-    rival = SpectralNoise.from_images(
-        [np.full((64, 64, 3), 128, np.uint8)], [to_uint8(0.5 + coloured(generator, 512, 512))]
+    drawn = DrawnSpectralNoise(
+        SpectralNoise.from_images(
+            [np.full((64, 64, 3), 128, np.uint8)], [to_uint8(0.5 + coloured(generator, 512, 512))]
+        )
     )
-    noise = rival.sample((60, 24, 24), torch.Generator().manual_seed(1))
+    noise = drawn.sample((60, 24, 24), torch.Generator().manual_seed(1))
     spread = noise.std(dim=(0, 1))
     assert spread[0, :].mean() == pytest.approx(spread[8:16, 8:16].mean().item(), rel=0.08)
     assert spread[:, -1].mean() == pytest.approx(spread[8:16, 8:16].mean().item(), rel=0.08)
@@ -104,16 +109,19 @@ def test_mean_spectrum_of_white_noise_is_its_covariance():
     assert mean == pytest.approx(100 * MIX @ MIX.T, abs=3)
 
 
-@pytest.mark.parametrize("rival", [WhiteNoise(0.1), SpectralNoise(torch.randn(3, 3, 64, 64).double() / 600)])
-def test_degrade_is_seeded_clamped_and_keeps_shape(rival):
+@pytest.mark.parametrize(
+    "drawn",
+    [WhiteNoise(0.1), DrawnSpectralNoise(SpectralNoise(torch.randn(3, 3, 64, 64).double() / 600))],
+)
+def test_degrade_is_seeded_clamped_and_keeps_shape(drawn):
     image = torch.linspace(0, 1, 2 * 3 * 20 * 24).reshape(2, 3, 20, 24)
-    first = rival.degrade(image, torch.Generator().manual_seed(3))
+    first = drawn.degrade(image, torch.Generator().manual_seed(3))
     assert first.shape == image.shape
     assert first.dtype == image.dtype
     assert first.min() >= 0
     assert first.max() <= 1
-    assert torch.equal(first, rival.degrade(image, torch.Generator().manual_seed(3)))
-    assert not torch.equal(first, rival.degrade(image, torch.Generator().manual_seed(4)))
+    assert torch.equal(first, drawn.degrade(image, torch.Generator().manual_seed(3)))
+    assert not torch.equal(first, drawn.degrade(image, torch.Generator().manual_seed(4)))
 
 
 def test_white_noise_has_its_sigma():
@@ -127,4 +135,6 @@ def test_errors_name_the_set_and_the_shape():
     with pytest.raises(DataError, match="clean set"):
         SpectralNoise.from_images([picture[:40]], [picture])
     with pytest.raises(ShapeError, match=r"\(1, 1, 8, 8\)"):
-        SpectralNoise(torch.zeros(3, 3, 64, 64)).degrade(torch.zeros(1, 1, 8, 8), torch.Generator())
+        SpectralDegrader(SpectralNoise(torch.zeros(3, 3, 64, 64))).degrade(
+            torch.zeros(1, 1, 8, 8), [Draw(0, "a")]
+        )

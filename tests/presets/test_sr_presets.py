@@ -10,7 +10,7 @@ import pytest
 
 from deflow_cli.config.restorer import ARCHITECTURES, SrConfig
 from deflow_cli.errors import ConfigError
-from deflow_cli.presets import FIT, SR
+from deflow_cli.presets.reader import FIT, SR
 
 NAMES = ["fast", "paper", "tiny"]
 

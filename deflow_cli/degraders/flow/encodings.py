@@ -1,4 +1,4 @@
-"""Encodings: what the flow computes of a picture once, kept on the device for any number of degradations."""
+"""Encodings: what a flow computes from a clean picture, stored on the device for several degradations."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deflow_cli.degraders.base import Draw, FlowDegrader
+from deflow_cli.degraders.base import Draw
+from deflow_cli.degraders.flow.degrader import FlowDegrader
 from deflow_cli.inference.sampling import Encoding
 from deflow_cli.layers.invertible.coupling import StepCondition
 
 
 class Encodings:
-    """Pictures of one size, encoded: ``places`` of them, in memory that is taken once.
+    """A store of ``places`` encoded pictures of one size, whose memory is allocated once.
 
-    Picture n lies at n % places until another comes there. A degradation depends on the pictures that were
-    encoded together, on those degraded together and on their draws, not on what else is or was kept.
+    Picture n lies at place n % places, until another picture is encoded to that place. Rounding makes a
+    degradation depend on which pictures were encoded in one batch and which are degraded in one batch, but
+    not on what else the store holds or held.
     """
 
     def __init__(self, degrader: FlowDegrader, places: int) -> None:
@@ -24,7 +26,7 @@ class Encodings:
         self._degrader, self._translator = degrader, degrader.translator
         self._numbers = [-1] * places
         self._size = (0, 0)
-        self._kept: list[Tensor] = []  # places H W C: latents, then the conditions in the layers' order
+        self._kept: list[Tensor] = []  # places x H x W x C: the latents, then the conditions of the layers
         self._conditioned: list[bool] = []
 
     def __contains__(self, number: object) -> bool:
@@ -32,9 +34,9 @@ class Encodings:
 
     @torch.no_grad()
     def keep(self, numbers: Sequence[int], image_bchw: Tensor, keys: Sequence[str]) -> None:
-        """Encode pictures (B x 3 x H x W, float32 in [0, 1]) and keep them, whatever was in their places.
+        """Encode pictures (B x 3 x H x W, float32 in [0, 1]) and store them, in place of earlier ones.
 
-        keys: as of their draws; the noise of dequantisation and on h belongs to them.
+        keys: those of their draws; the noise of dequantization and the noise on h follow from them.
         """
         job = self._degrader.job([Draw(0, key, temperature=0.0) for key in keys])
         encoding = self._translator.encode(image_bchw, job)
@@ -53,10 +55,10 @@ class Encodings:
 
     @torch.no_grad()
     def degrade(self, numbers: Sequence[int], draws: Sequence[Draw]) -> Tensor:
-        """Degrade kept pictures by a decoding alone: B x 3 x H x W in [0, 1], on the device of the model."""
+        """Degrade stored pictures by decoding alone: B x 3 x H x W in [0, 1], on the model's device."""
         assert all(number in self for number in numbers)
         places = self._places(numbers)
-        # channels last, as the nets have them
+        # The store is channels-last, as the layers' networks compute.
         parts = iter([kept.index_select(0, places).permute(0, 3, 1, 2) for kept in self._kept])
         latents = [next(parts) for _ in self._translator.model.flow.latent_plan]
         conditions = [StepCondition(next(parts), next(parts)) if has else None for has in self._conditioned]
@@ -70,7 +72,7 @@ class Encodings:
 
 @torch.no_grad()
 def bytes_of_encoding(degrader: FlowDegrader, height: int, width: int) -> int:
-    """Bytes that are kept of one picture."""
+    """Bytes that the encoding of one picture takes in the store."""
     blank = torch.zeros(1, 3, height, width)
     encoding = degrader.translator.encode(blank, degrader.job([Draw(0, "blank", temperature=0.0)]))
     return sum(part.numel() * part.element_size() for part in _parts(encoding))

@@ -1,0 +1,55 @@
+"""The degrader ``deflow``: a fitted flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from deflow_cli.degraders.base import DegraderConfig, DegraderContext, DegraderOption, ReadyDegrader
+from deflow_cli.errors import DataError
+
+CUDA_TILE = (
+    768  # px; on a CPU the tile follows from a fixed memory budget, for free memory must not change bits
+)
+
+
+@dataclass(frozen=True)
+class FlowDegraderConfig(DegraderConfig):
+    """A fitted DeFlow. model: a file; None: the newest fit here, else the embedded model."""
+
+    name: ClassVar[str] = "deflow"
+    runs_on_device: ClassVar[bool] = True
+
+    model: Annotated[
+        Path | None,
+        DegraderOption(
+            "a model or a run folder (default: the newest fit here, else the embedded one).",
+            metavar="FILE",
+            kind="model",
+        ),
+    ] = None
+
+    def prepare(self, context: DegraderContext) -> ReadyDegrader:
+        from deflow_cli.checkpoints.format import load_model
+        from deflow_cli.data.images.folders import file_sha256
+        from deflow_cli.degraders.flow.default_model import default_model
+        from deflow_cli.degraders.flow.degrader import FlowDegrader
+
+        found, device = default_model(self.model), context.device
+        model, _ = load_model(found.path, device)
+        context.reporter.note(f"model: {found.path} ({found.origin}), on {device}")
+        tile = CUDA_TILE if device.type == "cuda" else None
+        facts = {"name": self.name, "model": {"file": found.path.name, "sha256": file_sha256(found.path)}}
+        return ReadyDegrader(FlowDegrader(model, device, tile), facts, found)
+
+    def check_repeated(self, found: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+        """The model is the recorded one if its content is, whatever the file is called."""
+        ours, theirs = found["model"], recorded["model"]
+        if ours["sha256"] != theirs["sha256"]:
+            raise DataError(
+                f"{ours['file']}: not the manifest's model {theirs['file']}"
+                f" (sha256 {theirs['sha256'][:12]}...)",
+                next_step="pass that model as --model",
+            )

@@ -1,0 +1,1 @@
+"""Degradation by a fitted flow: encode the clean picture, shift its latents, decode."""

@@ -1,0 +1,52 @@
+"""A fitted DeFlow as a degrader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deflow_cli.degraders.base import Draw, check_draws
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.inference.shift import ShiftLaw
+from deflow_cli.inference.tiling import Window
+from deflow_cli.models.deflow.model import DeFlow
+
+
+class FlowDegrader:
+    """Encodes the clean picture, shifts its latents and decodes them (DeFlow, CVPR 2021, eq. 7).
+
+    tile: side of the tiles in px; None: chosen by memory, 0: none.
+    """
+
+    def __init__(self, model: DeFlow, device: torch.device | str = "cpu", tile: int | None = None) -> None:
+        self.translator = Translator(model, device, tile)
+        self._law = ShiftLaw(model.prior)
+
+    def job(self, draws: Sequence[Draw]) -> Job:
+        """What the translator is to do for these draws; each draw is sample 0 of its image in the job."""
+        noises = [_SampleNoise(draw) for draw in draws]
+        components = [self._law.components(d.seed, d.key, d.sample + 1)[d.sample :] for d in draws]
+        return Job(self._law, noises, components, [draw.temperature for draw in draws])
+
+    def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
+        check_draws(image_bchw, draws)
+        result = torch.empty(image_bchw.shape, dtype=torch.float32, device=image_bchw.device)
+
+        def write(_: int, window: Window, piece: Tensor) -> None:
+            result[(..., *window.slices)] = piece.clamp(0, 1).to(result.device)
+
+        self.translator.translate(image_bchw.float(), self.job(draws), [0], write)
+        return result
+
+
+class _SampleNoise(ImageNoise):
+    """The noise of one sample of an image, whichever number the sample has in the job."""
+
+    def __init__(self, draw: Draw) -> None:
+        super().__init__(draw.seed, draw.key)
+        self._sample = draw.sample
+
+    def latent(self, index: int, sample: int, channels: int, window: Window) -> Tensor:
+        return super().latent(index, self._sample, channels, window)

@@ -1,0 +1,1 @@
+"""Noise that is estimated without a network, and added to pictures."""
