@@ -13,6 +13,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.degraders.flow.default_model import default_model
 from deflow_cli.errors import ConfigError
 from deflow_cli.inference.degradation_model import DegradationModel, Encoded
+from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
@@ -88,7 +89,7 @@ def fit(
     from deflow_cli.workflows.fit import run as workflow
 
     out = Path(out)
-    own = out / workflow.CONFIG_FILE
+    own = out / CONFIG_FILE
     if own.exists() and not resume:
         raise ConfigError(f"{out} holds a run already", next_step="pass resume=True, or another out")
     if own.exists():
