@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.paths import manifest_path
 
 TORCH_SOURCE = "https://download.pytorch.org/models/"
 HF_SCHEME = "hf://"
@@ -24,8 +25,6 @@ DIGEST_DIGITS = 64  # of a whole sha256, in hexadecimal
 
 Chunks = Generator[tuple[bytes, int | None], None, None]  # a piece, and the length of the whole
 Progress = Callable[[int, int | None], None]  # bytes that have arrived, and how many there will be
-
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,6 @@ class Pulled:
     already_here: bool
     verified: str
     licence: str
-
-
-def manifest_path() -> Path:
-    """The list of files: in ``deflow_cli/_weights`` of a wheel, in ``weights/`` of a checkout."""
-    installed = _PACKAGE / "_weights" / "manifest.toml"
-    return installed if installed.is_file() else _PACKAGE.parent / "weights" / "manifest.toml"
 
 
 def remote_files() -> dict[str, RemoteFile]:

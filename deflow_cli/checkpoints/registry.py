@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli.errors import CheckpointError
+from deflow_cli.paths import MODEL_FILE
 
-MODEL_FILE = "model.safetensors"
 RUNS = "runs"
 MANIFEST = "manifest.toml"
 

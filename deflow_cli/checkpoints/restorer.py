@@ -19,8 +19,8 @@ from deflow_cli.checkpoints.format import FORMAT_VERSION, read_metadata, write_t
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.paths import RESTORER_FILE
 
-RESTORER_FILE = "restorer.safetensors"
 KIND = "restorer"
 DESCRIPTION = "Restores degraded photographs"
 CARD = ("title", "author", "description", "license")  # facts that ModelSpec has keys for

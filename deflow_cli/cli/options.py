@@ -10,14 +10,13 @@ import typer
 
 from deflow_cli.cli.guard import add_debug
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
+from deflow_cli.paths import MODEL_FILE
 
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.", callback=add_debug, is_eager=True)
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-
-MODEL_FILE = "model.safetensors"
 
 
 def check_device(device: str) -> str:

@@ -5,23 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deflow_cli.errors import DataError
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def weights_folder() -> Path:
-    """The folder of embedded files: ``deflow_cli/_weights`` in a wheel, ``weights/`` in a checkout.
-
-    Raises DataError if neither exists.
-    """
-    candidates = (_PACKAGE / "_weights", _PACKAGE.parent / "weights")
-    for candidate in candidates:
-        if (candidate / "manifest.toml").is_file():
-            return candidate
-    raise DataError(
-        f"{candidates[0]}: the embedded files are missing (manifest.toml not found)",
-        next_step="install deflow-cli again",
-    )
+from deflow_cli.paths import weights_folder
 
 
 def packaged_photos() -> tuple[list[Path], list[Path]]:

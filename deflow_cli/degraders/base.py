@@ -85,7 +85,7 @@ class DegraderOption:
     ConfigError for a value that cannot be, whichever degrader is chosen.
 
     The rest follows from the field: its name, the type of its value (without None), its default, and
-    the names of the degraders that have it. Degraders that share an option share its definition, too.
+    the names of the degraders that have it. Degraders may share an option; they may describe it differently.
     """
 
     help: str

@@ -17,14 +17,12 @@ from torch import Tensor
 
 from deflow_cli.checkpoints.format import read_tensors, write_tensors
 from deflow_cli.errors import CheckpointError, TrainingError
+from deflow_cli.paths import LOG_FILE, MODEL_FILE, STATE_FILE
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.deferred_metrics import Outcome, Pending, Reading
-from deflow_cli.training.log import LOG_FILE, Log
+from deflow_cli.training.log import Log
 from deflow_cli.training.network import Network, move_together
 
-__all__ = ["LOG_FILE", "MODEL_FILE", "STATE_FILE", "Engine", "Network", "Outcome", "Pace", "Progress", "Turn"]
-
-MODEL_FILE, STATE_FILE = "model.safetensors", "state.safetensors"
 TRAINING_SHARE = 0.93  # of a time budget; the rest is for what follows the last step
 
 Hooks = Mapping[str, tuple[int, Callable[[int], None]]]  # by name: a period in steps, and what is called then

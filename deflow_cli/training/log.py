@@ -11,8 +11,6 @@ from typing import Any
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.errors import ConfigError, DataError
 
-LOG_FILE = "log.jsonl"
-
 
 class Log:
     """One JSON object per line; rows beyond a step are dropped when a run goes back to it."""

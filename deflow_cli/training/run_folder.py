@@ -15,10 +15,9 @@ import torch
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.paths import CONFIG_FILE, LOG_FILE, MODEL_FILE, RUN_FILE
 from deflow_cli.presets.reader import FIT
-from deflow_cli.training.engine import LOG_FILE, MODEL_FILE, Progress
-
-CONFIG_FILE, RUN_FILE, REPORT_FILE = "config.toml", "run.json", "report.html"
+from deflow_cli.training.engine import Progress
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from deflow_cli.degraders.flow.default_model import default_model
 from deflow_cli.errors import ConfigError
 from deflow_cli.inference.degradation_model import DegradationModel
 from deflow_cli.inference.restoring import Restorer
+from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
@@ -148,7 +149,7 @@ def fit(
     from deflow_cli.workflows.fit import run as workflow
 
     out = Path(out)
-    existing = out / workflow.CONFIG_FILE
+    existing = out / CONFIG_FILE
     if existing.exists() and not resume:
         raise ConfigError(f"{out} holds a run already", next_step="pass resume=True, or another out")
     if existing.exists():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.checkpoints.registry import RUNS, FoundModel
-from deflow_cli.checkpoints.restorer import RESTORER_FILE, load_restorer
+from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
@@ -21,6 +21,7 @@ from deflow_cli.data.images.rescale import rescale
 from deflow_cli.errors import CheckpointError, DataError, DeflowError
 from deflow_cli.inference.restoring import Restorer
 from deflow_cli.inference.tiling import Window
+from deflow_cli.paths import RESTORER_FILE
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter

@@ -25,11 +25,12 @@ from speed import build
 from torch.utils.flop_counter import FlopCounterMode
 
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.data.photos import packaged_photos, weights_folder
+from deflow_cli.data.photos import packaged_photos
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.degraders.flow.degrader import FlowDegrader
 from deflow_cli.degraders.flow.encodings import Encodings, bytes_of_encoding
+from deflow_cli.paths import weights_folder
 from deflow_cli.presets.reader import FIT, SR
 from deflow_cli.workflows.restorer.data import SrSource
 from deflow_cli.workflows.restorer.run import SrRequest, sr_train

@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from deflow_cli.checkpoints.format import load_model, write_atomically
-from deflow_cli.data.photos import packaged_photos, weights_folder
+from deflow_cli.data.photos import packaged_photos
+from deflow_cli.paths import weights_folder
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent

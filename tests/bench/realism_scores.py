@@ -21,8 +21,8 @@ from realism import apply, as_float, best_white, model_degrader, real_statistics
 from realism_data import Domain, Pair, Pixels, load_domain
 
 from deflow_cli.checkpoints.registry import embedded_model
-from deflow_cli.data.photos import weights_folder
 from deflow_cli.degraders.noise.spectral import SpectralNoise
+from deflow_cli.paths import weights_folder
 from deflow_cli.reports.pages.realism_page import render_realism
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.realism.assess import Assessment, RealSide, assess, measure_real

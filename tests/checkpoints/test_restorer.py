@@ -18,13 +18,14 @@ from torch import Tensor
 
 from deflow_cli.checkpoints.esrgan_keys import DIALECTS, layer_names, tensor_names
 from deflow_cli.checkpoints.format import load_model, save_model
-from deflow_cli.checkpoints.restorer import RESTORER_FILE, load_restorer, restorer_from_state, save_restorer
+from deflow_cli.checkpoints.restorer import load_restorer, restorer_from_state, save_restorer
 from deflow_cli.checkpoints.restorer_export import EXPORTS, caveats, export_restorer, open_model_db
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.paths import RESTORER_FILE
 
 State = dict[str, Tensor]
 

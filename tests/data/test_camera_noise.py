@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from deflow_cli.data.camera_noise import CameraGain, camera_noise, draw_gain, linearise, tone
-from deflow_cli.data.photos import packaged_photos, weights_folder
+from deflow_cli.data.photos import packaged_photos
 from deflow_cli.errors import DataError
+from deflow_cli.paths import weights_folder
 
 GAIN = CameraGain(mid_tone=10 / 255, read_share=0.02, blur_rb=0.7, blur_g=0.5, gain_r=1.2, gain_b=1.4)
 

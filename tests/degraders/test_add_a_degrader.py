@@ -123,13 +123,28 @@ def test_training_takes_it_too(program: Callable[..., Result]) -> None:
     assert "--degrader toy" in result.stderr
 
 
-def test_an_option_of_several_degraders_has_one_definition(
+def test_an_option_of_several_degraders_is_described_for_each(
+    program: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Darker(ToyConfig):
+        name: ClassVar[str] = "darker"
+        level: Annotated[float, DegraderOption("levels taken off.", metavar="L", check=check_level)] = 10.0
+
+    monkeypatch.setitem(globals(), "Darker", Darker)
+    registry.CONFIGURATIONS.append((__name__, "Darker"))
+    level = registry.degrader_options()["level"]
+    assert level.users == ("toy", "darker")
+    assert level.help == "For toy: grey levels that are added (default: 10). For darker: levels taken off."
+
+
+def test_an_option_has_one_type_and_default(
     program: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @dataclass(frozen=True)
     class Other(ToyConfig):
         name: ClassVar[str] = "other"
-        level: Annotated[float, DegraderOption("something else.")] = 10.0
+        level: Annotated[float, DegraderOption("levels.", metavar="L", check=check_level)] = 20.0
 
     monkeypatch.setitem(globals(), "Other", Other)
     registry.CONFIGURATIONS.append((__name__, "Other"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deflow_cli.data.photos import weights_folder
 from deflow_cli.metrics.quality.brisque import brisque_features
 from deflow_cli.metrics.quality.fidelity import Psnr, Ssim
 from deflow_cli.metrics.quality.niqe import Niqe, read_niqe_model
 from deflow_cli.metrics.quality.piqe import Piqe
+from deflow_cli.paths import weights_folder
 from tests.golden.tolerances import tolerance
 from tests.metrics.quality.iqa_golden import golden_batch
 

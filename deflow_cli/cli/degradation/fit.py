@@ -12,6 +12,7 @@ from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, 
 from deflow_cli.cli.guard import INTERRUPTED
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.errors import ConfigError
+from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.reader import FIT
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.fit.run import FitResult
 
 RUNS = Path("runs")
-CONFIG_FILE = "config.toml"
 
 
 def fit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 
 from deflow_cli.cli.options import check_folder, model_file
 from deflow_cli.degraders.base import DegraderOption
-from deflow_cli.degraders.registry import degrader_names, degrader_options
+from deflow_cli.degraders.registry import degrader_names, degrader_options, listed
 
 PARAMETER = "degrader"  # of a command, which becomes the option of that name and all options of the degraders
 
@@ -56,7 +56,7 @@ def with_degrader_options(command: Callable[..., None], *, names: str, clean: st
     pictures, in the help of the options.
     """
     options = degrader_options()
-    title = names.format(names=_listed(degrader_names(), "or"))
+    title = names.format(names=listed(degrader_names(), "or"))
     added = [_parameter(PARAMETER, Annotated[str | None, typer.Option(metavar="NAME", help=title)])]
     added += [_parameter(name, _annotation(each, clean)) for name, each in options.items()]
 
@@ -83,11 +83,5 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 
 def _annotation(each: DegraderOption, clean: str) -> Any:
     """The option as Typer has it: None where it is not given."""
-    prefix = "" if "{users}" in each.help else f"For {_listed(each.users, 'and')}: "
-    text = prefix + each.help.format(users=_listed(each.users, "and"), hr=clean)
+    text = each.help.format(hr=clean)
     return Annotated[each.type | None, typer.Option(metavar=each.metavar, min=each.least, help=text)]
-
-
-def _listed(names: Sequence[str], last: str) -> str:
-    """``a, b or c``."""
-    return f" {last} ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

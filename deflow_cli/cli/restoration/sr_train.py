@@ -10,13 +10,14 @@ import typer
 
 from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
 from deflow_cli.cli.degradation.degrade import parse_temperature
-from deflow_cli.cli.degradation.fit import CONFIG_FILE, choose_run_dir
+from deflow_cli.cli.degradation.fit import choose_run_dir
 from deflow_cli.cli.guard import INTERRUPTED
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.restoration import sr_train_options as options
 from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
 from deflow_cli.config.restorer import ARCHITECTURES, SrConfig
 from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.reader import SR
 

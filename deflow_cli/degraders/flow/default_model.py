@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from deflow_cli.checkpoints.registry import FoundModel, find_model
-from deflow_cli.data.photos import weights_folder
 from deflow_cli.errors import DataError
+from deflow_cli.paths import weights_folder
 
 
 def default_model(given: Path | None) -> FoundModel:

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow_cli.reports.pages.html import Page
+from deflow_cli.reports.pages.rendering import render_page
+from deflow_cli.reports.pages.tables import Cell, Table
 from deflow_cli.reports.svg.categorical_plots import strip_plot
 from deflow_cli.reports.svg.heatmap import heatmap
 from deflow_cli.reports.svg.plots import Series, histogram_plot, line_plot
@@ -17,16 +18,15 @@ from deflow_cli.reports.svg.plots import Series, histogram_plot, line_plot
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float64]
 Severity = Literal["good", "note", "warn", "bad"]
-Cell = str | float | int | None
 
 
 @dataclass(frozen=True)
 class NoiseCurves:
-    """What is drawn of one set's noise, in grey levels.
+    """The noise of one set of images as it is plotted, in grey levels.
 
     spectrum_db: radial power on 0..0.5 cycles per pixel, over one level squared. histogram: counts of the
-    levels -255..255. level: std per 16 bins of luma, NaN where unknown. autocorrelation: 9 x 9.
-    stds: per picture.
+    levels -255..255. level: std in each of 16 bins of luma, NaN for empty bins. autocorrelation: 9 x 9 lags.
+    stds: one for each picture.
     """
 
     name: str
@@ -39,7 +39,7 @@ class NoiseCurves:
 
 @dataclass(frozen=True)
 class CropRow:
-    """Crops of one scene, or of two where the sides show different ones; and their noise made visible."""
+    """Crops of one scene, or of two scenes if the sets share none; and their noise, amplified."""
 
     caption: str
     pictures: Sequence[tuple[str, Pixels]]
@@ -73,30 +73,14 @@ class RealismPage:
 
 def render_realism(page: RealismPage) -> str:
     """The page as one HTML document that needs nothing else."""
-    document = Page(page.title, page.subtitle)
-    document.facts(page.facts)
-    for part in page.parts:
-        document.heading(part.name)
-        for severity, sentence in part.sentences:
-            document.callout(sentence, severity)
-        for sentence in part.left_out:
-            document.text(f"Not measured: {sentence}")
-    if page.summary is not None:
-        document.heading("All figures side by side")
-        document.table(*page.summary, notes=page.notes)
-    document.heading("The noise, real and synthetic")
-    document.text(page.kind)
-    document.figures(noise_figures(page.curves))
-    document.figures(autocorrelation_maps(page.curves))
-    for part in page.parts:
-        if part.crops:
-            document.heading(f"Crops: {part.name}")
-        for row in part.crops:
-            document.pictures(row.pictures, row.caption, scale=2)
-    for part in page.parts:
-        document.heading(f"Figures: {part.name}")
-        document.table(page.columns, part.rows, notes=page.notes)
-    return document.render()
+    values = {
+        "page": page,
+        "summary": Table(*page.summary, notes=page.notes) if page.summary is not None else None,
+        "noise_figures": noise_figures(page.curves),
+        "autocorrelation_maps": autocorrelation_maps(page.curves),
+        "tables": [Table(page.columns, part.rows, notes=page.notes) for part in page.parts],
+    }
+    return render_page("realism.html", page.title, page.subtitle, values)
 
 
 def noise_figures(curves: Sequence[NoiseCurves]) -> list[tuple[str, str]]:
@@ -138,7 +122,7 @@ def autocorrelation_maps(curves: Sequence[NoiseCurves]) -> list[tuple[str, str]]
     maps = []
     for number, curve in enumerate(curves):
         values = curve.autocorrelation.copy()
-        values[4, 4] = np.nan  # one by definition; it would drown the others
+        values[4, 4] = np.nan  # 1 by definition; it would dominate the other lags
         drawn = heatmap(
             values,
             title=f"Autocorrelation: {curve.name}",

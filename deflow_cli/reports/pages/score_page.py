@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from deflow_cli.reports.pages.html import Page
 from deflow_cli.reports.pages.pictures import Pixels
-from deflow_cli.reports.pages.tables import Cell, Undefined
+from deflow_cli.reports.pages.rendering import render_page
+from deflow_cli.reports.pages.tables import Cell, Table, Undefined
 from deflow_cli.reports.svg.categorical_plots import strip_plot
 
 Document = Mapping[str, Any]  # a score report as a dictionary
@@ -32,6 +32,14 @@ class Example:
     reference: Pixels | None = None
     cut: str = ""
 
+    @property
+    def gain(self) -> float:
+        """An amplification that makes the difference fill the greys without clipping most of it."""
+        if self.reference is None:
+            return 1.0
+        rms = float(np.sqrt(np.square(self.picture.astype(np.float64) - self.reference).mean()))
+        return float(min(16, max(1, round(32 / max(rms, 1e-3)))))
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -46,20 +54,27 @@ class Spread:
 def score_page(document: Document, examples: Sequence[Example] = (), spreads: Sequence[Spread] = ()) -> str:
     """The page of a score report (its dictionary), with pictures that the caller has chosen."""
     names = [method["name"] for method in document["methods"]]
-    images = max(method["images"] for method in document["methods"])
-    told = f"{images} image{'s' if images > 1 else ''}"
+    count = max(method["images"] for method in document["methods"])
+    subtitle = f"{count} image{'s' if count > 1 else ''}"
     if document["reference"] is not None:
-        told += f", compared with {document['reference']} (paired by {document['pairing']})"
-    page = Page(f"Image quality: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}", told)
-    _summary(page, document)
-    if document["best"]:
-        _comparison(page, document)
-    _distributions(page, document)
-    _pictures(page, examples, spreads)
-    _reasons(page, document)
-    _images(page, document)
-    _how(page, document)
-    return page.render()
+        subtitle += f", compared with {document['reference']} (paired by {document['pairing']})"
+    images, rows = _images(document)
+    values = {
+        "document": document,
+        "leader": _leader(document),
+        "summary": _summary(document),
+        "comparisons": _comparisons(document),
+        "distributions": _distributions(document),
+        "examples": examples,
+        "spreads": spreads,
+        "jpeg_above": JPEG_ABOVE,
+        "left_out": _left_out(document),
+        "images": images,
+        "image_rows": rows,
+        "protocol": _protocol(document),
+    }
+    title = f"Image quality: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+    return render_page("score.html", title, subtitle, values)
 
 
 def figure(value: float | None, digits: int) -> str:
@@ -84,23 +99,13 @@ def _by_name(document: Document) -> dict[str, Mapping[str, Any]]:
     return {metric["name"]: metric for metric in document["metrics"]}
 
 
-def _summary(page: Page, document: Document) -> None:
-    page.heading("Summary")
-    leader = _leader(document)
-    if leader:
-        page.callout(leader, "good")
-    for missing in document["unavailable"]:
-        page.callout(
-            f"{missing['metric']} was left out: {missing['message']}. Next: {missing['next_step']}.", "note"
-        )
-    for note in document["notes"]:
-        page.callout(note, "warn")
+def _summary(document: Document) -> Table | None:
+    """The means of all methods, or all figures of a single one; None without any value."""
     if not document["summaries"]:
-        return
+        return None
     arrows = "↑ higher is better, ↓ lower is better"
     if len(document["methods"]) == 1:
-        _one_method(page, document, arrows)
-        return
+        return _one_method(document, arrows)
     rows = {(row["method"], row["metric"]): row for row in document["summaries"]}
     metrics = document["metrics"]
     ranked = bool(document["best"])
@@ -111,7 +116,7 @@ def _summary(page: Page, document: Document) -> None:
         cells += [_mean(rows[method["name"], metric["name"]]) for metric in metrics]
         table.append(cells + ([method["mean_rank"]] if ranked else []))
     digits = [None, *(metric["digits"] for metric in metrics), *([2] if ranked else [])]
-    page.table(columns, table, "Means over images", [arrows], digits)
+    return Table(columns, table, "Means over images", [arrows], digits)
 
 
 def _leader(document: Document) -> str:
@@ -133,7 +138,7 @@ def _mean(row: Mapping[str, Any]) -> Cell:
     return float(row["mean"])
 
 
-def _one_method(page: Page, document: Document, arrows: str) -> None:
+def _one_method(document: Document, arrows: str) -> Table:
     metrics = _by_name(document)
     rows = []
     for row in document["summaries"]:
@@ -143,23 +148,19 @@ def _one_method(page: Page, document: Document, arrows: str) -> None:
         rows.append(
             [heading(metric), figures[0], _interval(row, digits), *figures[1:], f"{row['n']} of {row['of']}"]
         )
-    page.table(
-        ["Metric", "Mean", "95 % interval of the mean", "Median", "Std", "Images"], rows, notes=[arrows]
-    )
+    columns = ["Metric", "Mean", "95 % interval of the mean", "Median", "Std", "Images"]
+    return Table(columns, rows, notes=[arrows])
 
 
-def _comparison(page: Page, document: Document) -> None:
-    page.heading("Comparison")
-    page.text(
-        "Differences are of each method to the best one, over the images that all of them have a value for."
-        " Methods share a rank where the paired 95 % interval of their difference includes 0."
-    )
+def _comparisons(document: Document) -> list[Table]:
+    """For each metric that ranks methods: the methods by rank, and their distance to the best one."""
+    tables = []
     metrics = _by_name(document)
     for name, best in document["best"].items():
         digits = metrics[name]["digits"]
         rows: list[list[Cell]] = []
-        own = [row for row in document["summaries"] if row["metric"] == name]
-        for row in sorted(own, key=lambda row: row["rank"] or math.inf):
+        found = [row for row in document["summaries"] if row["metric"] == name]
+        for row in sorted(found, key=lambda row: row["rank"] or math.inf):
             difference = row["difference_to_best"]
             paired = "–"
             if row["method"] == best["method"]:
@@ -170,13 +171,15 @@ def _comparison(page: Page, document: Document) -> None:
             mean = figure(row["mean"], digits)
             rows.append([row["method"], row["rank"], mean, _interval(row, digits), paired, count])
         columns = ["Method", "Rank", "Mean", "95 % interval", f"Difference to {best['method']}", "Images"]
-        page.table(columns, rows, heading(metrics[name]), [f"{best['images_compared']} images compared"])
+        compared = f"{best['images_compared']} images compared"
+        tables.append(Table(columns, rows, heading(metrics[name]), [compared]))
+    return tables
 
 
-def _distributions(page: Page, document: Document) -> None:
+def _distributions(document: Document) -> list[tuple[str, str]]:
+    """For each metric, a dot per image and method: (SVG, caption)."""
     if max(method["images"] for method in document["methods"]) < 2 or not document["summaries"]:
-        return
-    page.heading("Distributions")
+        return []
     plots = []
     for metric in document["metrics"]:
         values: dict[str, list[float]] = {method["name"]: [] for method in document["methods"]}
@@ -192,41 +195,15 @@ def _distributions(page: Page, document: Document) -> None:
             list(values.items()), x_label=heading(metric), title=metric["title"], intervals=intervals
         )
         plots.append((plot, metric["variant"]))
-    page.figures(plots)
+    return plots
 
 
-def _gain(picture: Pixels, reference: Pixels) -> float:
-    """An amplification that makes the difference fill the greys without clipping most of it."""
-    rms = float(np.sqrt(np.square(picture.astype(np.float64) - reference).mean()))
-    return float(min(16, max(1, round(32 / max(rms, 1e-3)))))
-
-
-def _pictures(page: Page, examples: Sequence[Example], spreads: Sequence[Spread]) -> None:
-    if not examples and not spreads:
-        return
-    page.heading("Pictures")
-    for spread in spreads:
-        page.heading(f"{spread.why}: {spread.image}", 4)
-        page.pictures(spread.pictures, spread.cut, jpeg_above=JPEG_ABOVE)
-    for example in examples:
-        page.heading(f"{example.why}: {example.image} of {example.method}", 4)
-        caption = "; ".join(part for part in (example.values, example.cut) if part)
-        if example.reference is None:
-            page.pictures([(example.method, example.picture)], caption, jpeg_above=JPEG_ABOVE)
-        else:
-            gain = _gain(example.picture, example.reference)
-            page.compare(
-                example.method, example.picture, "reference", example.reference, caption, gain, JPEG_ABOVE
-            )
-
-
-def _reasons(page: Page, document: Document) -> None:
-    """Every value that is not defined or infinite, and why."""
+def _left_out(document: Document) -> Table | None:
+    """Every value that is not defined or infinite, and why; None if there is none."""
     odd = [one for one in document["images"] if not math.isfinite(one["value"])]
     if not odd:
-        return
+        return None
     metrics = _by_name(document)
-    page.heading("Values left out")
     rows = [
         [
             one["method"],
@@ -237,35 +214,32 @@ def _reasons(page: Page, document: Document) -> None:
         for one in odd[:MOST_REASONS]
     ]
     more = [f"and {len(odd) - MOST_REASONS} more"] if len(odd) > MOST_REASONS else []
-    page.table(["Method", "Image", "Metric", "Why"], rows, "Not in the means", more)
+    return Table(["Method", "Image", "Metric", "Why"], rows, "Not in the means", more)
 
 
-def _images(page: Page, document: Document) -> None:
-    """A row per method and image, sortable by every metric."""
+def _images(document: Document) -> tuple[Table | None, int]:
+    """A row per method and image, sortable by every metric, and their number; no table beyond MOST_ROWS."""
     table: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for one in document["images"]:
         table.setdefault((one["method"], one["image"]), {})[one["metric"]] = one
-    if not table:
-        return
-    page.heading("Images")
     if len(table) > MOST_ROWS:
-        page.text(f"{len(table)} rows are too many for a page; write them by --csv FILE.")
-        return
+        return None, len(table)
     metrics = document["metrics"]
     rows: list[list[Cell]] = [
         [method, image, *(_value(found[metric["name"]]) for metric in metrics)]
         for (method, image), found in table.items()
     ]
     columns = ["Method", "Image", *(heading(metric) for metric in metrics)]
-    page.table(columns, rows, digits=[None, None, *(metric["digits"] for metric in metrics)])
+    digits = [None, None, *(metric["digits"] for metric in metrics)]
+    return Table(columns, rows, digits=digits), len(table)
 
 
 def _value(one: Mapping[str, Any]) -> Cell:
     return Undefined(one["reason"]) if math.isnan(one["value"]) else float(one["value"])
 
 
-def _how(page: Page, document: Document) -> None:
-    page.heading("How it was measured")
+def _protocol(document: Document) -> Table:
+    """How the figures were measured."""
     protocol = document["protocol"]
     rows: list[list[Cell]] = [[metric["title"], metric["variant"]] for metric in document["metrics"]]
     if {"psnr", "ssim"} & _by_name(document).keys():
@@ -280,4 +254,4 @@ def _how(page: Page, document: Document) -> None:
     if document["reference"] is not None:
         rows.append(["References", document["reference"]])
     rows.append(["Computed by", f"deflow {document['version']} on {document['device']}"])
-    page.table(["What", "How"], rows)
+    return Table(["What", "How"], rows)

@@ -1,4 +1,4 @@
-"""Tables: cells as text that sorts as numbers, with a reason for each that has none."""
+"""Tables: cells as text that sorts as numbers, with a footnote for each cell that has no value."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
 
 from deflow_cli.errors import ShapeError
-from deflow_cli.reports.pages.markup import element, escaped
 
 DASH = "–"
 
@@ -22,6 +20,73 @@ class Undefined:
 
 
 Cell = str | float | int | Undefined | None
+
+
+@dataclass(frozen=True)
+class ShownCell:
+    """A cell as a template needs it.
+
+    sorts_by: the number that the page's script sorts by, empty for text and missing values. hint: what the
+    cell says when pointed at. footnote: the number of its footnote, 0 for none.
+    """
+
+    text: str
+    number: bool
+    sorts_by: str = ""
+    hint: str = ""
+    footnote: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose reader can sort it by each column.
+
+    Cells are text, numbers, None (nothing to say), or `Undefined`: a dash with the reason as a footnote.
+    Infinity is shown as ∞, NaN as a dash that is explained below the table. digits: decimals of each column,
+    None for four significant digits. Raises ShapeError for rows of another length than ``columns``.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    notes: Sequence[str] = ()
+    digits: Sequence[int | None] | None = None
+
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.rows, start=1):
+            if len(row) != len(self.columns):
+                raise ShapeError(f"table row {number} has {len(row)} cells for {len(self.columns)} columns")
+        if self.digits is not None and len(self.digits) != len(self.columns):
+            raise ShapeError(f"{len(self.digits)} digits for {len(self.columns)} columns")
+
+    @property
+    def numeric(self) -> list[bool]:
+        """For each column, whether it holds numbers alone, whose heading then stands at the right."""
+        kinds = ({isinstance(row[k], str) for row in self.rows if row[k] is not None} for k in self._places)
+        return [found == {False} for found in kinds]
+
+    @property
+    def reasons(self) -> list[str]:
+        """The footnotes: every reason once, in order of appearance."""
+        cells = (cell for row in self.rows for cell in row)
+        return list(dict.fromkeys(cell.reason for cell in cells if isinstance(cell, Undefined)))
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes below the table, the first of them about NaN where there is one."""
+        undefined = any(_is_nan(cell) for row in self.rows for cell in row)
+        return [*([f"{DASH} the value is not defined there"] if undefined else []), *self.notes]
+
+    @property
+    def body(self) -> list[list[ShownCell]]:
+        """The rows as they are shown."""
+        digits = self.digits or [None] * len(self.columns)
+        marks = {reason: number for number, reason in enumerate(self.reasons, start=1)}
+        return [[_shown(row[k], digits[k], marks) for k in self._places] for row in self.rows]
+
+    @property
+    def _places(self) -> range:
+        return range(len(self.columns))
 
 
 def cell_text(value: Cell, digits: int | None = None) -> str:
@@ -41,61 +106,16 @@ def cell_text(value: Cell, digits: int | None = None) -> str:
     return text.replace("-", "−")
 
 
-def table_markup(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Cell]],
-    caption: str,
-    notes: Sequence[str],
-    digits: Sequence[int | None] | None,
-) -> str:
-    """The table in a box of its own that scrolls sideways. Raises ShapeError for ragged rows."""
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(columns):
-            raise ShapeError(f"table row {number} has {len(row)} cells for {len(columns)} columns")
-    decimals = [None] * len(columns) if digits is None else list(digits)
-    if len(decimals) != len(columns):
-        raise ShapeError(f"{len(decimals)} digits for {len(columns)} columns")
-    reasons: dict[str, int] = {}
-    body = "".join(
-        element("tr", "".join(_cell(v, decimals[k], reasons, k == 0) for k, v in enumerate(row)))
-        for row in rows
-    )
-    heads = "".join(
-        element("th", escaped(name), scope="col", class_="number" if _numeric(rows, k) else None)
-        for k, name in enumerate(columns)
-    )
-    words = element("caption", escaped(caption)) if caption else ""
-    table = element("table", words + element("thead", element("tr", heads)) + element("tbody", body))
-    label = escaped(caption or "table")
-    box = f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{table}</div>'
-    told = [element("sup", str(mark)) + " " + escaped(reason) for reason, mark in reasons.items()]
-    if any(_is_nan(value) for row in rows for value in row):
-        told.append(f"{DASH} the value is not defined there")
-    told += [escaped(note) for note in notes]
-    return element("div", box + "".join(element("p", note, class_="remark") for note in told), class_="table")
-
-
 def _is_nan(value: Cell) -> bool:
     return isinstance(value, Real) and math.isnan(float(value))
 
 
-def _numeric(rows: Sequence[Sequence[Cell]], column: int) -> bool:
-    kinds = {isinstance(row[column], str) for row in rows if row[column] is not None}
-    return kinds == {False}
-
-
-def _cell(value: Cell, digits: int | None, reasons: dict[str, int], first: bool) -> str:
-    """One cell; ``data-v`` is what it sorts by."""
+def _shown(value: Cell, digits: int | None, marks: dict[str, int]) -> ShownCell:
+    text = cell_text(value, digits)
     if isinstance(value, str):
-        return element("th" if first else "td", escaped(value), scope="row" if first else None)
-    attributes: dict[str, Any] = {"class_": "number"}
-    content = escaped(cell_text(value, digits))
+        return ShownCell(text, number=False)
     if isinstance(value, Undefined):
-        mark = reasons.setdefault(value.reason, len(reasons) + 1)
-        attributes["title"] = value.reason
-        content += element("sup", str(mark))
-    elif value is None or _is_nan(value):
-        attributes["title"] = "no value" if value is None else "not defined"
-    elif isinstance(value, Real):
-        attributes["data_v"] = repr(float(value))
-    return element("td", content, **attributes)
+        return ShownCell(text, number=True, hint=value.reason, footnote=marks[value.reason])
+    if value is None or _is_nan(value):
+        return ShownCell(text, number=True, hint="no value" if value is None else "not defined")
+    return ShownCell(text, number=True, sorts_by=repr(float(value)))

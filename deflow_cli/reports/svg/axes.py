@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deflow_cli.reports.pages.markup import element, escaped
+from deflow_cli.reports.svg.markup import element, escaped
 from deflow_cli.reports.svg.palette import AXIS, GRID, MUTED
 
 WIDTH = 480.0

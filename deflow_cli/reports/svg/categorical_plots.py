@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import stdtrit
 
 from deflow_cli.errors import ShapeError
-from deflow_cli.reports.pages.markup import element, escaped
 from deflow_cli.reports.svg.axes import (
     LINE,
     WIDTH,
@@ -25,6 +24,7 @@ from deflow_cli.reports.svg.axes import (
     text_width,
     usable,
 )
+from deflow_cli.reports.svg.markup import element, escaped
 from deflow_cli.reports.svg.palette import INK, MUTED, series_colour
 
 MOST_DOTS = 600

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from deflow_cli.errors import ShapeError
-from deflow_cli.reports.pages.markup import element, escaped
 from deflow_cli.reports.pages.pictures import data_uri
 from deflow_cli.reports.svg.axes import (
     FONT,
@@ -24,6 +23,7 @@ from deflow_cli.reports.svg.axes import (
     text_width,
     usable,
 )
+from deflow_cli.reports.svg.markup import element, escaped
 from deflow_cli.reports.svg.palette import MUTED, VOID, diverging, hex_colour, ink_on
 
 # Beyond this many cells a picture takes the place of one rectangle and tooltip each.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from deflow_cli.errors import ShapeError
-from deflow_cli.reports.pages.markup import element, escaped
 from deflow_cli.reports.svg.axes import (
     FONT,
     LINE,
@@ -28,6 +27,7 @@ from deflow_cli.reports.svg.axes import (
 )
 from deflow_cli.reports.svg.categorical_plots import bar_plot, strip_plot
 from deflow_cli.reports.svg.heatmap import heatmap
+from deflow_cli.reports.svg.markup import element, escaped
 from deflow_cli.reports.svg.palette import series_colour, series_pattern
 
 __all__ = ["Series", "bar_plot", "heatmap", "histogram_plot", "line_plot", "strip_plot"]

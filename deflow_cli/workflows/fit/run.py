@@ -18,12 +18,13 @@ from deflow_cli.errors import CheckpointError
 from deflow_cli.models.deflow.initialization import start_constant, start_flow
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow
 from deflow_cli.models.deflow.moments import LatentSample, start_from_moments
+from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import generator
-from deflow_cli.training.engine import MODEL_FILE, Engine, can_resume
-from deflow_cli.training.run_folder import CONFIG_FILE, record_folders, training_facts
+from deflow_cli.training.engine import Engine, can_resume
+from deflow_cli.training.run_folder import record_folders, training_facts
 from deflow_cli.workflows.fit.data import Domains, StepBatch, choose, open_domains, samplers
 from deflow_cli.workflows.fit.previews import component_grid, preview_grid
 from deflow_cli.workflows.fit.step import LossStep

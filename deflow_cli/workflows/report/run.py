@@ -16,12 +16,12 @@ from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.inference.sampling import Translator
 from deflow_cli.metrics.noise.findings import ORDER
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.paths import MODEL_FILE, REPORT_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import Finding, FitPage, RealismPart, render_fit
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
-from deflow_cli.training.engine import MODEL_FILE
-from deflow_cli.training.run_folder import REPORT_FILE, RunFolders, is_run, read_log, recorded_folders
+from deflow_cli.training.run_folder import RunFolders, is_run, read_log, recorded_folders
 from deflow_cli.workflows.fit.data import Domains
 from deflow_cli.workflows.fit.verdict import judge_training
 from deflow_cli.workflows.realism.data import SMALLEST_SIDE, NoisyImage, NoisySet

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.checkpoints.restorer import RESTORER_FILE, save_restorer
+from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.data.unpaired import Prefetcher
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.paths import CONFIG_FILE, RESTORER_FILE, RUN_FILE
 from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.training.engine import Engine, Turn, can_resume
-from deflow_cli.training.run_folder import CONFIG_FILE, RUN_FILE
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
 from deflow_cli.workflows.restorer.divergence import Watch
 from deflow_cli.workflows.restorer.networks import (

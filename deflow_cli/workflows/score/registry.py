@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from deflow_cli.checkpoints.hub import locate
-from deflow_cli.data.photos import weights_folder
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.metrics.base import Scorer
 from deflow_cli.metrics.quality.brisque import Brisque, read_brisque_model
 from deflow_cli.metrics.quality.fidelity import Color, Psnr, Ssim, Window
 from deflow_cli.metrics.quality.niqe import Niqe, read_niqe_model
 from deflow_cli.metrics.quality.piqe import Piqe
+from deflow_cli.paths import weights_folder
 
 NIQE_FIGURES = "niqe-live.safetensors"
 REFERENCE_METRICS = ("psnr", "ssim", "lpips", "lpips-vgg")

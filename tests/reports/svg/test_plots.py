@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from deflow_cli.errors import ShapeError
-from deflow_cli.reports.pages.markup import escaped
 from deflow_cli.reports.svg.axes import (
     Scale,
     linear_ticks,
@@ -20,6 +19,7 @@ from deflow_cli.reports.svg.axes import (
 )
 from deflow_cli.reports.svg.categorical_plots import mean_interval
 from deflow_cli.reports.svg.heatmap import MOST_CELLS
+from deflow_cli.reports.svg.markup import escaped
 from deflow_cli.reports.svg.palette import SERIES, diverging, series_colour, series_pattern
 from deflow_cli.reports.svg.plots import Series, bar_plot, heatmap, histogram_plot, line_plot, strip_plot
 

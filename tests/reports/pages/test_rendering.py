@@ -12,14 +12,45 @@ import pytest
 from PIL import Image
 
 from deflow_cli.errors import ConfigError, ShapeError
-from deflow_cli.reports.pages.html import Page
+from deflow_cli.reports.pages import rendering
 from deflow_cli.reports.pages.pictures import data_uri, difference_picture
-from deflow_cli.reports.pages.tables import Undefined, cell_text
+from deflow_cli.reports.pages.rendering import render_page
+from deflow_cli.reports.pages.tables import Table, Undefined, cell_text
 from deflow_cli.reports.svg.plots import Series, line_plot
 
 VOID_TAGS = {"meta", "link", "img"}
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'\x00\udcff.png"
 SHOWN = HOSTILE.replace("\x00", "\ufffd").replace("\udcff", "\ufffd")
+
+
+EVERY_COMPONENT = """
+{% extends "page.html" %}
+{% import "components.html" as components with context %}
+{% block content %}
+{% for name, values, named in parts %}{{ components[name](*values, **named) }}{% endfor %}
+{% endblock %}
+"""
+
+
+class Page:
+    """A page of components, in the order of the calls."""
+
+    def __init__(self, title, subtitle=""):
+        self.title, self.subtitle, self.parts = title, subtitle, []
+
+    def __getattr__(self, component):
+        return lambda *values, **named: self.add(component, *values, **named)
+
+    def add(self, component, *values, **named):
+        self.parts.append((component, values, named))
+        self.render()  # refuses what the component refuses
+
+    def table(self, *values, **named):
+        self.add("table", Table(*values, **named))
+
+    def render(self):
+        template = rendering._environment().from_string(EVERY_COMPONENT)
+        return render_page(template, self.title, self.subtitle, {"parts": self.parts})
 
 
 class Tree(HTMLParser):
@@ -286,7 +317,7 @@ def test_other_arrays_are_refused(shape, kind):
 
 
 def test_the_style_defines_every_colour_in_light_and_dark():
-    css = files("deflow_cli.reports.pages").joinpath("page.css").read_text(encoding="utf-8")
+    css = files("deflow_cli.reports").joinpath("templates", "page.css").read_text(encoding="utf-8")
     blocks = re.findall(r":root \{(.*?)\}", css, re.S)
     names = [set(re.findall(r"(--[a-z0-9]+):", block)) for block in blocks]
     assert len(names) == 3
@@ -306,7 +337,7 @@ def contrast(one, other):
 
 
 def test_colours_stand_out_in_light_dark_and_print():
-    css = files("deflow_cli.reports.pages").joinpath("page.css").read_text(encoding="utf-8")
+    css = files("deflow_cli.reports").joinpath("templates", "page.css").read_text(encoding="utf-8")
     for block in re.findall(r":root \{(.*?)\}", css, re.S):
         colour = dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]{6})", block))
         for text in ("ink", "muted", "link", "good", "note", "warn", "bad"):

@@ -1,0 +1,39 @@
+"""Paths: the names of the files that a run writes, and the folder of the files that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deflow_cli.errors import DataError
+
+MODEL_FILE = "model.safetensors"  # the degradation model that `deflow fit` writes
+RESTORER_FILE = "restorer.safetensors"  # the best restorer of `deflow sr-train`
+STATE_FILE = "state.safetensors"  # what a run resumes from
+CONFIG_FILE = "config.toml"
+RUN_FILE = "run.json"  # the folders that a run was given
+LOG_FILE = "log.jsonl"
+REPORT_FILE = "report.html"
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def weights_folders() -> tuple[Path, Path]:
+    """Where the embedded files can lie: ``deflow_cli/_weights`` of a wheel, ``weights/`` of a checkout."""
+    return _PACKAGE / "_weights", _PACKAGE.parent / "weights"
+
+
+def manifest_path() -> Path:
+    """The list of the embedded and the remote files; of a checkout where the package holds none."""
+    installed, checkout = (folder / "manifest.toml" for folder in weights_folders())
+    return installed if installed.is_file() else checkout
+
+
+def weights_folder() -> Path:
+    """The folder of the embedded files. Raises DataError if it is missing."""
+    manifest = manifest_path()
+    if not manifest.is_file():
+        raise DataError(
+            f"{weights_folders()[0]}: the embedded files are missing (manifest.toml not found)",
+            next_step="install deflow-cli again",
+        )
+    return manifest.parent
