@@ -9,6 +9,7 @@ import textwrap
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,36 +35,44 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", AXIS: "axis"} | {
     colour: f"s{number}" for number, colour in enumerate(SERIES, start=1)
 }
-_STYLE = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "deflow",  # the same data give the same ids, hence the same bytes
-    "text.parse_math": False,  # a dollar in a file name is no formula
-    "font.size": 14,
-    "axes.titlesize": 15,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": AXIS,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.formatter.useoffset": False,
-    "axes.formatter.limits": (-15, 15),
-    "grid.color": GRID,
-    "text.color": INK,
-    "xtick.color": AXIS,
-    "ytick.color": AXIS,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "legend.frameon": False,
-    "legend.borderaxespad": 0,
-    "image.composite_image": False,
-}
+
+
+def _settings() -> AbstractContextManager[None]:
+    """Matplotlib's settings for all plots, valid within the context."""
+    from matplotlib import rc_context
+
+    return rc_context(
+        {
+            "svg.fonttype": "none",  # text stays text
+            "svg.hashsalt": "deflow",  # the same data give the same ids, hence the same bytes
+            "text.parse_math": False,  # a dollar in a file name is no formula
+            "font.size": 14,
+            "axes.titlesize": 15,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.labelcolor": MUTED,
+            "axes.edgecolor": AXIS,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.formatter.useoffset": False,
+            "axes.formatter.limits": (-15, 15),
+            "grid.color": GRID,
+            "text.color": INK,
+            "xtick.color": AXIS,
+            "ytick.color": AXIS,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "xtick.major.size": 0,
+            "ytick.major.size": 0,
+            "xtick.minor.size": 0,
+            "ytick.minor.size": 0,
+            "legend.frameon": False,
+            "legend.borderaxespad": 0,
+            "image.composite_image": False,
+        }
+    )
 
 
 class Canvas:
@@ -73,12 +82,10 @@ class Canvas:
     """
 
     def __init__(self, height: float, title: str) -> None:
-        from matplotlib import rc_context
-
         self.title = printable(title)
         lines = textwrap.wrap(self.title, CHARACTERS)
         self._headline, self._height = "\n".join(lines), height + LINE * len(lines)
-        self._settings = rc_context(_STYLE)
+        self._settings = _settings()
         self.figure: Figure
         self.axes: Axes
 
