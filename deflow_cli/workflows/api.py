@@ -16,9 +16,9 @@ import torch
 
 from deflow_cli.checkpoints import restorer as restorer_file
 from deflow_cli.checkpoints.format import load_model as load_file
+from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.degraders.choice import DegraderChoice
-from deflow_cli.degraders.flow.default_model import default_model
 from deflow_cli.errors import ConfigError
 from deflow_cli.inference.degradation_model import DegradationModel
 from deflow_cli.inference.restoring import Restorer

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import load_model
+from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.data.images.files import Image, list_images, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
-from deflow_cli.degraders.flow.default_model import default_model
 from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
