@@ -20,6 +20,7 @@ from deflow_cli.reports.svg.palette import AXIS, GRID, INK, MUTED, SERIES
 if TYPE_CHECKING:  # Matplotlib takes longer to import than many commands run: it waits for the first plot
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WIDTH = 480  # units of the view box; the page scales it
 LINE = 20  # units between two lines of text
@@ -99,15 +100,29 @@ class Canvas:
         self.figure.patch.set_visible(False)
         self.axes = self.figure.add_subplot()
         self.axes.patch.set_visible(False)
-        if self._headline:
-            self.figure.suptitle(self._headline, x=0.01, ha="left", size=15, weight="bold")
         return self
 
     def __exit__(self, *error: object) -> None:
         self._settings.__exit__(None, None, None)
 
+    def legend(self, lines: Sequence[Line2D] | None = None, columns: int = 1) -> None:
+        """What the lines mean (default: all with a label), under the title and above the frame."""
+        # The title belongs to the legend: the layout would put a title of the figure in the same place.
+        legend = self.figure.legend(
+            handles=lines if lines is not None else self.axes.get_legend_handles_labels()[0],
+            loc="outside upper left",
+            ncols=columns,
+            columnspacing=1,
+            handlelength=2.2,
+            title=self._headline or None,
+            alignment="left",
+        )
+        legend.get_title().set(size=15, weight="bold")
+
     def svg(self, title: str, description: str) -> str:
         """The figure as ``<svg>`` with a title and a description for screen readers."""
+        if self._headline and not self.figure.legends:
+            self.figure.suptitle(self._headline, x=0.01, ha="left", size=15, weight="bold")
         buffer = io.BytesIO()
         with warnings.catch_warnings():
             # The browser has glyphs that the font used for measuring lacks.

@@ -58,7 +58,7 @@ def strip_plot(
             canvas.axes.plot([], [], "|", color=INK, markersize=14, markeredgewidth=2, label="median")[0],
             canvas.axes.plot([], [], color=INK, linewidth=4, label="95 % confidence interval of the mean")[0],
         ]
-        canvas.figure.legend(handles=key, loc="outside upper left", ncols=2, columnspacing=1)
+        canvas.legend(key, columns=2)
         _finish(canvas, len(groups), limits, x_label)
         told = "; ".join(
             f"{name}: {_summary(found)}" for (name, _), found in zip(groups, values, strict=True)

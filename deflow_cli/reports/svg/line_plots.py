@@ -94,7 +94,7 @@ def _draw(canvas: Canvas, index: int, one: Series, x: NDArray[np.float64], y: ND
         color=series_colour(index),
         linewidth=2,
         linestyle=_line_style(index, one.dashed),
-        marker="o",
+        marker="o" if dots.any() else "",
         markersize=6,
         markeredgewidth=0,
         markevery=np.flatnonzero(dots).tolist(),
@@ -190,7 +190,7 @@ def _finished(
         wrapped(y_label), size=14, weight="normal", color=canvas.axes.yaxis.label.get_color()
     )
     if any(names):
-        canvas.figure.legend(loc="outside upper left", handlelength=2.2)
+        canvas.legend()
     (x_low, x_high), (y_low, y_high) = limits
     description = (
         f"{y_label} from {short_number(y_low)} to {short_number(y_high)} over {x_label} from "
