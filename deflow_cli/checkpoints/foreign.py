@@ -14,8 +14,8 @@ from torch import Tensor
 from deflow_cli.checkpoints.esrgan_keys import dialect_of, sizes_of, tensor_names
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
-from deflow_cli.layers.networks.trunk import read_content
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.tensor_files import read_content
 
 CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "netG.")

@@ -359,8 +359,8 @@ def score(
     >>> [(summary.metric, summary.summary.mean) for summary in report.summaries]
     [('psnr', inf), ('ssim', 1.0)]
     """
+    from deflow_cli.metrics.options import ScorerOptions
     from deflow_cli.workflows.score import run as workflow
-    from deflow_cli.workflows.score.registry import ScorerOptions
 
     methods = [outputs] if isinstance(outputs, str | Path) else outputs
     request = workflow.ScoreRequest(

@@ -65,7 +65,7 @@ def score(
     for path in (*outputs, *((ref,) if ref is not None else ())):
         options.check_exists(path)
 
-    from deflow_cli.workflows.score.registry import ScorerOptions
+    from deflow_cli.metrics.options import ScorerOptions
     from deflow_cli.workflows.score.run import ScoreRequest
 
     how = ScorerOptions(

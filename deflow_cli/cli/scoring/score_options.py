@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.metrics.registry import metrics_in_words
 
 QUALITY, REALISM = "Image quality", "Realism of a degradation (--realism)"
 
@@ -36,7 +37,7 @@ Metrics = Annotated[
     str | None,
     _quality(
         metavar="A,B,...",
-        help="Of psnr, ssim, lpips, lpips-vgg (with --ref), niqe, brisque, piqe (default: all that apply).",
+        help=f"Of {metrics_in_words()} (default: all that apply).",
     ),
 ]
 Protocol = Annotated[

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from deflow_cli.errors import ShapeError
-from deflow_cli.layers.networks.trunk import frozen, full_float32, read_trunk, refuse_others, take
+from deflow_cli.layers.networks.trunk import frozen, full_float32, refuse_others, take
+from deflow_cli.tensor_files import read_trunk
 
 SIDE = 299  # pixels
 FEATURES = 2048

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deflow_cli.errors import CheckpointError
 from deflow_cli.metrics.base import Metric, Score
+from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.quality.nss import (
     aggd,
     check_images,
@@ -27,6 +28,7 @@ from deflow_cli.metrics.quality.nss import (
     neighbour_products,
     one_by_one,
 )
+from deflow_cli.metrics.registry import ScorerContext
 
 FEATURES = 36
 LIVE_RANGES = (
@@ -216,3 +218,9 @@ class Brisque:
         reason = f"{width}x{height}: too uniform or too small for BRISQUE's statistics"
         values = self.model.predict(features).tolist()
         return [Score(v) if math.isfinite(v) else Score(math.nan, reason) for v in values]
+
+
+def build_brisque(options: ScorerOptions, context: ScorerContext) -> Brisque:
+    """BRISQUE by LIVE's model, which must be brought. Raises CheckpointError where it is not here."""
+    path = context.locate("brisque", options.brisque_model, "--brisque-model")
+    return Brisque(read_brisque_model(path), context.device)

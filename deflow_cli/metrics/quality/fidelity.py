@@ -19,10 +19,11 @@ from torch import Tensor
 
 from deflow_cli.errors import ConfigError, ShapeError
 from deflow_cli.metrics.base import Metric, Score
+from deflow_cli.metrics.options import PROTOCOLS, ScorerOptions, SsimWindow
 from deflow_cli.metrics.quality.nss import check_images, one_by_one
+from deflow_cli.metrics.registry import ScorerContext
 
 Color = Literal["rgb", "y"]
-Window = Literal["uniform", "gaussian"]
 PEAK = 255.0
 STABILISERS = ((0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2)
 UNIFORM_SIDE = 7
@@ -178,8 +179,8 @@ class Psnr(_Fidelity):
 class Ssim(_Fidelity):
     """Scores with SSIM, on the images' device; higher is better, 1 is identity."""
 
-    def __init__(self, window: Window = "uniform", crop_border: int = 0, color: Color = "rgb") -> None:
-        if window not in get_args(Window):
+    def __init__(self, window: SsimWindow = "uniform", crop_border: int = 0, color: Color = "rgb") -> None:
+        if window not in get_args(SsimWindow):
             raise ConfigError(f"SSIM window {window!r} is unknown", next_step="use uniform or gaussian")
         super().__init__(crop_border, color)
         self.window = window
@@ -207,3 +208,17 @@ def _scores(values: Tensor, reason: str) -> list[Score]:
     if reason:
         return [Score(math.nan, reason)] * len(values)
     return [Score(value) for value in values.tolist()]
+
+
+def build_psnr(options: ScorerOptions, context: ScorerContext) -> Psnr:
+    """PSNR by the options' border and colour."""
+    return Psnr(options.border, _color(options))
+
+
+def build_ssim(options: ScorerOptions, context: ScorerContext) -> Ssim:
+    """SSIM by the options' protocol, border and colour."""
+    return Ssim(PROTOCOLS[options.protocol].window, options.border, _color(options))
+
+
+def _color(options: ScorerOptions) -> Color:
+    return "y" if options.luma else "rgb"

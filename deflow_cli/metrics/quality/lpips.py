@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from deflow_cli.errors import ConfigError, ShapeError
-from deflow_cli.layers.networks.trunk import frozen, full_float32, read_trunk, refuse_others, take
+from deflow_cli.layers.networks.trunk import frozen, full_float32, refuse_others, take
 from deflow_cli.metrics.base import Metric, Score
+from deflow_cli.metrics.options import LPIPS_NETS, ScorerOptions
+from deflow_cli.metrics.registry import ScorerContext
+from deflow_cli.tensor_files import read_trunk
 
 
 @dataclass(frozen=True)
@@ -124,3 +127,20 @@ def _load(trunk: Mapping[str, Tensor] | Path, net: str, device: torch.device) ->
 
 def _expected(net: str) -> str:
     return {"alex": "torchvision's alexnet-owt-7be5be79.pth", "vgg": "torchvision's vgg16-397923af.pth"}[net]
+
+
+def build_lpips_alex(options: ScorerOptions, context: ScorerContext) -> Lpips:
+    """LPIPS by AlexNet. Raises CheckpointError where its weights are not on this machine."""
+    return _build("alex", options, context)
+
+
+def build_lpips_vgg(options: ScorerOptions, context: ScorerContext) -> Lpips:
+    """LPIPS by VGG16. Raises CheckpointError where its weights are not on this machine."""
+    return _build("vgg", options, context)
+
+
+def _build(net: str, options: ScorerOptions, context: ScorerContext) -> Lpips:
+    # the file is the chosen net's, or that of the only one asked for
+    alone = len({"lpips", "lpips-vgg"} & set(context.names)) == 1
+    given = options.lpips_weights if alone or net == options.lpips_net else None
+    return Lpips(context.locate(LPIPS_NETS[net], given, "--lpips-weights"), net, context.device)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.metrics.base import Metric, Score
+from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.quality.nss import (
     aggd,
     check_images,
@@ -29,6 +30,8 @@ from deflow_cli.metrics.quality.nss import (
     neighbour_products,
     one_by_one,
 )
+from deflow_cli.metrics.registry import ScorerContext
+from deflow_cli.paths import weights_folder
 
 BLOCK = 96
 FEATURES = 36
@@ -38,6 +41,7 @@ KEYS = (("mean", "covariance"), ("mu_prisparam", "cov_prisparam"), ("mu_pris_par
 """Names of the two arrays in our safetensors, LIVE's .mat and BasicSR's .npz."""
 METADATA_KEY = "deflow.niqe"
 """Of our safetensors: JSON with ``origin``, and with LIVE's notice where the figures are theirs."""
+PACKAGED_FIGURES = "niqe-live.safetensors"
 
 
 @dataclass(frozen=True)
@@ -198,3 +202,9 @@ class Niqe:
                 f"{textured} of {len(features)} blocks of {BLOCK} px have texture: NIQE needs two",
             )
         return Score(niqe_distance(features, self.model))
+
+
+def build_niqe(options: ScorerOptions, context: ScorerContext) -> Niqe:
+    """NIQE by the figures given, else by LIVE's, which are packaged."""
+    path = options.niqe_model or weights_folder() / PACKAGED_FIGURES
+    return Niqe(read_niqe_model(path), context.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deflow_cli.errors import ConfigError
 from deflow_cli.metrics.base import Metric, Score
+from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.quality.nss import (
     check_images,
     cut_blocks,
@@ -22,6 +23,7 @@ from deflow_cli.metrics.quality.nss import (
     mscn,
     one_by_one,
 )
+from deflow_cli.metrics.registry import ScorerContext
 
 Padding = Literal["replicate", "symmetric"]
 BLOCK = 16
@@ -108,3 +110,8 @@ class Piqe:
         return [
             Score(value) for value in one_by_one(partial(piqe, padding=self.padding), images_bchw).tolist()
         ]
+
+
+def build_piqe(options: ScorerOptions, context: ScorerContext) -> Piqe:
+    """PIQE, which has no options."""
+    return Piqe()

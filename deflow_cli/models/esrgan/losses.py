@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deflow_cli.layers.networks.trunk import read_trunk, refuse_others, take
+from deflow_cli.layers.networks.trunk import refuse_others, take
+from deflow_cli.tensor_files import read_trunk
 
 VGG19_FILE = "torchvision's vgg19-dcbb9e9d.pth"
 # VGG19 (ICLR 2015) to conv5_4: output channels of 3x3 convolutions, each but the last with a ReLU; 0: pool

@@ -16,9 +16,10 @@ from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.data.pairs.records import Pair
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.metrics.base import Metric, Scorer
+from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.reports.contact_sheet import contact_sheet
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.workflows.score.registry import ScorerOptions, build_scorers
+from deflow_cli.workflows.score.scorers import build_scorers
 
 SHOWN = 4  # pairs of a preview
 SHOWN_SIDE = 128  # px of gt

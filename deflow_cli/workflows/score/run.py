@@ -18,6 +18,7 @@ from deflow_cli import __version__
 from deflow_cli.data.reference_matching import MethodImages, missing_names, pair_images
 from deflow_cli.errors import ConfigError
 from deflow_cli.metrics.base import Metric
+from deflow_cli.metrics.options import PROTOCOLS, ScorerOptions
 from deflow_cli.metrics.summary import (
     RESAMPLES,
     Comparison,
@@ -31,13 +32,7 @@ from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import derived_seed
 from deflow_cli.workflows.score.measure import ImageScore, score_images
-from deflow_cli.workflows.score.registry import (
-    PROTOCOLS,
-    MissingMetric,
-    ScorerOptions,
-    build_scorers,
-    choose_metrics,
-)
+from deflow_cli.workflows.score.scorers import MissingMetric, build_scorers, choose_metrics
 
 CSV_COLUMNS = ("method", "image", "metric", "value", "reason", "variant")
 FEW_IMAGES = 10  # below, a bootstrap's interval is too narrow

@@ -14,15 +14,16 @@ from PIL import Image
 
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.metrics.base import Metric, Score
+from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.quality.fidelity import Psnr, Ssim
 from deflow_cli.metrics.quality.piqe import Piqe
 from deflow_cli.metrics.summary import summarize
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.score import measure as scoring
-from deflow_cli.workflows.score import registry as scorers
+from deflow_cli.workflows.score import scorers
 from deflow_cli.workflows.score.examples import html_text, pick, window_of
-from deflow_cli.workflows.score.registry import ScorerOptions, choose_metrics
 from deflow_cli.workflows.score.run import ScoreRequest, csv_text, score
+from deflow_cli.workflows.score.scorers import choose_metrics
 
 SIDE = 48
 FAST = ("psnr", "ssim", "piqe")
