@@ -67,7 +67,7 @@ def published_name(model: DeFlow, key: str) -> str | None:
     latent = re.match(r"prior\.latents\.(\d+)\.(mean|root)$", key)
     if latent:
         index, kind = int(latent[1]), {"mean": "mean_shift", "root": "cov_shift"}[latent[2]]
-        splits = [i for i, layer in enumerate(model.flow.layers) if type(layer).__name__ == "Split"]
+        splits = [i for i, layer in enumerate(model.flow.bijections()) if layer.latent_channels]
         return f"flowUpsamplerNet.layers.{splits[index]}.{kind}" if index < len(splits) else kind
     for pattern, replacement in PUBLISHED_DEFLOW:
         if re.match(pattern, key):

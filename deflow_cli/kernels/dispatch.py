@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deflow_cli.errors import ConfigError, DeviceError, ShapeError
 from deflow_cli.kernels import reference
-from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.reference import ScaleForm
 
 BACKENDS = ("auto", "reference", "triton")
 ENVIRONMENT_VARIABLE = "DEFLOW_KERNELS"

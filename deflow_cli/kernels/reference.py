@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from deflow_cli.kernels.forms import ScaleForm
+
+@dataclass(frozen=True)
+class ScaleForm:
+    """How a network's raw output becomes the positive scale of an affine coupling.
+
+    published: sigmoid(raw + 2) + eps, as in the released models. bounded: exp(c atan(raw / c)), c = bound.
+
+    >>> scale, log_scale = ScaleForm("bounded", bound=0.5)(torch.tensor([-1e6, 0.0, 1e6]))
+    >>> [round(value, 3) for value in log_scale.tolist()]
+    [-0.785, 0.0, 0.785]
+    """
+
+    kind: Literal["published", "bounded"] = "published"
+    eps: float = 1e-3
+    bound: float = 1.0
+
+    def __call__(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns (scale, log scale), each of raw's shape."""
+        if self.kind == "published":
+            return published_scale(raw, self.eps)
+        return bounded_scale(raw, self.bound)
 
 
 def published_scale(raw: Tensor, eps: float) -> tuple[Tensor, Tensor]:

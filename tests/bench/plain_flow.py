@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.reference import ScaleForm
 from deflow_cli.layers.invertible.actnorm import ActNorm
 from deflow_cli.layers.invertible.coupling import FlowStep, LinearStep
+from deflow_cli.layers.invertible.flow import ConditionalFlow
 from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
-from deflow_cli.layers.invertible.split import PUBLISHED_EPS, Split
+from deflow_cli.layers.invertible.split import Split
 from deflow_cli.layers.invertible.squeeze import Squeeze
 from deflow_cli.layers.networks.conditioned import CouplingNet, ZeroConv3x3
 from deflow_cli.models.deflow.encoder import ConditionEncoder
-from deflow_cli.models.deflow.flow import ConditionalFlow
 
 
 def features_of(encoder: ConditionEncoder, h: Tensor) -> list[Tensor]:
@@ -59,7 +59,7 @@ def encode(flow: ConditionalFlow, x: Tensor, features: Sequence[Tensor]) -> tupl
         if isinstance(layer, Split):
             z1, z2 = z[:, : layer.kept_channels], z[:, layer.kept_channels :]
             mean, logs = _shift_and_raw(_zero_conv(layer.conv, z1))
-            latents.append((z2 - mean) / (torch.exp(logs) + PUBLISHED_EPS))
+            latents.append((z2 - mean) / (torch.exp(logs) + layer.eps))
             z, log_det = z1, log_det - logs.flatten(1).sum(1)
             continue
         assert isinstance(layer, LinearStep)

@@ -72,3 +72,21 @@ def _rule(key: str, shape: Shape) -> float | Draw:
         (key.endswith("bias"), 0.1),
     )
     return next((value for fits, value in rules if fits), 0.05)
+
+
+def srflow_weight(seed: int, key: str, shape: Shape) -> Tensor | None:
+    """The float32 tensor of one published SRFlow key; its 1x1 matrices are signed permutations, disturbed."""
+    if not key.endswith(".invconv.weight"):
+        return weight(seed, key, shape)
+    random = np.random.RandomState(zlib.crc32(f"{seed}/{key}".encode()) & 0x7FFFFFFF)
+    channels = shape[0]
+
+    def uniform(shape: Shape, std: float) -> np.ndarray:
+        return (2.0 * random.random_sample(shape) - 1.0) * (math.sqrt(3.0) * std)
+
+    order = random.permutation(channels)
+    signs = _signs(random, (channels,))
+    diagonal = uniform((channels,), 0.08)
+    matrix = uniform(shape, 0.2 / math.sqrt(channels))
+    matrix[np.arange(channels), order] += signs * (1.0 + diagonal)
+    return torch.from_numpy(np.ascontiguousarray(matrix.astype(np.float32)))

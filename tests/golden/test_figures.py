@@ -151,7 +151,7 @@ def test_start_of_actnorm_from_data() -> None:
     for key, value in model.named_parameters():
         if key.endswith(("norm_in.bias", "norm_in.logs", "actnorm.bias", "actnorm.logs")):
             value.fill_(7.0)  # the start must not depend on what was there
-    model.pending_start()
+    model.start_from_next_batch()
     latents, log_det = model.encode_conditioned(x, model.prepare(h))
     nll = published_nll(model, x, latents, log_det, labels, quantised=False)
     close(nll, info["start"]["nll"], "golden.nll")

@@ -6,8 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from deflow_cli.layers.invertible.coupling import FlowStep
-from deflow_cli.layers.invertible.split import Split
 from tests.golden.full import Golden, load_golden, needs_golden
 from tests.golden.parity import (
     NAMES,
@@ -95,15 +93,14 @@ def test_every_traced_layer(golden: Golden) -> None:
     z, log_det, latents = golden.image("s0.gt"), torch.zeros(2), []
     assert len(model.flow.layers) == len(golden.info["level_plan"])
     for index, (layer, condition) in enumerate(zip(model.flow.layers, conditions, strict=True)):
-        if isinstance(layer, Split):
-            z, latent, part = layer(z)
+        z, part = layer(z, condition)
+        if layer.latent_channels:
+            z, latent = layer.parted(z)
             latents.append(latent)
             shared = model.prior.shared()[len(latents) - 1]
             degraded = shared.log_prob_degraded(latent)[:, 0]
             clean = torch.distributions.Normal(0.0, 1.0).log_prob(latent).flatten(1).sum(1)
             part = part + torch.where(labels.bool(), degraded, clean)
-        else:
-            z, part = layer(z, condition) if isinstance(layer, FlowStep) else layer(z)
         log_det = log_det + part
         close(z[:1], golden.io[f"trace.z{index:02d}"], "golden.latent")
         expected = golden.io[f"trace.logdet{index:02d}"]
@@ -227,7 +224,7 @@ def _check_gradients(golden: Golden, parameters: dict[str, Tensor]) -> None:
 @torch.no_grad()
 def test_start_of_actnorm_from_data(golden: Golden) -> None:
     model, io = golden.model(), golden.io
-    model.pending_start()
+    model.start_from_next_batch()
     x, labels = golden.image("init.gt"), torch.tensor(golden.info["init_labels"])
     latents, log_det = model.encode_conditioned(x, model.prepare(golden.image("init.lr")))
     nll = published_nll(model, x, latents, log_det, labels, quantised=False)

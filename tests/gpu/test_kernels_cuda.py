@@ -10,7 +10,7 @@ import torch
 
 from deflow_cli.errors import DeviceError
 from deflow_cli.kernels import dispatch, reference
-from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.reference import ScaleForm
 from tests.kernels import twin_checks
 from tests.kernels.twin_checks import DIRECTIONS, FORMS, LAYOUTS, SHAPES
 

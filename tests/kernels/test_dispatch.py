@@ -13,7 +13,7 @@ import torch
 
 from deflow_cli.errors import ConfigError, DeviceError, ShapeError
 from deflow_cli.kernels import dispatch, reference
-from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.reference import ScaleForm
 
 FORM = ScaleForm()
 
@@ -146,8 +146,9 @@ def test_a_wrong_shape_raises(shape: tuple[int, ...]) -> None:
 
 def test_the_dispatch_imports_no_triton() -> None:
     code = (
-        "import sys, torch; from deflow_cli.kernels import dispatch; from deflow_cli.kernels.forms import "
-        "ScaleForm; dispatch.coupling_forward(torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, 2), ScaleForm());"
+        "import sys, torch; from deflow_cli.kernels import dispatch; "
+        "from deflow_cli.kernels.reference import ScaleForm; "
+        "dispatch.coupling_forward(torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 2, 2), ScaleForm());"
         "assert not [m for m in sys.modules if m.startswith('deflow_cli.kernels.triton')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

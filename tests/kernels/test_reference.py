@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deflow_cli.kernels import reference
-from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.reference import ScaleForm
 
 RAW = torch.tensor([-1e4, -30.0, -2.0, 0.0, 1.5, 30.0, 1e4], dtype=torch.float64)
 

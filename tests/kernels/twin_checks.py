@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deflow_cli.kernels import dispatch, reference
-from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.reference import ScaleForm
 
 FORMS = (ScaleForm("published", eps=1e-3), ScaleForm("bounded", bound=0.7))
 DIRECTIONS = ("coupling_forward", "coupling_inverse")

@@ -9,7 +9,7 @@ import triton
 from torch import Tensor
 
 from deflow_cli.kernels import reference
-from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.reference import ScaleForm
 from deflow_cli.kernels.triton.affine_kernels import coupling_backward_kernel, coupling_kernel
 
 BLOCK_ELEMENTS = 1024

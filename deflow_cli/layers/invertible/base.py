@@ -1,20 +1,76 @@
-"""Bijection: what every layer of the flow is."""
+"""Bijection: the contract that every layer of a flow meets."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+from deflow_cli.layers.networks.upsampled import LevelFeatures
+
+Condition = tuple[Tensor, ...]
+"""What one layer computes from the features of the conditioning image, independent of z."""
 
 
 class Bijection(nn.Module):
     """An invertible map of images with a tractable Jacobian.
 
-    ``forward`` encodes (image to latent), ``inverse`` decodes. Each returns the mapped tensor (BCHW) and
-    the log-determinant of its own Jacobian per sample (B). Layers conditioned on the image h(x) take the
-    prepared condition as a second argument.
+    ``forward`` encodes (image to latent) and ``inverse`` decodes. Each returns the mapped tensor (BCHW) and
+    the log-determinant of its own Jacobian per sample (B). A subclass implements these two methods, and
+    overrides what follows only where it needs it:
+
+    - A layer that depends on the conditioning image computes what it needs of the features in ``condition``,
+      once per image; both directions receive the result.
+    - A layer that ends the path of some channels sets ``latent_channels``: that many last channels of its
+      output are a latent of the flow, and the others go on to the next layer.
+    - A layer whose networks keep large activations for the backward pass sets ``has_networks``: training
+      with low memory then computes the layer again there.
+
+    >>> class Doubling(Bijection):
+    ...     def forward(self, x_bchw, condition=None):
+    ...         return 2 * x_bchw, x_bchw.new_full(x_bchw.shape[:1], x_bchw[0].numel() * math.log(2))
+    ...
+    ...     def inverse(self, z_bchw, condition=None):
+    ...         return z_bchw / 2, z_bchw.new_full(z_bchw.shape[:1], -z_bchw[0].numel() * math.log(2))
+    >>> import math
+    >>> z, log_det = Doubling()(torch.ones(1, 3, 4, 4))
+    >>> z.unique().item(), round(log_det.item() / math.log(2))
+    (2.0, 48)
     """
 
-    def forward(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
+    latent_channels = 0
+    has_networks = False
+
+    def forward(self, x_bchw: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        """Encode; log-det per sample."""
         raise NotImplementedError
 
-    def inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z_bchw: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        """Decode what ``forward`` gave, its latent channels included; log-det per sample."""
         raise NotImplementedError
+
+    def condition(self, features: LevelFeatures | None) -> Condition | None:
+        """What the layer needs of its level's features; None if nothing, or in an unconditional flow."""
+        return None
+
+    def parted(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        """An encoded tensor as (channels that go on, latent channels)."""
+        going_on = z_bchw.shape[1] - self.latent_channels
+        return z_bchw[:, :going_on], z_bchw[:, going_on:]
+
+    def start(self, x_bchw: Tensor, features: LevelFeatures | None, *, whiten: bool, explain: bool) -> Tensor:
+        """Encode the first batch, and initialise parameters in closed form from it where that is asked for.
+
+        whiten: initialise the layer's linear map so that its output is decorrelated. explain: initialise the
+        layer's networks so that what the features explain of the output is subtracted. Layers that can do
+        neither just encode.
+        """
+        return self(x_bchw, self.condition(features))[0]
+
+    def set_network_precision(self, dtype: torch.dtype | None) -> None:
+        """Run the layer's networks in ``dtype`` by autocast; None: in the parameters' type."""
+
+
+def times_positions(log_det: Tensor, x_bchw: Tensor) -> Tensor:
+    """Log-det per sample (B) of a map that acts alike at each position, from that of one position."""
+    batch, _, height, width = x_bchw.shape
+    return (log_det * (height * width)).expand(batch)

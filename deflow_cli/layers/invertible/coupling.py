@@ -1,54 +1,61 @@
-"""Flow step: ActNorm, 1x1, conditional affine coupling and affine injector, in DeFlow's inverted form."""
+"""Flow step: ActNorm, 1x1 convolution, conditional affine coupling and affine injector."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deflow_cli.kernels import dispatch
-from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.reference import ScaleForm
 from deflow_cli.layers.invertible.actnorm import ActNorm
-from deflow_cli.layers.invertible.base import Bijection
+from deflow_cli.layers.invertible.base import Bijection, Condition, times_positions
 from deflow_cli.layers.invertible.folding import FoldCache
-from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
+from deflow_cli.layers.invertible.invconv import pointwise_matrix
 from deflow_cli.layers.invertible.pointwise import conv1x1
+from deflow_cli.layers.invertible.variant import DEFLOW, FlowVariant
 from deflow_cli.layers.networks.conditioned import CouplingNet
 from deflow_cli.layers.networks.upsampled import LevelFeatures
+
+AffineMap = Callable[[Tensor, Tensor, ScaleForm], tuple[Tensor, Tensor]]
+"""(z, a network's output, how it becomes a scale) to (mapped z, log-det per sample)."""
 
 
 class StepCondition(NamedTuple):
     """What one flow step needs of the conditioning image: independent of z, computed once per image.
 
-    injector: the injector's shift (even channels) and raw scale (odd ones). coupling_term: of the coupling
-    net's first convolution what the features contribute.
+    injector: the injector's shift (even channels) and raw scale (odd channels). coupling_term: what the
+    features contribute to the output of the coupling network's first convolution.
     """
 
     injector: Tensor
     coupling_term: Tensor
 
 
-class LinearStep(nn.Module):
-    """ActNorm and 1x1, which together are one affine map of each position: y = W s x + W s b."""
+class LinearStep(Bijection):
+    """ActNorm and 1x1 convolution, which together are one affine map of each position: y = W s x + W s b."""
 
-    def __init__(self, channels: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, channels: int, generator: torch.Generator | None = None, variant: FlowVariant = DEFLOW
+    ) -> None:
         super().__init__()
         self.actnorm = ActNorm(channels)
-        self.invconv = InvertibleConv1x1(channels, generator)
+        self.invconv = pointwise_matrix(variant.pointwise, channels, generator)
         self._cache = FoldCache()
 
     def linear(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode; log-det per sample."""
+        """Encode by the affine map; log-det per sample."""
         if self.actnorm.pending:
             self.actnorm.start_from(x_bchw)
         weight, bias, log_det = self._cache.get("linear", self._weights(), self._fold)
-        return conv1x1(x_bchw, weight, bias), _times_positions(log_det, x_bchw)
+        return conv1x1(x_bchw, weight, bias), times_positions(log_det, x_bchw)
 
     def linear_inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode; log-det per sample."""
+        """Decode by the affine map; log-det per sample."""
         weight, bias, log_det = self._cache.get("inverse", self._weights(), self._fold_inverse)
-        return conv1x1(z_bchw, weight, bias), _times_positions(log_det, z_bchw)
+        return conv1x1(z_bchw, weight, bias), times_positions(log_det, z_bchw)
 
     def _weights(self) -> list[Tensor]:
         return [*self.actnorm.parameters(), *self.invconv.parameters(), *self.invconv.buffers()]
@@ -56,30 +63,33 @@ class LinearStep(nn.Module):
     def _fold(self) -> tuple[Tensor, Tensor, Tensor]:
         weight = self.invconv.matrix() * torch.exp(self.actnorm.logs).flatten()
         bias = weight @ self.actnorm.bias.flatten()
-        return weight, bias, self.actnorm.logs.sum() + self.invconv.log_s.sum()
+        return weight, bias, self.actnorm.logs.sum() + self.invconv.log_abs_det()
 
     def _fold_inverse(self) -> tuple[Tensor, Tensor, Tensor]:
         weight = torch.exp(-self.actnorm.logs).view(-1, 1) * self.invconv.inverse_matrix()
-        log_det = -self.actnorm.logs.sum() - self.invconv.log_s.sum()
+        log_det = -self.actnorm.logs.sum() - self.invconv.log_abs_det()
         return weight, -self.actnorm.bias.flatten(), log_det
 
 
-class TransitionStep(LinearStep, Bijection):
-    """ActNorm and 1x1 without a coupling, after a squeeze."""
+class TransitionStep(LinearStep):
+    """ActNorm and 1x1 convolution without a coupling, after a squeeze."""
 
-    def forward(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x_bchw: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         return self.linear(x_bchw)
 
-    def inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z_bchw: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         return self.linear_inverse(z_bchw)
 
 
 class FlowStep(LinearStep):
-    """ActNorm, 1x1, coupling, injector (DeFlow, CVPR 2021, section 3.3).
+    """ActNorm, 1x1 convolution, coupling, injector (DeFlow, CVPR 2021, section 3.3).
 
-    Encoding divides: z2 <- z2 / s_A(z1, ft) - b_A(z1, ft), then z <- z / s_F(ft) - b_F(ft). Without
-    conditioning (``condition_channels`` 0) the coupling sees z1 alone and there is no injector.
+    DeFlow's encoding divides: z2 <- z2 / s_A(z1, ft) - b_A(z1, ft), then z <- z / s_F(ft) - b_F(ft). In
+    other variants it multiplies, z2 <- (z2 + b_A) s_A, or has the injector before the coupling. In an
+    unconditional flow (``condition_channels`` 0) the coupling sees z1 alone and there is no injector.
     """
+
+    has_networks = True
 
     def __init__(
         self,
@@ -88,9 +98,11 @@ class FlowStep(LinearStep):
         hidden_channels: int,
         scale_form: ScaleForm,
         generator: torch.Generator | None = None,
+        variant: FlowVariant = DEFLOW,
     ) -> None:
-        super().__init__(channels, generator)
+        super().__init__(channels, generator, variant)
         self.scale_form = scale_form
+        self.variant = variant
         self.autocast_dtype: torch.dtype | None = None
         self.z1_channels = channels // 2
         z2_channels = channels - self.z1_channels
@@ -103,44 +115,74 @@ class FlowStep(LinearStep):
             else None
         )
 
-    def condition(self, features: LevelFeatures) -> StepCondition:
+    def condition(self, features: LevelFeatures | None) -> StepCondition | None:
         """Everything of this step that depends on the features alone."""
+        if features is None:
+            return None
         assert self.injector is not None
-        with self._nets_precision(features.own):
+        with self._networks_precision(features.own):
             raw = self.injector(None, self.injector.condition_term(features))
             return StepCondition(raw, self.coupling.condition_term(features))
 
-    def forward(self, x_bchw: Tensor, condition: StepCondition | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x_bchw: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        divides = self.variant.encoding == "divide"
+        affine = dispatch.coupling_forward if divides else dispatch.coupling_inverse
         z, log_det = self.linear(x_bchw)
-        z1, z2 = z[:, : self.z1_channels], z[:, self.z1_channels :]
-        z2, part = dispatch.coupling_forward(z2, self._coupling_raw(z1, condition), self.scale_form)
-        z, log_det = torch.cat((z1, z2), dim=1), log_det + part
-        if condition is not None:
-            z, part = dispatch.coupling_forward(z, condition.injector, self.scale_form)
+        for change in self._changes(condition):
+            z, part = change(z, condition, affine)
             log_det = log_det + part
         return z, log_det
 
-    def inverse(self, z_bchw: Tensor, condition: StepCondition | None) -> tuple[Tensor, Tensor]:
+    def inverse(self, z_bchw: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        divides = self.variant.encoding == "divide"
+        affine = dispatch.coupling_inverse if divides else dispatch.coupling_forward
         z, log_det = z_bchw, z_bchw.new_zeros(z_bchw.shape[0])
-        if condition is not None:
-            z, log_det = dispatch.coupling_inverse(z, condition.injector, self.scale_form)
-        z1, z2 = z[:, : self.z1_channels], z[:, self.z1_channels :]
-        z2, part = dispatch.coupling_inverse(z2, self._coupling_raw(z1, condition), self.scale_form)
-        x, linear_part = self.linear_inverse(torch.cat((z1, z2), dim=1))
-        return x, log_det + part + linear_part
+        for change in reversed(self._changes(condition)):
+            z, part = change(z, condition, affine)
+            log_det = log_det + part
+        x, part = self.linear_inverse(z)
+        return x, log_det + part
 
-    def _nets_precision(self, tensor: Tensor) -> torch.autocast:
-        """The nets may run in bfloat16; the flow itself, scales and log-dets stay as they are."""
+    def start(self, x_bchw: Tensor, features: LevelFeatures | None, *, whiten: bool, explain: bool) -> Tensor:
+        """Encode the first batch while the step's parameters are initialised from it.
+
+        whiten: the 1x1 convolution decorrelates its input, in a random rotation. explain: the injector
+        subtracts from the step's output its regression on the injector's hidden features. The coupling
+        always starts at the identity.
+        """
+        if whiten:
+            self.invconv.whiten(self.actnorm.scale(x_bchw))
+        z = super().start(x_bchw, features, whiten=whiten, explain=explain)
+        if explain and features is not None and self.injector is not None:
+            z = self.injector.start_as_regression(features, z)
+        return z
+
+    def set_network_precision(self, dtype: torch.dtype | None) -> None:
+        """The networks may run in bfloat16; the flow itself, scales and log-dets stay as they are."""
+        self.autocast_dtype = dtype
+
+    def _changes(
+        self, condition: Condition | None
+    ) -> list[Callable[[Tensor, Condition | None, AffineMap], tuple[Tensor, Tensor]]]:
+        """The nonlinear parts of the step, in the order in which encoding applies them."""
+        if condition is None:
+            return [self._couple]
+        if self.variant.injector == "after":
+            return [self._couple, self._inject]
+        return [self._inject, self._couple]
+
+    def _couple(self, z: Tensor, condition: Condition | None, affine: AffineMap) -> tuple[Tensor, Tensor]:
+        z1, z2 = z[:, : self.z1_channels], z[:, self.z1_channels :]
+        with self._networks_precision(z1):
+            raw = self.coupling(z1, None if condition is None else StepCondition(*condition).coupling_term)
+        z2, log_det = affine(z2, raw, self.scale_form)
+        return torch.cat((z1, z2), dim=1), log_det
+
+    def _inject(self, z: Tensor, condition: Condition | None, affine: AffineMap) -> tuple[Tensor, Tensor]:
+        assert condition is not None
+        return affine(z, StepCondition(*condition).injector, self.scale_form)
+
+    def _networks_precision(self, tensor: Tensor) -> torch.autocast:
         return torch.autocast(
             tensor.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None
         )
-
-    def _coupling_raw(self, z1: Tensor, condition: StepCondition | None) -> Tensor:
-        with self._nets_precision(z1):
-            return self.coupling(z1, None if condition is None else condition.coupling_term)
-
-
-def _times_positions(log_det: Tensor, x_bchw: Tensor) -> Tensor:
-    """The log-det of a map of each position, per sample."""
-    batch, _, height, width = x_bchw.shape
-    return (log_det * (height * width)).expand(batch)

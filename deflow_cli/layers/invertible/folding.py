@@ -1,4 +1,4 @@
-"""Folding: what follows from weights alone, computed once while they stay as they are."""
+"""FoldCache: values computed from weights alone, cached while the weights do not change."""
 
 from __future__ import annotations
 
@@ -12,41 +12,44 @@ T = TypeVar("T")
 
 
 class FoldCache(nn.Module):
-    """Keeps products of a module's weights in evaluation mode, without gradients, while they do not change.
+    """Caches values computed from a module's weights, in evaluation mode and without gradients.
 
-    Fused optimisers change weights without a trace, so nothing is kept in training mode, nor over a pass with
-    gradients in evaluation mode. Copies and pickles are empty; a move or a load empties. A write to
-    ``weight.data`` in evaluation mode goes unseen: write to the weight itself, under ``torch.no_grad()``.
+    Fused optimisers change weights without a trace, so nothing is cached in training mode, and a pass with
+    gradients in evaluation mode empties the cache. Copies and pickles carry no cached values; moving or
+    loading weights empties the cache. A write to ``weight.data`` in evaluation mode is not noticed: write to
+    the weight itself, under ``torch.no_grad()``.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: dict[Hashable, tuple[tuple[Hashable, ...], Any]] = {}
+        self._cached: dict[Hashable, tuple[tuple[Hashable, ...], Any]] = {}
 
     def get(self, name: Hashable, weights: Sequence[Tensor], build: Callable[[], T]) -> T:
-        """What ``build`` makes of ``weights``, or made of them before."""
+        """``build()``, or its cached result if ``weights`` have not changed. name: which value it is."""
         if self.training or torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
-            self._kept.clear()
+            self._cached.clear()
             return build()
-        # other changes in place count up the version; a move to a device or type changes the place
+        # Changes in place increase the version; a move to another device or type changes the address.
         stamp = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
-        kept = self._kept.get(name)
-        if kept is None or kept[0] != stamp:
-            with torch.autocast(weights[0].device.type, enabled=False):  # serves other precisions too
-                kept = self._kept[name] = (stamp, build())
-        return kept[1]
+        cached = self._cached.get(name)
+        if cached is None or cached[0] != stamp:
+            with torch.autocast(
+                weights[0].device.type, enabled=False
+            ):  # the value serves passes of any precision
+                cached = self._cached[name] = (stamp, build())
+        return cached[1]
 
     def train(self, mode: bool = True) -> FoldCache:
-        self._kept.clear()
+        self._cached.clear()
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FoldCache:
-        self._kept.clear()  # frees the memory of the device that is left, whose places may be taken again
+        self._cached.clear()  # frees memory on the old device, whose addresses may be reused
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        self._kept.clear()
+        self._cached.clear()
         super()._load_from_state_dict(*args)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_cached": {}}

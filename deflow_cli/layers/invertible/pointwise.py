@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-WIDE = 64  # channels from which oneDNN's convolution is faster than the product, on two threads by a third
+# Output channels from which oneDNN's convolution is faster than the product: by a third on two threads.
+WIDE = 64
 
 
 def conv1x1(x_bchw: Tensor, weight_oi: Tensor, bias_o: Tensor, *, relu: bool = False) -> Tensor:
-    """y = W x + b at each position, or what of it is positive: B O H W, channels last.
+    """y = W x + b at each position, with ``relu`` its ReLU: B O H W, in channels-last memory order.
 
-    Nothing is copied where x has its channels last too. With CUDA it is always the product, which is exact
-    where convolutions may be TF32.
+    Nothing is copied if x is in channels-last order too. On CUDA it is always a matrix product, which stays
+    float32 where a convolution might use TF32.
     """
     if x_bchw.device.type == "cpu" and len(weight_oi) >= WIDE:
         x_bchw = x_bchw.contiguous(memory_format=torch.channels_last)

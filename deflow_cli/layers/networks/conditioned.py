@@ -1,4 +1,4 @@
-"""Nets: the small convolutional networks that drive couplings, injectors and splits."""
+"""The small convolutional networks that drive couplings, injectors and splits."""
 
 from __future__ import annotations
 
@@ -31,9 +31,22 @@ class ZeroConv3x3(nn.Module):
     def forward(self, x_bchw: Tensor) -> Tensor:
         return F.conv2d(x_bchw, *self.folded(), padding=1)
 
+    @torch.no_grad()
+    def regress_even_channels(self, hidden_bchw: Tensor, target_bchw: Tensor, ridge: float = 1e-3) -> None:
+        """Set the even channels to the ridge regression of the target on 3x3 neighbourhoods of ``hidden``."""
+        columns = F.unfold(hidden_bchw, 3, padding=1).transpose(0, 1).flatten(1)
+        design = torch.cat((columns, torch.ones_like(columns[:1])))
+        target = target_bchw.transpose(0, 1).flatten(1)
+        gram = (design @ design.T).double()
+        eye = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
+        gram += ridge * gram.diagonal().mean() * eye
+        weights = torch.linalg.solve(gram, (design @ target.T).double()).T
+        self.weight[0::2] = weights[:, :-1].reshape(self.weight[0::2].shape).to(self.weight.dtype)
+        self.bias[0::2] = weights[:, -1].to(self.bias.dtype)
+
 
 class NetWeights(NamedTuple):
-    """A net's convolutions with its ActNorms in them; of the first one the part that sees z1."""
+    """A network's convolutions with its ActNorms folded in; of the first one, the part that sees z1."""
 
     first: Tensor
     first_bias: Tensor
@@ -44,11 +57,11 @@ class NetWeights(NamedTuple):
 
 
 class CouplingNet(nn.Module):
-    """conv 3x3, ActNorm, ReLU, conv 1x1, ActNorm, ReLU, zero conv 3x3, of (z1, ft).
+    """conv 3x3, ActNorm, ReLU, conv 1x1, ActNorm, ReLU, zero conv 3x3, applied to (z1, ft).
 
     The first convolution is linear in its input, so the part that sees the features ft is computed once per
-    image by ``condition_term`` and serves every encode, decode and further sample. ActNorms are part
-    of the convolutions before them.
+    image by ``condition_term`` and serves every encode, decode and further sample. Each ActNorm is folded
+    into the convolution before it.
     """
 
     def __init__(
@@ -75,7 +88,8 @@ class CouplingNet(nn.Module):
     def condition_term(self, features: LevelFeatures) -> Tensor:
         """The first convolution restricted to the features, with its bias (B hidden H W).
 
-        While the net waits for its start, that is without ActNorm: the start needs what comes before it.
+        While the ActNorms wait for their data-dependent start the term is left unnormalised, since the
+        start is computed from what comes before the ActNorm.
         """
         channels, factor = features.own.shape[1], features.factor
 
@@ -97,7 +111,7 @@ class CouplingNet(nn.Module):
     def hidden(self, z1_bchw: Tensor | None, condition_term: Tensor | None) -> Tensor:
         """Activations before the last convolution.
 
-        ``z1_bchw`` or ``condition_term`` may be absent; without z1 the term is overwritten.
+        ``z1_bchw`` or ``condition_term`` may be absent. Without z1 the term is overwritten, to save memory.
         """
         if self.pending:
             return self._started(z1_bchw, condition_term)
@@ -116,6 +130,17 @@ class CouplingNet(nn.Module):
         weights = self._folded()
         return F.conv2d(x, weights.out, weights.out_bias, padding=1)
 
+    @torch.no_grad()
+    def start_as_regression(self, features: LevelFeatures, target_bchw: Tensor) -> Tensor:
+        """Make the shift the target's regression on this network's hidden features; returns the residual.
+
+        For a network that sees the features alone (an injector).
+        """
+        features = features.to(self.weight_in.dtype)  # an encoder may have computed them in bfloat16
+        hidden = self.hidden(None, self.condition_term(features))
+        self.conv_out.regress_even_channels(hidden, target_bchw)
+        return target_bchw - self.conv_out(hidden)[:, 0::2]
+
     def _folded(self) -> NetWeights:
         return self._cache.get("net", list(self.parameters()), self._fold)
 
@@ -132,6 +157,6 @@ class CouplingNet(nn.Module):
         assert x is not None
         x = F.relu(self.norm_in.scale(x))
         if z1_bchw is not None and condition_term is not None:
-            # further passes with these conditions expect the ActNorm in the term
+            # further passes with these conditions expect the term with the ActNorm applied
             condition_term.copy_(self.norm_in.scale(condition_term))
         return F.relu(self.norm_mid.scale(F.conv2d(x, self.weight_mid)))

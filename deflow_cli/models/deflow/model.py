@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from deflow_cli.config.model import ModelConfig
 from deflow_cli.errors import ShapeError
-from deflow_cli.layers.invertible.actnorm import ActNorm
-from deflow_cli.layers.invertible.coupling import FlowStep, StepCondition
+from deflow_cli.layers.invertible.actnorm import start_actnorms_from_next_batch
+from deflow_cli.layers.invertible.base import Condition
+from deflow_cli.layers.invertible.flow import ConditionalFlow
 from deflow_cli.models.deflow.conditioning import DomainStatistics, condition_image
 from deflow_cli.models.deflow.encoder import ConditionEncoder
-from deflow_cli.models.deflow.flow import ConditionalFlow
 from deflow_cli.models.deflow.latent import LatentPrior, factorised
 
-Conditions = list[StepCondition | None]
+Conditions = Sequence[Condition | None]
 
 CLEAN, DEGRADED = 0, 1
 
@@ -41,7 +41,7 @@ class DeFlow(nn.Module):
             ConditionEncoder(config.encoder, flow, generator) if flow.conditioning == "encoder" else None
         )
         condition_channels = self.encoder.feature_channels if self.encoder is not None else 0
-        self.flow = ConditionalFlow(flow, condition_channels, generator)
+        self.flow = ConditionalFlow.from_config(flow, condition_channels, generator)
         self.prior = LatentPrior(
             [c for c, _ in self.flow.latent_plan],
             flow.components,
@@ -57,9 +57,9 @@ class DeFlow(nn.Module):
 
     def set_net_precision(self, dtype: torch.dtype | None) -> None:
         """Run encoder and nets in ``dtype`` (bfloat16) by autocast; None: as the parameters are."""
-        for module in self.modules():
-            if isinstance(module, ConditionEncoder | FlowStep):
-                module.autocast_dtype = dtype
+        if self.encoder is not None:
+            self.encoder.autocast_dtype = dtype
+        self.flow.set_network_precision(dtype)
 
     # -- conditioning ---------------------------------------------------------------------------------
 
@@ -168,11 +168,9 @@ class DeFlow(nn.Module):
 
     # -- start ----------------------------------------------------------------------------------------
 
-    def pending_start(self) -> None:
-        """Make every ActNorm start from the next batch it sees."""
-        for module in self.modules():
-            if isinstance(module, ActNorm):
-                module.pending = True
+    def start_from_next_batch(self) -> None:
+        """Make every ActNorm initialise itself from the next batch that it sees."""
+        start_actnorms_from_next_batch(self.flow)
 
 
 def pad_to_multiple(image_bchw: Tensor, multiple: int) -> Tensor:

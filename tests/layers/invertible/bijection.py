@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deflow_cli.layers.invertible.coupling import StepCondition
-from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
-from deflow_cli.layers.invertible.split import Split
-from deflow_cli.models.deflow.flow import ConditionalFlow
+from deflow_cli.layers.invertible.base import Condition
+from deflow_cli.layers.invertible.flow import ConditionalFlow
+from deflow_cli.layers.invertible.invconv import DenseConv1x1, InvertibleConv1x1
 from tests.golden.tolerances import tolerance
 
 Map = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -56,21 +55,6 @@ def _slogdet(function: Map, x: Tensor) -> Tensor:
     return torch.stack([torch.linalg.slogdet(blocks[i, :, i])[1] for i in range(batch)])
 
 
-class SplitAsBijection:
-    """A split with its two outputs side by side."""
-
-    def __init__(self, split: Split) -> None:
-        self.split = split
-
-    def forward(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
-        kept, latent, log_det = self.split(x_bchw)
-        return torch.cat((kept, latent), dim=1), log_det
-
-    def inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
-        kept = self.split.kept_channels
-        return self.split.inverse(z_bchw[:, :kept], z_bchw[:, kept:])
-
-
 class FlowAsBijection:
     """A whole flow, its latents flattened into one vector per sample."""
 
@@ -78,12 +62,12 @@ class FlowAsBijection:
         self.flow = flow
         self.shapes = flow.latent_shapes(*size)
 
-    def forward(self, x_bchw: Tensor, conditions: Sequence[StepCondition | None]) -> tuple[Tensor, Tensor]:
+    def forward(self, x_bchw: Tensor, conditions: Sequence[Condition | None]) -> tuple[Tensor, Tensor]:
         latents, log_det = self.flow.encode(x_bchw, conditions)
         assert [z.shape[1:] for z in latents] == [torch.Size(shape) for shape in self.shapes]
         return torch.cat([z.flatten(1) for z in latents], dim=1), log_det
 
-    def inverse(self, z_bd: Tensor, conditions: Sequence[StepCondition | None]) -> tuple[Tensor, Tensor]:
+    def inverse(self, z_bd: Tensor, conditions: Sequence[Condition | None]) -> tuple[Tensor, Tensor]:
         sizes = [torch.Size(shape).numel() for shape in self.shapes]
         parts = z_bd.split(sizes, dim=1)
         latents = [part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
@@ -109,4 +93,9 @@ def randomise(module: nn.Module, generator: torch.Generator, std: float = 0.2) -
             layer.l.mul_(channels**-0.5)  # random triangles are exponentially ill-conditioned otherwise
             layer.u.mul_(channels**-0.5)
             layer.sign_s.copy_(torch.randint(2, (channels,), generator=generator) * 2 - 1)
+        if isinstance(layer, DenseConv1x1):  # well-conditioned, of either sign
+            channels = layer.weight.shape[0]
+            signs = torch.randint(2, (channels, 1), generator=generator) * 2 - 1
+            order = torch.randperm(channels, generator=generator)
+            layer.weight.mul_(channels**-0.5).add_(signs * torch.eye(channels)[order])
     return module

@@ -6,16 +6,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from deflow_cli.kernels.forms import ScaleForm
+from deflow_cli.kernels.reference import ScaleForm
 from deflow_cli.layers.invertible.actnorm import ActNorm
 from deflow_cli.layers.invertible.base import Bijection
 from deflow_cli.layers.invertible.coupling import FlowStep, TransitionStep
-from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
+from deflow_cli.layers.invertible.invconv import DenseConv1x1, InvertibleConv1x1
 from deflow_cli.layers.invertible.split import Split
 from deflow_cli.layers.invertible.squeeze import Squeeze
+from deflow_cli.layers.invertible.variant import FlowVariant
 from deflow_cli.layers.networks.upsampled import LevelFeatures
-from tests.layers.invertible.bijection import SplitAsBijection, assert_bijection, randomise
+from tests.layers.invertible.bijection import assert_bijection, randomise
 
+VARIANTS = [
+    FlowVariant(),
+    FlowVariant("multiply"),
+    FlowVariant(injector="before"),
+    FlowVariant(pointwise="dense"),
+    FlowVariant("multiply", "before", "dense", split_eps=0.0),
+]
 FORMS = [ScaleForm("published", eps=1e-3), ScaleForm("bounded", bound=0.7)]
 
 
@@ -29,7 +37,7 @@ def image(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize(
     "layer",
-    [ActNorm(5), InvertibleConv1x1(5), TransitionStep(5), Squeeze()],
+    [ActNorm(5), InvertibleConv1x1(5), DenseConv1x1(5), TransitionStep(5), Squeeze()],
     ids=lambda layer: type(layer).__name__,
 )
 def test_plain_layers(layer: Bijection) -> None:
@@ -40,22 +48,21 @@ def test_plain_layers(layer: Bijection) -> None:
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.kind)
 @pytest.mark.parametrize("channels", [4, 5])  # halves differ when odd
 @pytest.mark.parametrize("condition_channels", [0, 3])
-def test_flow_step(form: ScaleForm, channels: int, condition_channels: int) -> None:
-    step = FlowStep(channels, condition_channels, 6, form)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_flow_step(form: ScaleForm, channels: int, condition_channels: int, variant: FlowVariant) -> None:
+    step = FlowStep(channels, condition_channels, 6, form, variant=variant)
     randomise(step, generator())
     features = LevelFeatures(image(2, condition_channels, 4, 3))
-    condition = step.condition(features) if condition_channels else None
+    condition = step.condition(features if condition_channels else None)
     assert_bijection(step, image(2, channels, 4, 3), condition)
 
 
 @pytest.mark.parametrize("channels", [4, 5])
 @pytest.mark.parametrize("name", ["bijection", "bijection.split"])
-def test_split(channels: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name == "bijection":
-        monkeypatch.setattr("deflow_cli.layers.invertible.split.PUBLISHED_EPS", 0.0)
-    split = Split(channels)
+def test_split(channels: int, name: str) -> None:
+    split = Split(channels, eps=0.0) if name == "bijection" else Split(channels)
     randomise(split, generator())
-    assert_bijection(SplitAsBijection(split), image(2, channels, 4, 3), name=name)
+    assert_bijection(split, image(2, channels, 4, 3), name=name)
 
 
 class _WrongLogDet(ActNorm):

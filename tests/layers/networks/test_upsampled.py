@@ -144,9 +144,9 @@ def test_nothing_is_kept_over_a_move_or_load() -> None:
     for change in (lambda: net.bfloat16().float(), lambda: net.load_state_dict(state, assign=True)):
         with torch.no_grad():
             kept(cache, linear.weight)
-        assert cache._kept
+        assert cache._cached
         change()
-        assert not cache._kept
+        assert not cache._cached
 
 
 def test_loaded_and_moved_weights_are_seen() -> None:
@@ -166,5 +166,5 @@ def test_copies_are_empty() -> None:
     for copied in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
         assert isinstance(copied, FoldCache)
         assert not copied.training
-        assert not copied._kept
-    assert cache._kept
+        assert not copied._cached
+    assert cache._cached

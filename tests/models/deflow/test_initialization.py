@@ -105,7 +105,7 @@ def test_conditions_of_a_start_serve_further_passes() -> None:
     for layer in model.flow.layers:
         if isinstance(layer, FlowStep):
             layer.coupling.conv_out.weight.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(2))
-    model.pending_start()
+    model.start_from_next_batch()
     conditions = model.prepare(h)
     _, starting = model.encode_conditioned(x, conditions)
     _, again = model.encode_conditioned(x, conditions)

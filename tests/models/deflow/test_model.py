@@ -181,7 +181,7 @@ def test_every_actnorm_starts_from_the_next_batch() -> None:
     x = torch.rand((4, 3, 8, 8), generator=torch.Generator().manual_seed(3))
     norms = [m for m in model.modules() if isinstance(m, ActNorm)]
     before = [m.bias.detach().clone() for m in norms]
-    model.pending_start()
+    model.start_from_next_batch()
     model.encode_conditioned(x, model.prepare(model.condition_image(x)))
     assert not any(m.pending for m in norms)
     assert all(not torch.equal(m.bias, b) for m, b in zip(norms, before, strict=True))
