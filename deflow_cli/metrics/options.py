@@ -51,7 +51,7 @@ class ScorerOptions:
         return PROTOCOLS[self.protocol].crop_border if self.crop_border is None else self.crop_border
 
     def given(self) -> dict[str, bool]:
-        """Of each option that only some metrics use, by its name on the command line: whether it was given."""
+        """Whether each option was given that only some metrics use, by its name on the command line."""
         return {
             "--crop-border": self.crop_border is not None,
             "--y": self.luma,

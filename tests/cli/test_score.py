@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from deflow_cli.errors import CheckpointError
-from deflow_cli.metrics import options as scorers
 from deflow_cli.metrics.noise.findings import Finding
 from deflow_cli.workflows.realism.figures import Figure
+from deflow_cli.workflows.score import scorers
 from tests.cli.conftest import install_workflow
 
 
