@@ -80,7 +80,8 @@ class WhiteNoiseConfig(DegraderConfig):
         """
         from deflow_cli.degraders.noise.sample_pictures import SamplePictures
         from deflow_cli.degraders.noise.white import WhiteNoiseDegrader
-        from deflow_cli.metrics.noise.high_pass import WHITE_GAIN, UnpairedStatistics
+        from deflow_cli.metrics.filters import WHITE_GAIN
+        from deflow_cli.metrics.noise.high_pass import UnpairedStatistics
 
         facts: dict[str, Any] = {"name": self.name}
         sigma = self.sigma

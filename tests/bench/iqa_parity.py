@@ -22,10 +22,10 @@ from torch import Tensor
 
 from deflow_cli.errors import DeflowError
 from deflow_cli.metrics.base import Scorer
+from deflow_cli.metrics.nss import matlab_gray
 from deflow_cli.metrics.quality.brisque import Brisque, read_brisque_model
 from deflow_cli.metrics.quality.fidelity import Psnr, Ssim, ssim_gaussian
 from deflow_cli.metrics.quality.niqe import Niqe, read_niqe_model
-from deflow_cli.metrics.quality.nss import matlab_gray
 from deflow_cli.metrics.quality.piqe import Piqe
 from deflow_cli.paths import weights_folder
 

@@ -37,10 +37,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from deflow_cli.metrics.nss import matlab_gray
 from deflow_cli.metrics.quality.brisque import LIVE_RANGES, Brisque, BrisqueModel, read_brisque_model
 from deflow_cli.metrics.quality.fidelity import Psnr, Ssim
 from deflow_cli.metrics.quality.niqe import Niqe, read_niqe_model
-from deflow_cli.metrics.quality.nss import matlab_gray
 from deflow_cli.metrics.quality.piqe import Piqe
 from deflow_cli.paths import weights_folder
 from tests.metrics.quality.iqa_golden import as_batch, synth

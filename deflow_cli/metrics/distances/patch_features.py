@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.noise.flat_patches import Pixels, clipped, gradient_energy, patch_means
-from deflow_cli.metrics.noise.high_pass import high_pass
-from deflow_cli.metrics.noise.residual import LUMA
-from deflow_cli.metrics.quality.nss import mscn
+from deflow_cli.metrics.filters import LUMA, Pixels, high_pass
+from deflow_cli.metrics.flat_patches import clipped, gradient_energy, patch_means
+from deflow_cli.metrics.nss import mscn
 
 Array = NDArray[np.float64]
 

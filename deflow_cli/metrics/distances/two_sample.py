@@ -18,8 +18,8 @@ from deflow_cli.metrics.distances.patch_classifier import (
     share_right,
     train,
 )
-from deflow_cli.metrics.noise.flat_patches import Pixels, choose, patch_grid
-from deflow_cli.metrics.noise.high_pass import high_pass
+from deflow_cli.metrics.filters import Pixels, high_pass
+from deflow_cli.metrics.flat_patches import choose, patch_grid
 
 SIDE = 32  # px of a patch: larger ones are flat too seldom
 STRIDE = 16

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.noise.residual import Array
+from deflow_cli.metrics.filters import Array
 
 SAMPLES = 50
 """Most samples of one picture that are averaged, as published."""

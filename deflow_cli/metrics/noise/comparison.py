@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow_cli.errors import DataError
+from deflow_cli.metrics.filters import INTENSITY_BINS, Array
 from deflow_cli.metrics.noise.residual import (
-    INTENSITY_BINS,
     LAGS,
-    Array,
     acf_error,
     aligned_bins,
     autocovariance,

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow_cli.errors import DataError
+from deflow_cli.metrics.filters import Array, Pixels
 from deflow_cli.metrics.noise.content import without_content
-from deflow_cli.metrics.noise.residual import Array, Fluctuation, Pixels, chance_variance, luma, residual_of
+from deflow_cli.metrics.noise.residual import Fluctuation, chance_variance, luma, residual_of
 
 ALLOWANCE = 0.10
 """Correlation granted for what a camera does alike in every shot: clipping, compression, tone."""

@@ -12,8 +12,9 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from deflow_cli.errors import DataError
+from deflow_cli.metrics.filters import Array, Pixels
 from deflow_cli.metrics.noise.content import without_content
-from deflow_cli.metrics.noise.residual import Array, Fluctuation, Pixels, chance_variance
+from deflow_cli.metrics.noise.residual import Fluctuation, chance_variance
 
 NEAREST = 12
 """Displacements within a picture up to this many pixels are the noise's own grain, not a repetition."""

@@ -17,14 +17,8 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from deflow_cli.errors import DataError
+from deflow_cli.metrics.filters import LUMA, Array, Pixels
 
-Array = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
-
-LUMA = np.array([0.299, 0.587, 0.114])
-"""Rec. 601 weights, on gamma-encoded RGB."""
-
-INTENSITY_BINS = 16
 SPECTRUM_BINS = 64
 LAGS = 4
 

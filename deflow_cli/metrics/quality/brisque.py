@@ -17,8 +17,7 @@ from torch import Tensor
 
 from deflow_cli.errors import CheckpointError
 from deflow_cli.metrics.base import Metric, Score
-from deflow_cli.metrics.options import ScorerOptions
-from deflow_cli.metrics.quality.nss import (
+from deflow_cli.metrics.nss import (
     aggd,
     check_images,
     ggd,
@@ -28,6 +27,7 @@ from deflow_cli.metrics.quality.nss import (
     neighbour_products,
     one_by_one,
 )
+from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.registry import ScorerContext
 
 FEATURES = 36

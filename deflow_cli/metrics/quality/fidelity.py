@@ -19,8 +19,8 @@ from torch import Tensor
 
 from deflow_cli.errors import ConfigError, ShapeError
 from deflow_cli.metrics.base import Metric, Score
+from deflow_cli.metrics.nss import check_images, one_by_one
 from deflow_cli.metrics.options import PROTOCOLS, ScorerOptions, SsimWindow
-from deflow_cli.metrics.quality.nss import check_images, one_by_one
 from deflow_cli.metrics.registry import ScorerContext
 
 Color = Literal["rgb", "y"]

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.metrics.base import Metric, Score
-from deflow_cli.metrics.options import ScorerOptions
-from deflow_cli.metrics.quality.nss import (
+from deflow_cli.metrics.nss import (
     aggd,
     check_images,
     cut_blocks,
@@ -30,6 +29,7 @@ from deflow_cli.metrics.quality.nss import (
     neighbour_products,
     one_by_one,
 )
+from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.registry import ScorerContext
 from deflow_cli.paths import weights_folder
 

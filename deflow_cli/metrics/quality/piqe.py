@@ -14,15 +14,8 @@ from torch import Tensor
 
 from deflow_cli.errors import ConfigError
 from deflow_cli.metrics.base import Metric, Score
+from deflow_cli.metrics.nss import check_images, cut_blocks, matlab_gray, mirror_index, mscn, one_by_one
 from deflow_cli.metrics.options import ScorerOptions
-from deflow_cli.metrics.quality.nss import (
-    check_images,
-    cut_blocks,
-    matlab_gray,
-    mirror_index,
-    mscn,
-    one_by_one,
-)
 from deflow_cli.metrics.registry import ScorerContext
 
 Padding = Literal["replicate", "symmetric"]

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deflow_cli.metrics.filters import high_pass
 from deflow_cli.metrics.mean_interval import mean_interval
 from deflow_cli.metrics.noise.comparison import ResidualStatistics
-from deflow_cli.metrics.noise.high_pass import UnpairedStatistics, high_pass
+from deflow_cli.metrics.noise.high_pass import UnpairedStatistics
 from deflow_cli.reports.contact_sheet import residual_view
 from deflow_cli.reports.pages.realism_page import CropRow, NoiseCurves, RealismPage, SyntheticPart
 from deflow_cli.reports.pages.tables import Cell

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow_cli.errors import DeflowError
-from deflow_cli.metrics.noise.high_pass import high_pass
+from deflow_cli.metrics.filters import high_pass
 from deflow_cli.reports.contact_sheet import residual_view
 from deflow_cli.reports.pages.fit_page import Preview
 from deflow_cli.workflows.realism.data import NoisyImage

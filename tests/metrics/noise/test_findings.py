@@ -6,13 +6,14 @@ from functools import cache
 import numpy as np
 import pytest
 
+from deflow_cli.metrics.filters import Array
 from deflow_cli.metrics.noise.comparison import ResidualStatistics, compare
 from deflow_cli.metrics.noise.content import Content, measure_content
 from deflow_cli.metrics.noise.differences import measure_gaps
 from deflow_cli.metrics.noise.findings import Finding, judge, measure_floors
 from deflow_cli.metrics.noise.independence import Independence, measure_independence
 from deflow_cli.metrics.noise.repetition import Repetition, measure_repetition
-from deflow_cli.metrics.noise.residual import Array, residual_of
+from deflow_cli.metrics.noise.residual import residual_of
 from tests.metrics.distances.generators import HONEST, WRONG, Law, jpeg, pictures, right
 
 CLEANS = pictures(8, 112)

@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.noise.flat_patches import choose, gradient_energy, patch_grid, patch_means
-from deflow_cli.metrics.noise.high_pass import (
-    WHITE_GAIN,
-    UnpairedStatistics,
-    compare_unpaired,
-    gain,
-    high_pass,
-)
+from deflow_cli.metrics.filters import WHITE_GAIN, gain, high_pass
+from deflow_cli.metrics.flat_patches import choose, gradient_energy, patch_grid, patch_means
+from deflow_cli.metrics.noise.high_pass import UnpairedStatistics, compare_unpaired
 from tests.metrics.noise.noisy_scenes import Law, noise, noisy, scene
 
 LAW = Law(std=10.0, slope=0.6, blur=0.7, gains=(1.0, 0.8, 1.2), shared=0.3)

@@ -13,8 +13,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from deflow_cli.errors import ConfigError, ShapeError
+from deflow_cli.metrics.nss import matlab_gray
 from deflow_cli.metrics.quality.fidelity import Psnr, Ssim, luma_y, psnr, ssim_gaussian, ssim_uniform
-from deflow_cli.metrics.quality.nss import matlab_gray
 from tests.golden.tolerances import tolerance
 from tests.metrics.quality.iqa_data import golden_rows, official_values, picture, rounded_close
 from tests.metrics.quality.iqa_golden import WITH_REFERENCE, figures, golden_batch, golden_pixels

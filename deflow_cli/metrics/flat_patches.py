@@ -9,9 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow_cli.metrics.noise.residual import INTENSITY_BINS, LUMA, Array
-
-Pixels = NDArray[np.uint8]
+from deflow_cli.metrics.filters import INTENSITY_BINS, LUMA, Array, Pixels
 
 MOST = 64  # patches kept of a picture, spread over its brightnesses
 _MARGIN = 4  # px along the border, where a 9 x 9 filter sees reflected pixels

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deflow_cli.errors import ShapeError
-from deflow_cli.metrics.quality.nss import (
+from deflow_cli.metrics.nss import (
     aggd,
     check_images,
     cut_blocks,
