@@ -49,11 +49,6 @@ class TwoSample:
     per_image_fake: tuple[float, ...] = ()
     chance: float = 0.5
 
-    @property
-    def distinguishable(self) -> bool:
-        """Whether the interval lies above chance."""
-        return self.low > self.chance
-
 
 def two_sample(
     real: Sequence[Pixels],

@@ -75,16 +75,6 @@ def kl_divergence(real: NDArray[Any], fake: NDArray[Any]) -> float:
     return float(np.sum(p[kept] * np.log(p[kept] / q[kept]))) if kept.any() else float("inf")
 
 
-def residual_kl(real: Sequence[Array], fake: Sequence[Array], bins: int = 64, limit: float = 0.1) -> float:
-    """Forward KL of the pooled residual histograms, bins aligned with 8-bit levels (see `aligned_bins`).
-
-    For 8-bit residuals at the defaults it equals KLD-NeCA: its 64 bins are narrower
-    than a level, so each holds one level or none, and the empty ones drop out. Lower is better.
-    """
-    counts = [aligned_bins(sum_histograms(residuals), bins, limit) for residuals in (real, fake)]
-    return kl_divergence(counts[0], counts[1])
-
-
 def residual_kl_naf(real: NDArray[np.int64], fake: NDArray[np.int64]) -> float:
     """KLD-NAF of two level histograms: forward KL in 256 equal bins on [-1, 1], empty ones dropped."""
     values = np.arange(-255, 256) / 255.0
@@ -168,11 +158,6 @@ def radial_psd(residual: Array, bins: int = SPECTRUM_BINS) -> Array:
 def decibel(power: Array) -> Array:
     """10 log10 of a power relative to 1/255 squared, floored at -60 dB."""
     return 10.0 * np.log10(np.maximum(power * 255.0**2, 1e-6))
-
-
-def radial_psd_db(residuals: Sequence[Array], bins: int = SPECTRUM_BINS) -> Array:
-    """Set's mean radial power spectrum in dB over one grey level squared, C x ``bins``."""
-    return decibel(np.nanmean([radial_psd(residual, bins) for residual in residuals], axis=0))
 
 
 def psd_error_db(real: Array, fake: Array) -> float:

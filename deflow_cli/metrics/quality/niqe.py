@@ -7,7 +7,6 @@ release, whose values it reproduces to 14 digits on images without flat areas (n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deflow_cli.errors import CheckpointError, DataError
+from deflow_cli.errors import CheckpointError
 from deflow_cli.metrics.base import Metric, Score
 from deflow_cli.metrics.nss import (
     aggd,
@@ -139,28 +138,6 @@ def _mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
     """Column means over what is defined, and the sample covariance of the rows without any NaN."""
     whole = features[~features.isnan().any(dim=1)]
     return features.nanmean(dim=0), torch.cov(whole.T)
-
-
-def fit_niqe_model(images: Iterable[Tensor], origin: str = "own") -> NiqeModel:
-    """Pristine statistics of uint8 B x 3 x H x W batches, any sizes, from their sharp blocks, as LIVE's.
-
-    Raises DataError where fewer than two blocks can be measured; LIVE used 125 photographs.
-    """
-    kept = []
-    for batch in images:
-        check_images(batch)
-        if min(batch.shape[-2:]) < BLOCK:
-            continue
-        features, sharpness = niqe_features(batch)
-        sharp = sharpness > SHARPNESS * sharpness.amax(dim=1, keepdim=True)
-        kept.append(features[sharp].cpu())
-    pooled = torch.cat(kept) if kept else torch.empty(0, FEATURES)
-    if int((~pooled.isnan().any(dim=1)).sum()) < 2:
-        raise DataError(
-            f"too few sharp, textured blocks of {BLOCK} px ({len(pooled)}); a NIQE model needs at least two",
-            next_step="give more or larger pristine photographs",
-        )
-    return NiqeModel(*_mean_and_covariance(pooled), origin)
 
 
 def niqe_distance(features: Tensor, model: NiqeModel) -> float:

@@ -6,6 +6,7 @@ import pytest
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.noise import residual as res
 from deflow_cli.metrics.noise.comparison import ResidualStatistics, compare
+from tests.metrics.noise.residual_sets import radial_psd_db, residual_kl
 
 
 def quantise(image):
@@ -51,7 +52,7 @@ def test_aligned_bins_equal_published_bins_on_8_bit_residuals():
     real, fake = noisy_set(0), noisy_set(1, sigma=13 / 255)
     plain = [res.plain_bins(res.sum_histograms(each)) for each in (real, fake)]
     assert len(plain[0]) == 66
-    assert res.residual_kl(real, fake) == pytest.approx(res.kl_divergence(*plain), abs=1e-12)
+    assert residual_kl(real, fake) == pytest.approx(res.kl_divergence(*plain), abs=1e-12)
 
 
 def test_plain_bins_agree_with_numpy_on_the_residuals_themselves():
@@ -64,11 +65,9 @@ def test_plain_bins_agree_with_numpy_on_the_residuals_themselves():
 def test_kl_of_two_gaussians_is_the_closed_form():
     real, fake = noisy_set(0, 8 / 255, 8), noisy_set(1, 11 / 255, 8)
     expected = np.log(11 / 8) + 64 / (2 * 121) - 0.5
-    assert res.residual_kl(real, fake) == pytest.approx(expected, rel=0.05)
-    assert res.residual_kl(real, noisy_set(2, 8 / 255, 8)) < 1e-3
-    assert res.residual_kl(real, fake) != pytest.approx(
-        res.residual_kl(fake, real), rel=0.1
-    )  # it has a direction
+    assert residual_kl(real, fake) == pytest.approx(expected, rel=0.05)
+    assert residual_kl(real, noisy_set(2, 8 / 255, 8)) < 1e-3
+    assert residual_kl(real, fake) != pytest.approx(residual_kl(fake, real), rel=0.1)  # it has a direction
 
 
 def counts_of(**levels):
@@ -147,15 +146,15 @@ def test_autocovariance_needs_room():
 
 
 def test_white_noise_has_a_flat_spectrum_at_its_level():
-    spectrum = res.radial_psd_db(noisy_set(0, 10 / 255, 12, (128, 160)))
+    spectrum = radial_psd_db(noisy_set(0, 10 / 255, 12, (128, 160)))
     assert spectrum.shape == (3, 64)
     # low bins hold few frequencies; rounding to 8 bits adds 1/12 level squared
     excess = spectrum[:, 16:] - 10 * np.log10(100 + 1 / 12)
     assert np.abs(excess).max() < 0.7
     assert abs(excess.mean()) < 0.05
-    assert res.psd_error_db(
-        spectrum, res.radial_psd_db(noisy_set(1, 20 / 255, 12, (128, 160)))
-    ) == pytest.approx(6.0, abs=0.2)
+    assert res.psd_error_db(spectrum, radial_psd_db(noisy_set(1, 20 / 255, 12, (128, 160)))) == pytest.approx(
+        6.0, abs=0.2
+    )
 
 
 def test_sine_lands_in_its_bin():

@@ -17,12 +17,13 @@ from scipy.io import loadmat, savemat
 
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.errors import CheckpointError, DataError, ShapeError
-from deflow_cli.metrics.quality.niqe import Niqe, NiqeModel, fit_niqe_model, niqe_features, read_niqe_model
+from deflow_cli.metrics.quality.niqe import Niqe, NiqeModel, niqe_features, read_niqe_model
 from deflow_cli.paths import weights_folder
 from tests.golden.tolerances import tolerance
 from tests.metrics.quality import iqa_plain
 from tests.metrics.quality.iqa_data import golden_picture, golden_rows, named_folder, official_values, picture
 from tests.metrics.quality.iqa_golden import NAMES, as_batch, figures, golden_batch, golden_pixels
+from tests.metrics.quality.niqe_fitting import fit_niqe_model
 
 LIVE = weights_folder() / "niqe-live.safetensors"
 FLAT = ("I03", "I08")
