@@ -13,7 +13,7 @@ from torch import Tensor
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
 from deflow_cli.inference.positional_noise import PositionalNoise
 from deflow_cli.inference.shift import ShiftLaw, responsibilities
-from deflow_cli.inference.tiling import SMALLEST_TILE, Window, automatic_side, overlaps, round_up, tiles
+from deflow_cli.inference.tiling import SMALLEST_TILE, Window, flow_tile_side, overlaps, round_up, tiles
 from deflow_cli.layers.networks.upsampled import LevelFeatures
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
 
@@ -260,7 +260,7 @@ class Translator:
 
     def _side(self, height: int, width: int) -> int:
         if self.tile is None:
-            return automatic_side(self.model, height, width, self.device)
+            return flow_tile_side(self.model, height, width, self.device)
         return round_up(self.tile, self.model.size_multiple)
 
     def _halved(self, side: int, error: Exception) -> int:

@@ -25,7 +25,7 @@ from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import generator
 from deflow_cli.training.engine import Engine, can_resume
 from deflow_cli.training.run_folder import record_folders, training_facts
-from deflow_cli.workflows.fit.data import Domains, StepBatch, choose, open_domains, samplers
+from deflow_cli.workflows.fit.data import Domains, StepBatch, choose_settings, open_domains, samplers
 from deflow_cli.workflows.fit.previews import component_grid, preview_grid
 from deflow_cli.workflows.fit.step import LossStep
 from deflow_cli.workflows.report.run import report_of_fit
@@ -79,7 +79,7 @@ def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
     resumes = request.resume and can_resume(request.out, reporter)
     has_pairs = request.pairs is not None
     domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
-    config, colour, facts = choose(domains, request.config, reporter)
+    config, colour, facts = choose_settings(domains, request.config, reporter)
     model = DeFlow(config.model, seed=config.fit.seed)
     if config.fit.encoder_weights and not resumes:
         _start_encoder(model, Path(config.fit.encoder_weights), reporter)
