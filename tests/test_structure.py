@@ -19,7 +19,6 @@ APART = {"golden", "gpu", "bench"}  # folders of tests that mirror no folder of 
 
 # Names that several modules define, with the reason.
 SHARED_NAMES = {
-    "app": "Typer's word for a program and for a group of its commands",
     "coupling_forward": "one signature: the reference, its fused twin, and the choice between them",
     "coupling_inverse": "one signature: the reference, its fused twin, and the choice between them",
     "default_preset": "what a run of one kind takes where no preset is given",
