@@ -3,23 +3,127 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deflow_cli.workflows.api import fit, load_model
+    from deflow_cli.config.fit import FitConfig, RunConfig
+    from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
+    from deflow_cli.config.restorer import (
+        GanStage,
+        LossConfig,
+        PsnrStage,
+        RestorerConfig,
+        SrConfig,
+        SrFitConfig,
+    )
+    from deflow_cli.degraders.base import Degrader, Draw
+    from deflow_cli.degraders.choice import DegraderChoice
+    from deflow_cli.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        DeflowError,
+        DeviceError,
+        ShapeError,
+        TrainingError,
+    )
+    from deflow_cli.inference.degradation_model import DegradationModel, Encoded
+    from deflow_cli.inference.restoring import Restorer
+    from deflow_cli.layers.invertible.base import Bijection
+    from deflow_cli.metrics.base import Metric, Score, Scorer
+    from deflow_cli.runtime.progress import Reporter
+    from deflow_cli.workflows.api import degrade, fit, load_model, load_restorer, make_pairs, restore, score
+    from deflow_cli.workflows.degrade import DegradeRecord, DegradeReport
+    from deflow_cli.workflows.fit.run import FitResult
+    from deflow_cli.workflows.pairs.run import MakePairsReport
+    from deflow_cli.workflows.restore import RestoreRecord, RestoreReport
+    from deflow_cli.workflows.score.run import ScoreReport
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "fit", "load_model"]
+__all__ = [
+    "Bijection",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DeflowError",
+    "DegradationModel",
+    "DegradeRecord",
+    "DegradeReport",
+    "Degrader",
+    "DegraderChoice",
+    "DeviceError",
+    "Draw",
+    "Encoded",
+    "EncoderConfig",
+    "FitConfig",
+    "FitResult",
+    "FlowConfig",
+    "GanStage",
+    "LossConfig",
+    "MakePairsReport",
+    "Metric",
+    "ModelConfig",
+    "PsnrStage",
+    "Reporter",
+    "RestoreRecord",
+    "RestoreReport",
+    "Restorer",
+    "RestorerConfig",
+    "RunConfig",
+    "Score",
+    "ScoreReport",
+    "Scorer",
+    "ShapeError",
+    "SrConfig",
+    "SrFitConfig",
+    "TrainingError",
+    "__version__",
+    "degrade",
+    "fit",
+    "load_model",
+    "load_restorer",
+    "make_pairs",
+    "restore",
+    "score",
+]
 
-_LAZY = {"fit": "deflow_cli.workflows.api", "load_model": "deflow_cli.workflows.api"}
+# The module that defines each public name, which is imported when the name is first touched.
+_MODULES = {
+    "config.fit": ("FitConfig", "RunConfig"),
+    "config.model": ("EncoderConfig", "FlowConfig", "ModelConfig"),
+    "config.restorer": ("GanStage", "LossConfig", "PsnrStage", "RestorerConfig", "SrConfig", "SrFitConfig"),
+    "degraders.base": ("Degrader", "Draw"),
+    "degraders.choice": ("DegraderChoice",),
+    "errors": (
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "DeflowError",
+        "DeviceError",
+        "ShapeError",
+        "TrainingError",
+    ),
+    "inference.degradation_model": ("DegradationModel", "Encoded"),
+    "inference.restoring": ("Restorer",),
+    "layers.invertible.base": ("Bijection",),
+    "metrics.base": ("Metric", "Score", "Scorer"),
+    "runtime.progress": ("Reporter",),
+    "workflows.api": ("degrade", "fit", "load_model", "load_restorer", "make_pairs", "restore", "score"),
+    "workflows.degrade": ("DegradeRecord", "DegradeReport"),
+    "workflows.fit.run": ("FitResult",),
+    "workflows.pairs.run": ("MakePairsReport",),
+    "workflows.restore": ("RestoreRecord", "RestoreReport"),
+    "workflows.score.run": ("ScoreReport",),
+}
+_HOMES = {name: f"deflow_cli.{module}" for module, names in _MODULES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    """Import torch and the workflows only when one of the public functions is touched."""
-    if name not in _LAZY:
+def __getattr__(name: str) -> object:
+    """Import a public name's module, and torch with it where it needs torch, when the name is touched."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

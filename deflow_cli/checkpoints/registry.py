@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deflow_cli.errors import CheckpointError
-from deflow_cli.paths import MODEL_FILE
+from deflow_cli.errors import CheckpointError, DataError
+from deflow_cli.paths import MODEL_FILE, weights_folder
 
 RUNS = "runs"
 MANIFEST = "manifest.toml"
@@ -21,6 +21,18 @@ class FoundModel:
 
     path: Path
     origin: str
+
+
+def default_model(given: Path | None) -> FoundModel:
+    """The given model, else the newest fit below the working directory, else the embedded model.
+
+    Raises CheckpointError if there is none.
+    """
+    try:
+        embedded = weights_folder()
+    except DataError:
+        embedded = None
+    return find_model(given, Path.cwd(), embedded)
 
 
 def find_model(given: Path | None, working: Path, embedded: Path | None) -> FoundModel:

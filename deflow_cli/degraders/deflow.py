@@ -33,8 +33,8 @@ class FlowDegraderConfig(DegraderConfig):
 
     def prepare(self, context: DegraderContext) -> ReadyDegrader:
         from deflow_cli.checkpoints.format import load_model
+        from deflow_cli.checkpoints.registry import default_model
         from deflow_cli.data.images.folders import file_sha256
-        from deflow_cli.degraders.flow.default_model import default_model
         from deflow_cli.degraders.flow.degrader import FlowDegrader
 
         found, device = default_model(self.model), context.device

@@ -130,6 +130,18 @@ class Restorer:
         """Size of the output over the size of the input."""
         return self.config.scale
 
+    def __call__(self, image_bchw: Tensor) -> Tensor:
+        """Restore images, float32 in [0, 1], to one tensor on the CPU, clamped to [0, 1]."""
+        batch, channels = self._checked(image_bchw)
+        height, width = image_bchw.shape[-2:]
+        result = torch.empty(batch, channels, height * self.scale, width * self.scale)
+
+        def write(window: Window, piece: Tensor) -> None:
+            result[(..., *window.slices)] = piece.clamp(0, 1).to(result)
+
+        self.restore(image_bchw, write)
+        return result
+
     @torch.inference_mode()
     def restore(
         self, image_bchw: Tensor, write: Write, *, precise: bool = False, tell: Tell = lambda share: None

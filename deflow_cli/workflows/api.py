@@ -1,4 +1,10 @@
-"""The Python API: load a model, or fit one."""
+"""The Python API: what the commands do, as functions; `deflow_cli` offers them and loads them lazily.
+
+Paths are texts or ``Path`` objects. Options have the commands' names and defaults. Nothing is printed: a
+``reporter`` hears of progress and warnings, and the results are records. Whatever a user can mend is raised
+as a `DeflowError` with a ``next_step``. The examples run in a folder with photographs in ``clean`` and
+``noisy``, and with a fitted model in ``runs/camera``.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +14,30 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deflow_cli.checkpoints import restorer as restorer_file
 from deflow_cli.checkpoints.format import load_model as load_file
+from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.degraders.flow.default_model import default_model
+from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError
-from deflow_cli.inference.degradation_model import DegradationModel, Encoded
+from deflow_cli.inference.degradation_model import DegradationModel
+from deflow_cli.inference.restoring import Restorer
 from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 
 if TYPE_CHECKING:
+    from deflow_cli.data.blur_kernels import KernelSampling
+    from deflow_cli.data.images.resize import Rule
+    from deflow_cli.data.pairs.formats import PairFormat
+    from deflow_cli.workflows.degrade import DegradeReport
     from deflow_cli.workflows.fit.run import FitResult
+    from deflow_cli.workflows.pairs.run import MakePairsReport
+    from deflow_cli.workflows.restore import RestoreReport
+    from deflow_cli.workflows.score.run import ScoreReport
 
-__all__ = ["DegradationModel", "Encoded", "fit", "load_model"]
+# The workflows are imported by the functions that call them: reading a model needs none of them.
 
 
 def load_model(
@@ -63,10 +79,44 @@ def load_model(
     >>> model.log_prob(image, degraded=True, generator=generator).shape
     torch.Size([2])
     """
-    found = default_model(Path(path) if path is not None else None)
+    found = default_model(_path(path))
     where = choose_device(str(device))
     model, facts = load_file(found.path, where)
     return DegradationModel(model, where, facts, tile)
+
+
+def load_restorer(
+    path: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    tile: int | None = None,
+    tta: bool = False,
+) -> Restorer:
+    """A restorer, ready for use: ours, or any ESRGAN of others, .pth or .safetensors.
+
+    path: a file, or a folder with a restorer.safetensors; None: the newest ``runs/*/restorer.safetensors``
+    here. device, tile: as for `load_model`. tta: the mean over the eight turned and mirrored variants. Raises
+    CheckpointError or DeviceError.
+
+    An untrained restorer, only to show the calls:
+
+    >>> import tempfile, torch
+    >>> from pathlib import Path
+    >>> from deflow_cli import RestorerConfig, load_restorer
+    >>> from deflow_cli.checkpoints.restorer import save_restorer
+    >>> from deflow_cli.models.esrgan.generator import RRDBNet
+    >>> path = Path(tempfile.mkdtemp(), "restorer.safetensors")
+    >>> save_restorer(path, RRDBNet(RestorerConfig(scale=4, channels=8, blocks=1)), {})
+    >>> restorer = load_restorer(path)
+    >>> restorer.scale, restorer(torch.rand(1, 3, 10, 12)).shape
+    (4, torch.Size([1, 3, 40, 48]))
+    """
+    from deflow_cli.workflows.restore import find_restorer
+
+    found = find_restorer(_path(path), Path.cwd())
+    where = choose_device(str(device))
+    model, _ = restorer_file.load_restorer(found.path)
+    return Restorer(model, where, tile=tile, tta=tta)
 
 
 def fit(
@@ -85,15 +135,25 @@ def fit(
 
     out: the run's folder. preset: a name, a .toml file, or a configuration; None: tiny, with a GPU base.
     settings: overrides such as ``"fit.iterations=1000"``. Raises DeflowError as the command does.
+
+    >>> from deflow_cli import EncoderConfig, FitConfig, FlowConfig, RunConfig, fit
+    >>> config = RunConfig(
+    ...     FlowConfig(levels=2, steps=1, hidden_channels=8),
+    ...     EncoderConfig(channels=8, growth_channels=4, blocks=1, stacked_blocks=(0,)),
+    ...     FitConfig(iterations=2, batch_size=4, patch_size=32, report=False),
+    ... )
+    >>> result = fit("clean", "noisy", out="runs/first", preset=config, device="cpu")
+    >>> result.step, result.model_path.name
+    (2, 'model.safetensors')
     """
     from deflow_cli.workflows.fit import run as workflow
 
     out = Path(out)
-    own = out / CONFIG_FILE
-    if own.exists() and not resume:
+    existing = out / CONFIG_FILE
+    if existing.exists() and not resume:
         raise ConfigError(f"{out} holds a run already", next_step="pass resume=True, or another out")
-    if own.exists():
-        config = FIT.load(own)
+    if existing.exists():
+        config = FIT.load(existing)
     else:
         base = (
             preset if isinstance(preset, RunConfig) else FIT.load(preset or workflow.default_preset(device))
@@ -104,8 +164,234 @@ def fit(
         noisy=Path(noisy),
         out=out,
         config=config,
-        pairs=Path(pairs) if pairs is not None else None,
+        pairs=_path(pairs),
         device=device,
         resume=resume,
     )
     return workflow.fit(request, reporter or Silent())
+
+
+def degrade(
+    source: str | Path,
+    target: str | Path,
+    *,
+    model: str | Path | None = None,
+    temperature: float | tuple[float, float] | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    reverse: bool = False,
+    like: str | Path | None = None,
+    tile: int | None = None,
+    ext: str = "auto",
+    skip_existing: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> DegradeReport:
+    """Degrade an image or a folder to files, as ``deflow degrade`` does; `load_model` degrades tensors.
+
+    temperature: strength of the noise, or the range that it is drawn from per image; None: 1, or with
+    ``reverse`` 0, the posterior's mean. like: a degraded reference image or folder. tile: side in pixels;
+    None: chosen by memory, 0: none. A file that cannot be read is among the report's ``failed``. Raises
+    DeflowError for what concerns all images.
+
+    >>> from deflow_cli import degrade
+    >>> report = degrade("clean", "degraded", model="runs/camera", samples=2, device="cpu")
+    >>> [path.name for path in report.records[0].targets], report.failed
+    (['0_s01.png', '0_s02.png'], [])
+    """
+    from deflow_cli.workflows import degrade as workflow
+
+    request = workflow.DegradeRequest(
+        source=Path(source),
+        target=Path(target),
+        model=_path(model),
+        temperature=_range(temperature if temperature is not None else 0.0 if reverse else 1.0),
+        samples=samples,
+        seed=seed,
+        reverse=reverse,
+        like=_path(like),
+        tile=tile,
+        ext=ext,
+        skip_existing=skip_existing,
+        device=device,
+    )
+    return workflow.degrade(request, reporter or Silent())
+
+
+def restore(
+    source: str | Path,
+    target: str | Path,
+    *,
+    model: str | Path | None = None,
+    outscale: float | None = None,
+    tile: int | None = None,
+    tile_pad: int | None = None,
+    suffix: str = "",
+    ext: str = "auto",
+    skip_existing: bool = False,
+    tta: bool = False,
+    fp32: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> RestoreReport:
+    """Restore an image or a folder to files, as ``deflow restore`` does; `load_restorer` restores tensors.
+
+    model: as for `load_restorer`. outscale: size of the outputs over that of the inputs; None: the restorer's
+    scale. A file that cannot be read is among the report's ``failed``. Raises DeflowError for what concerns
+    all images.
+
+    >>> from pathlib import Path
+    >>> from deflow_cli import RestorerConfig, restore
+    >>> from deflow_cli.checkpoints.restorer import save_restorer
+    >>> from deflow_cli.models.esrgan.generator import RRDBNet
+    >>> untrained = RRDBNet(RestorerConfig(scale=2, channels=8, blocks=1))
+    >>> save_restorer(Path("untrained.safetensors"), untrained, {})
+    >>> report = restore("noisy/0.png", "restored.png", model="untrained.safetensors", device="cpu")
+    >>> record = report.records[0]
+    >>> report.scale, record.width, record.height
+    (2, 128, 128)
+    """
+    from deflow_cli.workflows import restore as workflow
+
+    request = workflow.RestoreRequest(
+        source=Path(source),
+        target=Path(target),
+        model=_path(model),
+        outscale=outscale,
+        tile=tile,
+        tile_pad=tile_pad,
+        suffix=suffix,
+        ext=ext,
+        skip_existing=skip_existing,
+        tta=tta,
+        fp32=fp32,
+        device=device,
+    )
+    return workflow.restore(request, reporter or Silent())
+
+
+def make_pairs(
+    source: str | Path,
+    target: str | Path,
+    *,
+    degrader: str | DegraderChoice = "deflow",
+    scale: int = 4,
+    temperature: float | tuple[float, float] = 1.0,
+    variants: int = 1,
+    crop: int | None = None,
+    stride: int | None = None,
+    resize: Rule = "matlab",
+    kernels: str | Path | None = None,
+    kernel_sampling: KernelSampling = "bicubic",
+    format: PairFormat = "folders",
+    seed: int = 0,
+    manifest: str | Path | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    dry_run: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> MakePairsReport:
+    """Make a data set of clean and degraded pairs, as ``deflow make-pairs`` does.
+
+    degrader: a name, or a `DegraderChoice` with its options. manifest: of a data set to make again, whose
+    settings replace the ones given here. Called again, it goes on where it was interrupted. Raises
+    DeflowError naming the file or the option that will not do.
+
+    >>> from deflow_cli import DegraderChoice, make_pairs
+    >>> report = make_pairs("clean", "pairs", degrader=DegraderChoice("white-noise", sigma=8.0), scale=2)
+    >>> report.pairs == report.written == report.images, report.format
+    (True, 'folders')
+    """
+    from deflow_cli.workflows.pairs import run as workflow
+    from deflow_cli.workflows.pairs.plan import PairSettings
+
+    request = workflow.MakePairsRequest(
+        source=Path(source),
+        target=Path(target),
+        settings=PairSettings(
+            scale=scale,
+            crop=crop,
+            stride=stride,
+            variants=variants,
+            temperature=_range(temperature),
+            resize=resize,
+            kernel_sampling=kernel_sampling,
+            format=format,
+            seed=seed,
+        ),
+        degrader=degrader if isinstance(degrader, DegraderChoice) else DegraderChoice(degrader),
+        kernels=_path(kernels),
+        manifest=_path(manifest),
+        workers=workers,
+        device=device,
+        dry_run=dry_run,
+        overwrite=overwrite,
+    )
+    return workflow.make_pairs(request, reporter or Silent())
+
+
+def score(
+    outputs: str | Path | Sequence[str | Path],
+    reference: str | Path | None = None,
+    *,
+    metrics: Sequence[str] = (),
+    protocol: str = "rwsr",
+    crop_border: int | None = None,
+    luma: bool = False,
+    brisque_model: str | Path | None = None,
+    niqe_model: str | Path | None = None,
+    lpips_net: str = "alex",
+    lpips_weights: str | Path | None = None,
+    pairing: str = "name",
+    device: str = "auto",
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> ScoreReport:
+    """Score images, one method or several, as ``deflow score`` does.
+
+    outputs: a folder or an image for each method. reference: the clean images; None: metrics that need none.
+    metrics: names; none: all that apply. crop_border: None: the protocol's. seed: of the bootstrap. Raises
+    DeflowError for images without partners and for options that do not fit.
+
+    >>> from deflow_cli import score
+    >>> report = score("clean", "clean", metrics=["psnr", "ssim"], device="cpu")
+    >>> [(summary.metric, summary.summary.mean) for summary in report.summaries]
+    [('psnr', inf), ('ssim', 1.0)]
+    """
+    from deflow_cli.workflows.score import run as workflow
+    from deflow_cli.workflows.score.registry import ScorerOptions
+
+    methods = [outputs] if isinstance(outputs, str | Path) else outputs
+    request = workflow.ScoreRequest(
+        outputs=tuple(Path(method) for method in methods),
+        reference=_path(reference),
+        metrics=tuple(metrics),
+        options=ScorerOptions(
+            protocol=protocol,
+            crop_border=crop_border,
+            luma=luma,
+            brisque_model=_path(brisque_model),
+            niqe_model=_path(niqe_model),
+            lpips_net=lpips_net,
+            lpips_weights=_path(lpips_weights),
+        ),
+        pairing=pairing,
+        device=device,
+        seed=seed,
+    )
+    return workflow.score(request, reporter or Silent())
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _range(temperature: float | tuple[float, float]) -> tuple[float, float]:
+    """Lowest and highest temperature. Raises ConfigError unless they rise from 0 or above."""
+    low, high = temperature if isinstance(temperature, tuple) else (temperature, temperature)
+    if not 0 <= low <= high < float("inf"):
+        raise ConfigError(
+            f"temperature is {temperature!r}", next_step="pass 0.8, or a rising range such as (0.6, 1.2)"
+        )
+    return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Degrade: every image of a folder through a model, to files."""
+"""Degrade (or restore) the images of a folder by a fitted flow, and write the results to files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import load_model
+from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.data.images.files import Image, list_images, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
-from deflow_cli.degraders.flow.default_model import default_model
 from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
@@ -26,8 +26,8 @@ from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import plan_images, run_images
 
-OUTPUT_BUDGET = 384 << 20  # bytes of finished samples held at once
-MOST_REFERENCES = 16  # images of a reference folder that are looked at
+OUTPUT_BUDGET = 384 << 20  # bytes of finished samples that are held in memory before they are written
+MOST_REFERENCES = 16  # images of a reference folder that its shift is estimated from
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class DegradeRequest:
     """What `deflow degrade` was asked for.
 
     source: an image or a folder. target: an image or a folder to write. model: a file or a run folder; None:
-    the default. temperature: lowest and highest, drawn per image. like: a degraded reference image or
-    folder. tile: side in pixels; None: chosen by memory, 0: none. ext: ``auto`` or an image suffix.
+    the default one. temperature: lowest and highest, drawn per image. reverse: restore degraded images
+    instead. like: a degraded image or a folder, whose shift is used in place of the model's. tile: side in
+    pixels; None: chosen by memory, 0: none. ext: ``auto`` or an image suffix.
     """
 
     source: Path
@@ -55,7 +56,7 @@ class DegradeRequest:
 
 @dataclass(frozen=True)
 class DegradeRecord:
-    """One image done. component: of each sample, in the order of targets. seconds: reading to writing."""
+    """One image that was done. component: of the mixture, for each target. seconds: reading to writing."""
 
     source: Path
     targets: list[Path]
@@ -66,7 +67,7 @@ class DegradeRecord:
 
 @dataclass(frozen=True)
 class DegradeReport:
-    """What was done: the model and how it was found, images done, skipped, and failed with the reason."""
+    """What was done: the model and how it was found; images done, skipped, and failed with the reason."""
 
     model: Path
     model_origin: str
@@ -76,10 +77,10 @@ class DegradeReport:
 
 
 def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
-    """Degrade (or restore) images to files; a bad file is reported and the rest goes on.
+    """Degrade (or restore) images to files. A file that fails is reported, and the others are done.
 
     The same request gives the same files, whatever the tile size and the other images in the folder. Raises
-    DeflowError for what concerns all images: no model, no images, no such device, a bad reference.
+    DeflowError for a problem that concerns all images: no model, no images, no such device, a bad reference.
     """
     planned = plan_images(request.source, request.target, ext=request.ext, samples=request.samples)
     found = default_model(request.model)
@@ -101,7 +102,7 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
 def _shift(
     request: DegradeRequest, model: DeFlow, translator: Translator, reporter: Reporter
 ) -> ShiftDistribution:
-    """The model's own shift, or the one that a reference shows."""
+    """The shift of the model, or the one estimated from a reference."""
     if request.like is None:
         return ShiftDistribution(model.prior)
     files = list_images(request.like) if request.like.is_dir() else [request.like]
@@ -115,8 +116,8 @@ def _shift(
         crops += translator.crop_latents(to_tensor(image.pixels), noise, _gray_levels(image))
     shift = shift_like(model.prior, crops)
     shares = ", ".join(f"{k}: {p:.2f}" for k, p in enumerate(shift.probabilities.tolist()))
-    told = f"components {shares}" if model.prior.components > 1 else "its shift estimated anew"
-    reporter.note(f"like {request.like}: {told}")
+    outcome = f"components {shares}" if model.prior.components > 1 else "its shift estimated anew"
+    reporter.note(f"like {request.like}: {outcome}")
     return shift
 
 
@@ -135,10 +136,11 @@ def _one(
     low, high = request.temperature
     temperature = low + (high - low) * stable_generator(request.seed, item.key, "temperature").random()
     if request.reverse:
-        own = (
-            shift.likeliest if request.like else translator.own_component(tensor, noise, _gray_levels(image))
-        )
-        components = [own] * request.samples
+        if request.like:
+            component = shift.likeliest
+        else:
+            component = translator.own_component(tensor, noise, _gray_levels(image))
+        components = [component] * request.samples
     else:
         components = draw_components(shift, request.seed, item.key, request.samples)
     job = Job(shift, [noise], [components], [temperature], request.reverse, _gray_levels(image))
@@ -161,7 +163,7 @@ def _one(
 def _translate(
     translator: Translator, tensor: Tensor, job: Job, samples: Sequence[int], image: Image
 ) -> list[NDArray[Any]]:
-    """Whole-number pixels of each sample, H x W x 3."""
+    """The pixels of each sample, H x W x 3, integers of the image's bit depth."""
     outputs = {sample: np.empty_like(image.pixels) for sample in samples}
 
     def write(sample: int, window: Window, piece: Tensor) -> None:

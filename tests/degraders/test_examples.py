@@ -14,6 +14,8 @@ import pytest
         "degraders.base",
         "degraders.choice",
         "degraders.registry",
+        "degraders.noise.patches",
+        "degraders.noise.spectral",
         "degraders.noise.white",
         "data.folder_sample",
     ],

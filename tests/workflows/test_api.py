@@ -16,6 +16,7 @@ from deflow_cli.config.fit import FitConfig, RunConfig
 from deflow_cli.data.images.files import Image, to_pixels, write_image
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, ShapeError
 from deflow_cli.inference.degradation_model import DegradationModel
+from tests.example_folder import lay_out_examples
 from tests.inference.small import build, small_config, small_model, smooth_images
 
 
@@ -28,11 +29,27 @@ def model():
     return DegradationModel(small_model())
 
 
-def test_examples_of_the_documentation():
+def test_examples_of_the_documentation(tmp_path, monkeypatch):
+    lay_out_examples(tmp_path)
+    monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     result = doctest.testmod(deflow_cli.workflows.api)
-    assert result.attempted > 10
+    assert result.attempted > 30
     assert result.failed == 0
+
+
+def test_public_names_are_what_they_say():
+    assert set(deflow_cli.__all__) - {"__version__"} == set(deflow_cli._HOMES)
+    for name in deflow_cli.__all__:
+        assert getattr(deflow_cli, name) is not None
+    for function in ("degrade", "fit", "load_model", "load_restorer", "make_pairs", "restore", "score"):
+        assert "    >>> " in getattr(deflow_cli, function).__doc__
+
+
+@pytest.mark.parametrize("temperature", [-1.0, (1.2, 0.6), float("nan")])
+def test_wrong_temperatures_are_refused(tmp_path, temperature):
+    with pytest.raises(ConfigError, match="temperature is"):
+        deflow_cli.degrade(tmp_path, tmp_path / "out", temperature=temperature)
 
 
 def test_load_model_from_file_and_run_folder(tmp_path, model):

@@ -226,7 +226,7 @@ def test_default_model_is_the_newest_fit_here(photos, tmp_path, monkeypatch):
 def test_without_any_model_the_next_step_is_told(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "manifest.toml").write_text("")
-    monkeypatch.setattr("deflow_cli.degraders.flow.default_model.weights_folder", lambda: tmp_path)
+    monkeypatch.setattr("deflow_cli.checkpoints.registry.weights_folder", lambda: tmp_path)
     with pytest.raises(CheckpointError) as caught:
         run(photos, tmp_path / "out", None)
     assert "deflow fit" in caught.value.next_step
@@ -234,7 +234,7 @@ def test_without_any_model_the_next_step_is_told(photos, tmp_path, monkeypatch):
 
 def test_embedded_model_is_verified(photos, tmp_path, monkeypatch, model_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("deflow_cli.degraders.flow.default_model.weights_folder", lambda: tmp_path)
+    monkeypatch.setattr("deflow_cli.checkpoints.registry.weights_folder", lambda: tmp_path)
     (tmp_path / "small.safetensors").write_bytes(model_path.read_bytes())
     (tmp_path / "manifest.toml").write_text('default_model = "small.safetensors"\n')
     assert run(photos, tmp_path / "out", None).model_origin == "embedded"

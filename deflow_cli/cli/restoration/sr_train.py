@@ -108,7 +108,7 @@ def sr_train(
             source=source, out=run_dir, config=config, init=init, arch=arch, device=device, resume=resume
         )
         result = workflow.sr_train(request, reporter)
-    tell(result, as_json)
+    print_result(result, as_json)
 
 
 def _check_places(
@@ -117,7 +117,7 @@ def _check_places(
     hr: Path | None,
     init: Path | None,
 ) -> None:
-    """What is named is there, and one source of training data is. Raises DataError or ConfigError."""
+    """Raise a DeflowError unless all paths exist and one source of training data is given."""
     for folder, option in ((pairs, "PAIRS"), (val, "--val")):
         if folder is not None:
             check_folder(folder, option, of="pairs, made by `deflow make-pairs`,")
@@ -137,7 +137,7 @@ def collect_settings(
     iterations: int | None = None,
     **options: Any,
 ) -> list[str]:
-    """Options that are short for ``--set``, as such; an explicit ``--set`` comes after them and wins."""
+    """The settings that options stand for. An explicit ``--set`` comes after them, and so has precedence."""
     settings: list[str] = []
     if arch is not None:
         if arch not in ARCHITECTURES:
@@ -164,15 +164,15 @@ def collect_settings(
 
 
 def _config(preset: str, run_dir: Path, settings: Sequence[str], reporter: ConsoleReporter) -> SrConfig:
-    """The preset with its overrides; a run that is resumed keeps its own, and says what is not applied."""
-    own = run_dir / CONFIG_FILE
-    if not own.exists():
+    """The preset with its overrides. A resumed run keeps its settings, and reports what is not applied."""
+    recorded = run_dir / CONFIG_FILE
+    if not recorded.exists():
         return SR.apply_overrides(SR.load(preset), settings)
-    config = SR.load(own)
+    config = SR.load(recorded)
     if ignored := SR.ignored_overrides(config, settings):
         reporter.warn(
             f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
-            f"Edit {show_path(own)} to change them"
+            f"Edit {show_path(recorded)} to change them"
         )
     return config
 
@@ -181,7 +181,7 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def tell(result: SrResult, as_json: bool) -> None:
+def print_result(result: SrResult, as_json: bool) -> None:
     """Print a result on stdout; an interrupted run ends the program with 130."""
     if as_json:
         print_json(result)

@@ -26,7 +26,7 @@ class Encodings:
         self._degrader, self._translator = degrader, degrader.translator
         self._numbers = [-1] * places
         self._size = (0, 0)
-        self._kept: list[Tensor] = []  # places x H x W x C: the latents, then the conditions of the layers
+        self._store: list[Tensor] = []  # places x H x W x C: the latents, then the conditions of the layers
         self._conditioned: list[bool] = []
 
     def __contains__(self, number: object) -> bool:
@@ -41,15 +41,15 @@ class Encodings:
         job = self._degrader.job([Draw(0, key, temperature=0.0) for key in keys])
         encoding = self._translator.encode(image_bchw, job)
         parts = _parts(encoding)
-        if not self._kept:
+        if not self._store:
             self._size = (image_bchw.shape[-2], image_bchw.shape[-1])
             self._conditioned = [condition is not None for condition in encoding.conditions]
             count = len(self._numbers)
-            self._kept = [part.new_empty(count, *part.permute(0, 2, 3, 1).shape[1:]) for part in parts]
+            self._store = [part.new_empty(count, *part.permute(0, 2, 3, 1).shape[1:]) for part in parts]
         assert self._size == image_bchw.shape[-2:]
         places = self._places(numbers)
-        for kept, part in zip(self._kept, parts, strict=True):
-            kept.index_copy_(0, places, part.permute(0, 2, 3, 1))
+        for stored, part in zip(self._store, parts, strict=True):
+            stored.index_copy_(0, places, part.permute(0, 2, 3, 1))
         for number in numbers:
             self._numbers[number % len(self._numbers)] = number
 
@@ -59,7 +59,7 @@ class Encodings:
         assert all(number in self for number in numbers)
         places = self._places(numbers)
         # The store is channels-last, as the layers' networks compute.
-        parts = iter([kept.index_select(0, places).permute(0, 3, 1, 2) for kept in self._kept])
+        parts = iter([stored.index_select(0, places).permute(0, 3, 1, 2) for stored in self._store])
         latents = [next(parts) for _ in self._translator.model.flow.latent_plan]
         conditions = [StepCondition(next(parts), next(parts)) if has else None for has in self._conditioned]
         y = self._translator.sample(Encoding(latents, conditions), self._size, self._degrader.job(draws))

@@ -78,6 +78,15 @@ class NoisePatchDegrader:
 
     The patch of each place is drawn for that place. A picture of ``cell`` px gets a single patch, as each
     training crop does in the published recipe.
+
+    >>> flat = np.random.default_rng(0).integers(97, 104, (65, 65, 3), dtype=np.uint8)
+    >>> patches = NoisePatches.collect([flat], side=32)
+    >>> len(patches.tiles)
+    4
+    >>> grey = torch.full((1, 3, 50, 70), 0.5)
+    >>> noisy = NoisePatchDegrader.at_scale(patches, scale=4).degrade(grey, [Draw(0, "photo.png")])
+    >>> noisy.shape, round(255 * (noisy - grey).abs().max().item())
+    (torch.Size([1, 3, 50, 70]), 3)
     """
 
     patches: NoisePatches

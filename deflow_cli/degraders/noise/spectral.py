@@ -82,7 +82,14 @@ class SpectralNoise:
 
 @dataclass(frozen=True)
 class SpectralDegrader:
-    """Adds stationary Gaussian noise of a given spectrum, times the temperature."""
+    """Adds stationary Gaussian noise of a given spectrum, times the temperature.
+
+    >>> white = SpectralNoise.from_spectrum(np.full((64, 64, 1, 1), 0.04**2) * np.eye(3, dtype=complex))
+    >>> grey = torch.full((1, 3, 100, 120), 0.5)
+    >>> noisy = SpectralDegrader(white).degrade(grey, [Draw(seed=0, key="photo.png")])
+    >>> round((noisy - grey).std().item(), 2)
+    0.04
+    """
 
     noise: SpectralNoise
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from deflow_cli.reports.pages.rendering import render_page
 from deflow_cli.reports.pages.tables import Cell, Table
-from deflow_cli.reports.svg.plots import Series, bar_plot, line_plot
+from deflow_cli.reports.svg.categorical_plots import bar_plot
+from deflow_cli.reports.svg.line_plots import Series, line_plot
 
 Pixels = NDArray[np.uint8]
 Severity = Literal["good", "note", "warn", "bad"]

@@ -13,7 +13,7 @@ from deflow_cli.reports.pages.rendering import render_page
 from deflow_cli.reports.pages.tables import Cell, Table
 from deflow_cli.reports.svg.categorical_plots import strip_plot
 from deflow_cli.reports.svg.heatmap import heatmap
-from deflow_cli.reports.svg.plots import Series, histogram_plot, line_plot
+from deflow_cli.reports.svg.line_plots import Series, histogram_plot, line_plot
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float64]
@@ -26,7 +26,7 @@ class NoiseCurves:
 
     spectrum_db: radial power on 0..0.5 cycles per pixel, over one level squared. histogram: counts of the
     levels -255..255. level: std in each of 16 bins of luma, NaN for empty bins. autocorrelation: 9 x 9 lags.
-    stds: one for each picture.
+    stds: one for each picture. std_interval: 95 % confidence interval of their mean.
     """
 
     name: str
@@ -35,6 +35,7 @@ class NoiseCurves:
     level: Array
     autocorrelation: Array
     stds: Array
+    std_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def noise_figures(curves: Sequence[NoiseCurves]) -> list[tuple[str, str]]:
                 [(c.name, c.stds.tolist()) for c in curves],
                 x_label="std (grey levels)",
                 title="Noise level, picture by picture",
+                intervals=[c.std_interval for c in curves],
             ),
             "A dot is a picture: a model of one strength has its dots together.",
         ),
@@ -129,6 +131,7 @@ def autocorrelation_maps(curves: Sequence[NoiseCurves]) -> list[tuple[str, str]]
             x_label="right (px)",
             y_label="down (px)",
             limits=(-0.5, 0.5),
+            cells=True,
             x_ticks=lags,
             y_ticks=lags,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from deflow_cli.errors import ConfigError
 from deflow_cli.reports.pages.pictures import data_uri, difference_picture
 from deflow_cli.reports.pages.tables import cell_text
+from deflow_cli.reports.svg.canvas import with_unique_ids
 
 if TYPE_CHECKING:  # Jinja is imported when the first page is rendered: commands without a page do without
     from jinja2 import Environment, Template
@@ -61,8 +63,15 @@ def render_page(template: str | Template, title: str, subtitle: str, values: Map
     All values are escaped, except SVG that the template passes to ``inline``. Characters that XML forbids
     become U+FFFD.
     """
+    from markupsafe import Markup
+
     page = _environment().get_template(template)
-    text = page.render(title=title, subtitle=subtitle, contents=Contents(), **values)
+    numbers = itertools.count(1)
+
+    def inline(svg: str) -> Markup:
+        return Markup(with_unique_ids(svg, f"p{next(numbers)}-"))
+
+    text = page.render(title=title, subtitle=subtitle, contents=Contents(), inline=inline, **values)
     return _FORBIDDEN.sub("\ufffd", text)
 
 
@@ -88,7 +97,6 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "difference_picture": difference_picture,
-        "inline": Markup,
         "policy": POLICY,
         "script": Markup(_resource("page.js")),
         "style": Markup(_resource("page.css")),

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deflow_cli.metrics.mean_interval import mean_interval
 from deflow_cli.metrics.noise.comparison import ResidualStatistics
 from deflow_cli.metrics.noise.high_pass import UnpairedStatistics, high_pass
 from deflow_cli.reports.contact_sheet import residual_view
-from deflow_cli.reports.pages.realism_page import Cell, CropRow, NoiseCurves, RealismPage, SyntheticPart
+from deflow_cli.reports.pages.realism_page import CropRow, NoiseCurves, RealismPage, SyntheticPart
+from deflow_cli.reports.pages.tables import Cell
 from deflow_cli.workflows.realism.assess import Assessment, RealSide
 from deflow_cli.workflows.realism.data import NoisyImage, NoisySet, Pixels
 from deflow_cli.workflows.realism.figures import Figure, figures
@@ -121,13 +123,15 @@ def noise_curves(real: RealSide, found: Sequence[Assessment]) -> list[NoiseCurve
 def _curves(name: str, statistics: ResidualStatistics | UnpairedStatistics) -> NoiseCurves:
     power = np.nanmean(10.0 ** (statistics.psd_db / 10.0), axis=0)
     rows = statistics.moments[statistics.moments[:, 0] > 0]
+    stds = np.sqrt(rows[:, 2]) * 255.0
     return NoiseCurves(
         name=name,
         spectrum_db=10.0 * np.log10(power),
         histogram=statistics.histograms.sum(axis=0),
         level=statistics.noise_level * 255.0,
         autocorrelation=statistics.autocorrelation.mean(axis=0),
-        stds=np.sqrt(rows[:, 2]) * 255.0,
+        stds=stds,
+        std_interval=mean_interval(stds.tolist()),
     )
 
 

@@ -47,5 +47,5 @@ def test_bytes_of_one_picture_are_told():
     degrader = FlowDegrader(small_model())
     encodings = Encodings(degrader, 5)
     encodings.keep([0], smooth_images(1, 16, 24), ["a"])
-    kept = sum(part.numel() * part.element_size() for part in encodings._kept)
+    kept = sum(part.numel() * part.element_size() for part in encodings._store)
     assert kept == 5 * bytes_of_encoding(degrader, 16, 24)
