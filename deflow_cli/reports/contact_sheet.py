@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8]
 
 GAP = 4
 BACKGROUND = 255
-INK = (0, 0, 0)
+LABEL_INK = (0, 0, 0)
 FONT_SIZE = 12
 
 
@@ -92,12 +92,12 @@ def contact_sheet(
     draw = ImageDraw.Draw(sheet)
     left = margin
     for label, width in zip(column_labels, widths, strict=True):
-        draw.text((left, GAP), _fit_text(label, width, font), fill=INK, font=font)
+        draw.text((left, GAP), _fit_text(label, width, font), fill=LABEL_INK, font=font)
         left += width + GAP
     top = head
     for number, (row, height) in enumerate(zip(grid, heights, strict=True)):
         if row_labels:
-            draw.text((GAP, top + (height - FONT_SIZE) // 2), row_labels[number], fill=INK, font=font)
+            draw.text((GAP, top + (height - FONT_SIZE) // 2), row_labels[number], fill=LABEL_INK, font=font)
         left = margin
         for picture, width in zip(row, widths, strict=True):
             sheet.paste(Image.fromarray(picture), (left, top))

@@ -89,7 +89,8 @@ class Engine:
     step, and a step that is not finite must leave the networks as they were. ``hooks`` map a period in steps
     to a function called with (step); they see the averaged weights of the first network in ``average``. The
     state on disk holds weights, averages, optimisers and progress. section: the configuration's, for
-    messages; way_out: what to do where the training diverges.
+    messages. divergence_hint: the next step named where the training diverges. turn: happens once before a
+    step. on_row(step, means): sees each line of the log.
 
     What steps found out is read late, so that the host can queue the next ones while a GPU computes: after
     ``read_every`` steps and wherever something depends on it. What is done about it is the same as if it had
@@ -106,16 +107,17 @@ class Engine:
         reporter: Reporter,
         started: float,
         section: str = "fit",
-        way_out: str = "lower fit.learning_rate, or set flow.scale=bounded",
+        divergence_hint: str = "lower fit.learning_rate, or set flow.scale=bounded",
         read_every: int | None = None,
+        turn: Turn | None = None,
+        on_row: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> None:
         self.networks, self.take_step, self.pace = tuple(networks), take_step, pace
         self.model = self.networks[0].module
-        self.run_dir, self.reporter, self.section, self.way_out = run_dir, reporter, section, way_out
+        self.run_dir, self.reporter, self.section = run_dir, reporter, section
+        self.divergence_hint, self.turn, self.on_row = divergence_hint, turn, on_row
         self.progress = Progress()
         self.average = self._copy_of_weights() if pace.ema else None
-        self.on_row: Callable[[int, Mapping[str, float]], None] | None = None  # sees each row of means
-        self.turn: Turn | None = None
         on_cpu = next(self.model.parameters()).device.type == "cpu"
         self.read_every = read_every or (1 if on_cpu else pace.log_every)
         self._pending = Pending()
@@ -167,6 +169,21 @@ class Engine:
     def averaged(self) -> dict[str, Tensor]:
         """The weights to use: the moving average, or the model's own where none is kept."""
         return self.average if self.average is not None else self.model.state_dict()
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Inside, the model holds the averaged weights and is in evaluation mode.
+
+        Afterwards it has its own weights again, to the bit, whatever was done to them inside.
+        """
+        was_training, own = self.model.training, self._copy_of_weights()
+        self.model.load_state_dict(self.averaged())
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(own)
+            self.model.train(was_training)
 
     # -- running --------------------------------------------------------------------------------------
 
@@ -251,7 +268,7 @@ class Engine:
         if restores > 5:
             raise TrainingError(
                 f"training diverged {restores} times, at rates down to {factor:g} of the configured",
-                next_step=self.way_out,
+                next_step=self.divergence_hint,
             )
         self.restore()
         self.progress.rate_factor, self.progress.restores, self.progress.bad_total = factor, restores, total

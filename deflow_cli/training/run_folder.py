@@ -28,17 +28,13 @@ class RunFolders:
     noisy: Path | None = None
 
 
-def record_folders(run_dir: Path, clean: Path, noisy: Path, pairs: Path | None) -> None:
-    """Write ``run.json``: the folders as given, and the working folder that relative ones start at.
+def write_run_record(run_dir: Path, places: Mapping[str, Path | None]) -> None:
+    """Write ``run.json``: files and folders as they were given, and the working folder they are relative to.
 
-    They stand here and not in the model file, which leaves the machine and must not tell its paths.
+    They are kept apart from the model file, which may be passed on and must not reveal paths of this machine.
     """
-    record = {
-        "clean": str(clean),
-        "noisy": str(noisy),
-        "pairs": None if pairs is None else str(pairs),
-        "working_folder": os.getcwd(),
-    }
+    record = {name: None if path is None else str(path) for name, path in places.items()}
+    record["working_folder"] = os.getcwd()
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     write_atomically(run_dir / RUN_FILE, text.encode())
 
@@ -75,6 +71,11 @@ def read_log(run_dir: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def environment_facts(device: torch.device) -> dict[str, str]:
+    """What a file records of the machine that made it."""
+    return {"device": str(device), "torch": torch.__version__, "python": platform.python_version()}
+
+
 def training_facts(
     facts: Mapping[str, Any],
     config: RunConfig,
@@ -92,8 +93,6 @@ def training_facts(
         "skipped_steps": progress.bad_total,
         "bits_per_dim_clean": bits_per_dim[0],
         "bits_per_dim_noisy": bits_per_dim[1],
-        "device": str(device),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **environment_facts(device),
         "config": FIT.to_toml(told),
     }

@@ -19,6 +19,7 @@ from deflow_cli.reports.contact_sheet import contact_sheet, residual_view
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import derived_seed
 from deflow_cli.workflows.degrade import DegradeRequest, degrade
+from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.fit.run import FitRequest, fit
 
 CROP = 160
@@ -85,12 +86,17 @@ def make_noisy(folder: Path, seed: int = 0, paths: Sequence[Path] | None = None)
 
 
 def demo(
-    out: Path, time_budget: float, device: str, reporter: Reporter, preset: RunConfig | None = None
+    out: Path,
+    time_budget: float,
+    device: str,
+    reporter: Reporter,
+    preset: RunConfig | None = None,
+    samples: SampleSizes | None = None,
 ) -> DemoReport:
     """Fit a model for ``time_budget`` seconds, degrade the clean photographs twice, draw a contact sheet.
 
-    preset: what to fit, but for its length; None: the preset `tiny`. Raises DataError when the package has
-    no photographs.
+    preset: what to fit, but for its length; None: the preset `tiny`. samples: how many patches the
+    fit looks at outside of its steps. Raises DataError when the package has no photographs.
     """
     clean_paths, _ = packaged_photos()
     clean, noisy, run = out / "clean", out / "noisy", out / "run"
@@ -98,9 +104,9 @@ def demo(
     sources = make_noisy(noisy)
     config = preset or FIT.load("tiny")
     settings = dataclasses.replace(config.fit, iterations=0, time_budget=time_budget)
-    result = fit(
-        FitRequest(clean, noisy, run, dataclasses.replace(config, fit=settings), device=device), reporter
-    )
+    config = dataclasses.replace(config, fit=settings)
+    sizes = samples or SampleSizes()
+    result = fit(FitRequest(clean, noisy, run, config, device=device, samples=sizes), reporter)
     request = DegradeRequest(clean, out / "degraded", model=result.model_path, samples=2, device=device)
     report = degrade(request, reporter)
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ from deflow_cli.presets.reader import FIT, SR
 from deflow_cli.runtime.seeding import generator as seeded
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.fit import run as workflow
-from deflow_cli.workflows.fit.run import FitRequest, fit
+from deflow_cli.workflows.fit.closed_form import SampleSizes
+from deflow_cli.workflows.fit.run import fit
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep
 from tests.training.waiting import NoWaiting, WouldWait, without_waiting
 
+FitRequest = partial(workflow.FitRequest, samples=SampleSizes(20, 20, 20, 20))
 TINY = [
     "flow.levels=2",
     "flow.steps=2",
@@ -66,8 +69,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     """Engines take their steps but the first without waiting; returns what ran in each."""
-    for name in ("START_PATCHES", "MOMENT_PATCHES", "FINAL_PATCHES", "HELD_OUT_PATCHES"):
-        monkeypatch.setattr(workflow, name, 20)
     seen: list[set[str]] = []
     plain = Engine._step
 

@@ -15,7 +15,7 @@ from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows import demo as workflow
-from deflow_cli.workflows.fit import run as fit_workflow
+from deflow_cli.workflows.fit.closed_form import SampleSizes
 
 FEW = 4  # photographs of each half
 STEPS = 8  # in place of as many as the time allows: a slow machine must not change the test
@@ -38,12 +38,9 @@ QUICK = [
 
 @pytest.fixture
 def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few photographs, and closed forms from few patches."""
+    """A few photographs, and a few steps."""
     halves = tuple(half[:FEW] for half in packaged_photos())
     monkeypatch.setattr(workflow, "packaged_photos", lambda: halves)
-    for name, value in (("START_PATCHES", 8), ("MOMENT_PATCHES", 40), ("FINAL_PATCHES", 80)):
-        monkeypatch.setattr(fit_workflow, name, value)
-    monkeypatch.setattr(fit_workflow, "HELD_OUT_PATCHES", 4)
     monkeypatch.setattr(Engine, "share", property(lambda engine: engine.progress.step / STEPS))
 
 
@@ -51,7 +48,7 @@ def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_demo_fits_degrades_and_shows(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     quick = FIT.apply_overrides(FIT.load("tiny"), QUICK)
-    report = workflow.demo(out, 90.0, "cpu", Silent(), quick)
+    report = workflow.demo(out, 90.0, "cpu", Silent(), quick, SampleSizes(8, 40, 80, 4))
 
     _, facts = load_model(report.model_path)
     assert facts["clean_images"] == facts["noisy_images"] == FEW

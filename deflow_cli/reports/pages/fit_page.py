@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow_cli.reports.pages.rendering import render_page
+from deflow_cli.reports.pages.rendering import CalloutKind, render_page
 from deflow_cli.reports.pages.tables import Cell, Table
 from deflow_cli.reports.svg.categorical_plots import bar_plot
 from deflow_cli.reports.svg.line_plots import Series, line_plot
 
 Pixels = NDArray[np.uint8]
-Severity = Literal["good", "note", "warn", "bad"]
-Finding = tuple[Severity, str]
-Figure = tuple[str, str]  # SVG and caption
+Sentence = tuple[CalloutKind, str]
+CaptionedPlot = tuple[str, str]  # SVG and caption
 Points = tuple[Sequence[float], Sequence[float]]  # steps and values
 
 _FEWEST_SMOOTHED = 12  # curves of fewer points are shown without smoothing
@@ -30,10 +28,10 @@ class RealismPart:
     table: columns and rows.
     """
 
-    sentences: Sequence[Finding]
+    sentences: Sequence[Sentence]
     table: tuple[Sequence[str], Sequence[Sequence[Cell]]]
     about: str = ""
-    figures: Sequence[Figure] = ()
+    figures: Sequence[CaptionedPlot] = ()
     notes: Sequence[str] = ()
 
 
@@ -87,7 +85,7 @@ class FitPage:
 
     title: str
     subtitle: str
-    verdict: Sequence[Finding]
+    verdict: Sequence[Sentence]
     facts: Mapping[str, str]
     notes: Sequence[str]
     previews: Sequence[Preview]
@@ -129,7 +127,7 @@ def _strength(page: FitPage) -> Table:
     return Table(columns, page.strength, notes=[note], digits=[1, 2, 2, 2, 2, 2])
 
 
-def _curves(history: Mapping[str, Points]) -> list[Figure]:
+def _curves(history: Mapping[str, Points]) -> list[CaptionedPlot]:
     """Bits per dimension of both domains, then learning rate and gradient norm; empty without a log."""
     plots = [
         plot
@@ -150,7 +148,7 @@ def _curves(history: Mapping[str, Points]) -> list[Figure]:
     return plots
 
 
-def _bits_plot(domain: str, history: Mapping[str, Points], wish: str) -> Figure | None:
+def _bits_plot(domain: str, history: Mapping[str, Points], wish: str) -> CaptionedPlot | None:
     """Raw, smoothed and held-out bits of a domain."""
     steps, values = history.get(domain, ((), ()))
     held = history.get(f"held_out_{domain}", ((), ()))
@@ -195,7 +193,7 @@ def _without_outliers(values: Sequence[float], held: Sequence[float]) -> tuple[f
     return None if found.max() <= high + room else (low - room, high + room)
 
 
-def _eigenvalue_plot(spectrum: Spectrum) -> Figure:
+def _eigenvalue_plot(spectrum: Spectrum) -> CaptionedPlot:
     count = len(spectrum.eigenvalues_kc)
     series = [
         Series(_component_name(k, count), list(range(1, len(row) + 1)), row)

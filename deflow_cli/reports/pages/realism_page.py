@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow_cli.reports.pages.rendering import render_page
+from deflow_cli.reports.pages.rendering import CalloutKind, render_page
 from deflow_cli.reports.pages.tables import Cell, Table
 from deflow_cli.reports.svg.categorical_plots import strip_plot
 from deflow_cli.reports.svg.heatmap import heatmap
 from deflow_cli.reports.svg.line_plots import Series, histogram_plot, line_plot
 
 Pixels = NDArray[np.uint8]
-Array = NDArray[np.float64]
-Severity = Literal["good", "note", "warn", "bad"]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,11 @@ class NoiseCurves:
     """
 
     name: str
-    spectrum_db: Array
+    spectrum_db: Floats
     histogram: NDArray[np.int64]
-    level: Array
-    autocorrelation: Array
-    stds: Array
+    level: Floats
+    autocorrelation: Floats
+    stds: Floats
     std_interval: tuple[float, float] | None = None
 
 
@@ -51,7 +49,7 @@ class SyntheticPart:
     """One synthetic set: its sentences, what was left out, its figures, and crops beside real ones."""
 
     name: str
-    sentences: Sequence[tuple[Severity, str]]
+    sentences: Sequence[tuple[CalloutKind, str]]
     left_out: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     crops: Sequence[CropRow] = ()
@@ -156,6 +154,6 @@ def _histogram(curves: Sequence[NoiseCurves]) -> str:
     )
 
 
-def _centres(count: int, end: float) -> Array:
+def _centres(count: int, end: float) -> Floats:
     """Middles of equal bins from 0 to an end."""
     return (np.arange(count) + 0.5) * end / count

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from deflow_cli.errors import ConfigError
 from deflow_cli.reports.pages.pictures import data_uri, difference_picture
@@ -18,7 +18,9 @@ from deflow_cli.reports.svg.canvas import with_unique_ids
 if TYPE_CHECKING:  # Jinja is imported when the first page is rendered: commands without a page do without
     from jinja2 import Environment, Template
 
-KINDS = {"good": "Good", "note": "Note", "warn": "Caution", "bad": "Problem"}
+CalloutKind = Literal["good", "note", "warn", "bad"]
+
+CALLOUT_KINDS: dict[str, str] = {"good": "Good", "note": "Note", "warn": "Caution", "bad": "Problem"}
 # The browser enforces that the page loads nothing except pictures embedded in it.
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -111,9 +113,9 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _kind_in_words(kind: str) -> str:
-    if kind not in KINDS:
-        raise ConfigError(f"callout kind {kind!r}: one of {', '.join(KINDS)} is expected")
-    return KINDS[kind]
+    if kind not in CALLOUT_KINDS:
+        raise ConfigError(f"callout kind {kind!r}: one of {', '.join(CALLOUT_KINDS)} is expected")
+    return CALLOUT_KINDS[kind]
 
 
 def _whole_scale(scale: int) -> int:

@@ -14,7 +14,7 @@ from deflow_cli.reports.pages.rendering import render_page
 from deflow_cli.reports.pages.tables import Cell, Table, Undefined
 from deflow_cli.reports.svg.categorical_plots import strip_plot
 
-Document = Mapping[str, Any]  # a score report as a dictionary
+ScoreDocument = Mapping[str, Any]  # a score report as a dictionary
 MOST_ROWS = 2000  # of the table of images; beyond, a browser's sorting is no help
 MOST_REASONS = 100
 JPEG_ABOVE = 640 * 640  # pixels; larger pictures are embedded as JPEG to keep the page light
@@ -51,7 +51,9 @@ class Spread:
     cut: str = ""
 
 
-def score_page(document: Document, examples: Sequence[Example] = (), spreads: Sequence[Spread] = ()) -> str:
+def score_page(
+    document: ScoreDocument, examples: Sequence[Example] = (), spreads: Sequence[Spread] = ()
+) -> str:
     """The page of a score report (its dictionary), with pictures that the caller has chosen."""
     names = [method["name"] for method in document["methods"]]
     count = max(method["images"] for method in document["methods"])
@@ -95,11 +97,11 @@ def _interval(row: Mapping[str, Any], digits: int) -> str:
     return "–" if math.isnan(row["low"]) else f"{figure(row['low'], digits)} to {figure(row['high'], digits)}"
 
 
-def _by_name(document: Document) -> dict[str, Mapping[str, Any]]:
+def _by_name(document: ScoreDocument) -> dict[str, Mapping[str, Any]]:
     return {metric["name"]: metric for metric in document["metrics"]}
 
 
-def _summary(document: Document) -> Table | None:
+def _summary(document: ScoreDocument) -> Table | None:
     """The means of all methods, or all figures of a single one; None without any value."""
     if not document["summaries"]:
         return None
@@ -119,7 +121,7 @@ def _summary(document: Document) -> Table | None:
     return Table(columns, table, "Means over images", [arrows], digits)
 
 
-def _leader(document: Document) -> str:
+def _leader(document: ScoreDocument) -> str:
     """Who is best, in one sentence; nothing where no metric ranks methods."""
     ranked = [method for method in document["methods"] if method["mean_rank"] is not None]
     if not ranked:
@@ -138,7 +140,7 @@ def _mean(row: Mapping[str, Any]) -> Cell:
     return float(row["mean"])
 
 
-def _one_method(document: Document, arrows: str) -> Table:
+def _one_method(document: ScoreDocument, arrows: str) -> Table:
     metrics = _by_name(document)
     rows = []
     for row in document["summaries"]:
@@ -152,7 +154,7 @@ def _one_method(document: Document, arrows: str) -> Table:
     return Table(columns, rows, notes=[arrows])
 
 
-def _comparisons(document: Document) -> list[Table]:
+def _comparisons(document: ScoreDocument) -> list[Table]:
     """For each metric that ranks methods: the methods by rank, and their distance to the best one."""
     tables = []
     metrics = _by_name(document)
@@ -176,7 +178,7 @@ def _comparisons(document: Document) -> list[Table]:
     return tables
 
 
-def _distributions(document: Document) -> list[tuple[str, str]]:
+def _distributions(document: ScoreDocument) -> list[tuple[str, str]]:
     """For each metric, a dot per image and method: (SVG, caption)."""
     if max(method["images"] for method in document["methods"]) < 2 or not document["summaries"]:
         return []
@@ -198,7 +200,7 @@ def _distributions(document: Document) -> list[tuple[str, str]]:
     return plots
 
 
-def _left_out(document: Document) -> Table | None:
+def _left_out(document: ScoreDocument) -> Table | None:
     """Every value that is not defined or infinite, and why; None if there is none."""
     odd = [one for one in document["images"] if not math.isfinite(one["value"])]
     if not odd:
@@ -217,7 +219,7 @@ def _left_out(document: Document) -> Table | None:
     return Table(["Method", "Image", "Metric", "Why"], rows, "Not in the means", more)
 
 
-def _images(document: Document) -> tuple[Table | None, int]:
+def _images(document: ScoreDocument) -> tuple[Table | None, int]:
     """A row per method and image, sortable by every metric, and their number; no table beyond MOST_ROWS."""
     table: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for one in document["images"]:
@@ -238,7 +240,7 @@ def _value(one: Mapping[str, Any]) -> Cell:
     return Undefined(one["reason"]) if math.isnan(one["value"]) else float(one["value"])
 
 
-def _protocol(document: Document) -> Table:
+def _protocol(document: ScoreDocument) -> Table:
     """How the figures were measured."""
     protocol = document["protocol"]
     rows: list[list[Cell]] = [[metric["title"], metric["variant"]] for metric in document["metrics"]]

@@ -23,7 +23,7 @@ from deflow_cli.reports.svg.canvas import (
 from deflow_cli.reports.svg.palette import INK, MUTED, series_colour
 
 MOST_DOTS = 600
-ROW = 54  # height of a row
+ROW_HEIGHT = 54  # height of a row
 AXIS_HEIGHT = 60  # of ticks and label below the rows
 Interval = tuple[float, float]
 
@@ -48,7 +48,7 @@ def strip_plot(
     limits = fitted_range([v for found in [*values, *(bar for bar in bars if bar)] for v in found], None)
     if limits is None or not any(values):
         return no_data(title, x_label)
-    with Canvas(ROW * len(groups) + AXIS_HEIGHT + LINE, title) as canvas:
+    with Canvas(ROW_HEIGHT * len(groups) + AXIS_HEIGHT + LINE, title) as canvas:
         for index, ((name, given), found, bar) in enumerate(zip(groups, values, bars, strict=True)):
             count = f"n = {len(found)}" + (f" of {len(given)}" if len(found) < len(given) else "")
             _name_row(canvas, index, name, count)
@@ -79,7 +79,7 @@ def bar_plot(
     found = [*finite(value for row in rows for value in row[1:]), 0.0]
     room = 0.04 * (max(found) - min(found)) or 0.5
     limits = (min(found) - (room if min(found) < 0 else 0.0), max(found) + room)
-    with Canvas(ROW * len(rows) + AXIS_HEIGHT, title) as canvas:
+    with Canvas(ROW_HEIGHT * len(rows) + AXIS_HEIGHT, title) as canvas:
         for index, (name, value, low, high) in enumerate(rows):
             words = short_number(value)
             if math.isfinite(low) and math.isfinite(high):

@@ -21,7 +21,7 @@ from deflow_cli.reports.svg.canvas import (
 )
 from deflow_cli.reports.svg.palette import VOID
 
-HEIGHT = 400
+HEATMAP_HEIGHT = 400
 MOST_TICKS = 12
 MOST_FIGURES = 16  # cells a side whose values can be printed legibly
 
@@ -56,7 +56,7 @@ def heatmap(
         return no_data(title, x_label)
     largest = max(map(abs, found)) or 1.0
     low, high = fitted_range((), limits) or (-largest, largest)
-    with Canvas(HEIGHT, title) as canvas:
+    with Canvas(HEATMAP_HEIGHT, title) as canvas:
         _draw(canvas, values, max(abs(low), abs(high)), (low, high))
         axes = canvas.axes
         axes.grid(False)
@@ -94,8 +94,8 @@ def _ticks(names: Sequence[str] | None) -> tuple[list[int], list[str]]:
 def _print_values(canvas: Canvas, values: NDArray[np.float64], largest: float) -> None:
     size = min(14.0, 100.0 / max(values.shape))
     for (row, column), value in np.ndenumerate(values):
-        # The palette is dark at both ends.
-        ink = "#ffffff" if abs(value) > 0.6 * largest else "#000000"
+        # The palette is dark at both ends. Pure black would be left out of the SVG and follow dark mode.
+        ink = "#ffffff" if abs(value) > 0.6 * largest else "#010101"
         words = _cell_text(float(value))
         canvas.axes.text(column, row, words, ha="center", va="center", size=size, color=ink)
 

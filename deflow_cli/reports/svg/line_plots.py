@@ -23,7 +23,7 @@ from deflow_cli.reports.svg.canvas import (
 )
 from deflow_cli.reports.svg.palette import series_colour, series_pattern
 
-HEIGHT = 300
+LINE_PLOT_HEIGHT = 300
 FEW_POINTS = 16  # lines of at most so many points show each of them
 MOST_POINTS = 1600  # longer lines are reduced to the extremes of each sliver, which look the same
 
@@ -65,7 +65,7 @@ def line_plot(
     inside = drawn & (xs >= x_limits[0]) & (xs <= x_limits[1])
     y_limits = fitted_range(ys[inside if inside.any() else drawn], y_range, log_y)
     assert y_limits is not None
-    with Canvas(HEIGHT + _legend_height([one.name for one in series]), title) as canvas:
+    with Canvas(LINE_PLOT_HEIGHT + _legend_height([one.name for one in series]), title) as canvas:
         for index, (one, (x, y)) in enumerate(zip(series, points, strict=True)):
             _draw(canvas, index, one, x, y)
         limits = (x_limits, y_limits)
@@ -147,7 +147,7 @@ def histogram_plot(
         return no_data(title, x_label)
     y_limits = (min(seen) / 2, max(seen) * 1.5) if log_y else (0.0, max(seen) * 1.06)
     used = np.append(bins[:-1][drawn], bins[1:][drawn][-1])
-    with Canvas(HEIGHT + _legend_height([name for name, _ in shares]), title) as canvas:
+    with Canvas(LINE_PLOT_HEIGHT + _legend_height([name for name, _ in shares]), title) as canvas:
         for index, (name, found) in enumerate(shares):
             canvas.axes.stairs(
                 found[drawn],

@@ -23,7 +23,7 @@ NOTES = (
     "real images score against each other, mean over eight splits; none of these distances is zero at "
     "perfection.",
 )
-CROP = 96
+SHOWN_CROP = 96
 CROP_ROWS = 4
 
 
@@ -175,5 +175,5 @@ def _row(fake: NoisyImage, real: NoisyImage, same: bool) -> CropRow:
 def _window(pixels: Pixels) -> tuple[slice, slice]:
     """A centred window, a little to the left, on even pixels."""
     height, width = pixels.shape[:2]
-    top, left = max(0, height - CROP) // 4 * 2, max(0, width - CROP) // 6 * 2
-    return slice(top, top + CROP), slice(left, left + CROP)
+    top, left = max(0, height - SHOWN_CROP) // 4 * 2, max(0, width - SHOWN_CROP) // 6 * 2
+    return slice(top, top + SHOWN_CROP), slice(left, left + SHOWN_CROP)

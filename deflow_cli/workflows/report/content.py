@@ -20,7 +20,7 @@ from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.run_folder import RunFolders
 from deflow_cli.workflows.fit.verdict import time_in_words
 from deflow_cli.workflows.report.samples import Pixels, centre_crop
-from deflow_cli.workflows.report.sources import Source
+from deflow_cli.workflows.report.sources import ReportSource
 
 EXAMPLE_SIDE = 96  # px of the crops of a component's images
 EXAMPLES = 4
@@ -191,7 +191,7 @@ def spectra_of(model: DeFlow) -> list[Spectrum]:
 def components_of(
     model: DeFlow,
     facts: Mapping[str, Any],
-    noisy: Source | None,
+    noisy: ReportSource | None,
     samples: Sequence[Pixels],
     reporter: Reporter,
 ) -> list[Component]:

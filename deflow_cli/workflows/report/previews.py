@@ -17,8 +17,8 @@ from deflow_cli.workflows.report.samples import Pixels, SampleDraw, Sampler, cen
 from deflow_cli.workflows.report.sources import Subject
 
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)
-ROWS = 4
-SIDE = 160  # px of a crop that is drawn
+PREVIEW_ROWS = 4
+PREVIEW_SIDE = 160  # px of a crop that is drawn
 SHOWN = 136  # px of it that are shown: seven stand side by side
 GRAIN_SIDE, GRAIN_WITHIN = 64, 512  # px of the flat crops whose grain is shown, and of where they are sought
 MOST_COMPONENTS = 8
@@ -54,12 +54,12 @@ def make_previews(
     sampler: Sampler, clean: Sequence[Subject], noisy: Sequence[Subject], is_late: Callable[[], bool]
 ) -> Previews:
     """Draw a row per clean image, at least one; ``is_late`` says when to stop. ``noisy`` may be empty."""
-    temperatures, notes = _usable(sampler, centre_crop(clean[0].pixels, SIDE), clean[0].name)
+    temperatures, notes = _usable(sampler, centre_crop(clean[0].pixels, PREVIEW_SIDE), clean[0].name)
     drawn: list[_Drawn] = []
     for subject in clean:
         if drawn and is_late():
             break
-        crop = centre_crop(subject.pixels, SIDE)
+        crop = centre_crop(subject.pixels, PREVIEW_SIDE)
         draws = [*(SampleDraw(t) for t in temperatures), SampleDraw(1.0, 1)]
         *samples, second = sampler.draw(crop, subject.name, draws)
         drawn.append(_Drawn(subject, crop, dict(zip(temperatures, samples, strict=True)), second))

@@ -19,9 +19,7 @@ from deflow_cli.workflows.realism.data import NoisyImage, NoisySet
 from deflow_cli.workflows.realism.figures import figures
 from deflow_cli.workflows.realism.view import COLUMNS, NOTES, noise_curves, table_rows
 
-FEWEST = 4  # images of a side, below which nothing is compared
-
-FEWEST = 4  # clean images with samples, below which nothing is compared
+FEWEST_IMAGES = 4  # clean images with samples, below which nothing is compared
 
 
 def compare_with_real(

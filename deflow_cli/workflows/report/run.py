@@ -18,7 +18,7 @@ from deflow_cli.metrics.noise.findings import ORDER
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.paths import MODEL_FILE, REPORT_FILE
 from deflow_cli.presets.reader import FIT
-from deflow_cli.reports.pages.fit_page import Finding, FitPage, RealismPart, render_fit
+from deflow_cli.reports.pages.fit_page import FitPage, RealismPart, Sentence, render_fit
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.training.run_folder import RunFolders, is_run, read_log, recorded_folders
@@ -33,13 +33,19 @@ from deflow_cli.workflows.report.content import (
     public,
     spectra_of,
 )
-from deflow_cli.workflows.report.previews import ROWS, Previews, make_previews
-from deflow_cli.workflows.report.realism import FEWEST, compare_with_real
+from deflow_cli.workflows.report.previews import PREVIEW_ROWS, Previews, make_previews
+from deflow_cli.workflows.report.realism import FEWEST_IMAGES, compare_with_real
 from deflow_cli.workflows.report.samples import SampleDraw, Sampler, centre_crop
-from deflow_cli.workflows.report.sources import Sources, Subject, find_sources, pick_subjects, sources_of_fit
+from deflow_cli.workflows.report.sources import (
+    ReportSources,
+    Subject,
+    find_sources,
+    pick_subjects,
+    sources_of_fit,
+)
 
 IMAGES = 12  # of each folder
-SIDE = 256  # px of the crops that are compared with real ones
+COMPARED_SIDE = 256  # px of the crops that are compared with real ones
 SAMPLED, SAMPLES = 4, 2  # so many of them, so often: enough to see whether samples differ
 PREVIEW_SHARE, SAMPLE_SHARE = 0.4, 0.7  # of the time allowed, after which the next part begins
 FIT_SHARE, FIT_LEAST, FIT_MOST = 0.05, 5.0, 30.0  # of a fit's time, and seconds, that its page may take
@@ -70,7 +76,7 @@ class ReportResult:
 
     report_path: Path
     model_path: Path
-    verdict: list[Finding]
+    verdict: list[Sentence]
     notes: list[str]
     clean_images: int
     noisy_images: int
@@ -79,7 +85,7 @@ class ReportResult:
 
 
 def report(
-    request: ReportRequest, reporter: Reporter | None = None, sources: Sources | None = None
+    request: ReportRequest, reporter: Reporter | None = None, sources: ReportSources | None = None
 ) -> ReportResult:
     """Write the page. sources: the images, where the caller has them already.
 
@@ -178,7 +184,7 @@ class _Look:
     noisy: Sequence[Subject]
     previews: Previews
     notes: list[str]
-    verdict: list[Finding] = field(default_factory=list)
+    verdict: list[Sentence] = field(default_factory=list)
     realism: RealismPart | None = None
 
 
@@ -186,11 +192,11 @@ def _look(
     request: ReportRequest,
     model: DeFlow,
     device: torch.device,
-    sources: Sources,
+    sources: ReportSources,
     clock: _Clock,
     reporter: Reporter,
 ) -> _Look:
-    """SampleDraw samples of the clean images and hold them against the noisy ones."""
+    """Draw samples of the clean images and hold them against the noisy ones."""
     clean = pick_subjects(sources.clean, request.images, reporter)
     noisy = pick_subjects(sources.noisy, request.images, reporter) if sources.noisy else []
     if not clean:
@@ -198,7 +204,7 @@ def _look(
             f"{sources.clean.name}: none of its images can be read", next_step="pass another --clean"
         )
     sampler = Sampler(Translator(model, device), request.seed)
-    previews = make_previews(sampler, clean[:ROWS], noisy, lambda: clock.beyond(PREVIEW_SHARE))
+    previews = make_previews(sampler, clean[:PREVIEW_ROWS], noisy, lambda: clock.beyond(PREVIEW_SHARE))
     look = _Look(clean, noisy, previews, [*sources.notes, *previews.notes])
     name = sources.noisy.name if sources.noisy else "none"
     look.realism = _realism(sampler, look, name, request, clock, reporter)
@@ -218,20 +224,22 @@ def _realism(
         if clock.beyond(SAMPLE_SHARE):
             break
         count = SAMPLES if number < SAMPLED else 1
-        crop = centre_crop(subject.pixels, SIDE)
+        crop = centre_crop(subject.pixels, COMPARED_SIDE)
         drawn = sampler.draw(crop, subject.name, [SampleDraw(1.0, sample) for sample in range(count)])
         fakes.append(NoisyImage(subject.name, tuple(drawn), crop))
     fakes = [image for image in fakes if min(image.samples[0].shape[:2]) >= SMALLEST_SIDE]
-    if len(fakes) < FEWEST:
+    if len(fakes) < FEWEST_IMAGES:
         late = clock.beyond(SAMPLE_SHARE)
         reason = (
-            "there was little time" if late else f"that takes {FEWEST} clean images of {SMALLEST_SIDE} px"
+            "there was little time"
+            if late
+            else f"that takes {FEWEST_IMAGES} clean images of {SMALLEST_SIDE} px"
         )
         look.notes.append(
             f"How real the noise is was not measured: {reason}. Run deflow report to have it measured."
         )
         return None
-    crops = [(subject.name, centre_crop(subject.pixels, SIDE)) for subject in look.noisy]
+    crops = [(subject.name, centre_crop(subject.pixels, COMPARED_SIDE)) for subject in look.noisy]
     real = tuple(NoisyImage(name, (crop,)) for name, crop in crops if min(crop.shape[:2]) >= SMALLEST_SIDE)
     try:
         return compare_with_real(

@@ -22,11 +22,11 @@ from deflow_cli.workflows.fit.data import Domains
 
 Pixels = NDArray[np.uint8]
 
-SMALLEST_SIDE = 64  # px of an image that is shown
+SMALLEST_SHOWN = 64  # px of an image that is shown
 
 
 @dataclass(frozen=True)
-class Source:
+class ReportSource:
     """Images of one domain. name: of their folder. held_out: files that the training never saw.
 
     training: whether they are the training's own, by the fingerprint; None where it is not known.
@@ -39,14 +39,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Sources:
+class ReportSources:
     """Both domains; noisy is None where there is none. notes: what a reader of the page must know of them.
 
     packaged: the clean images are the package's own photographs.
     """
 
-    clean: Source
-    noisy: Source | None
+    clean: ReportSource
+    noisy: ReportSource | None
     notes: tuple[str, ...] = ()
     packaged: bool = False
 
@@ -60,7 +60,7 @@ class Subject:
     held_out: bool | None
 
 
-def sources_of_fit(domains: Domains, clean: Path, noisy: Path) -> Sources:
+def sources_of_fit(domains: Domains, clean: Path, noisy: Path) -> ReportSources:
     """The folders of a fit that has just ended."""
     counts = domains.facts["held_out_images"]
     sides = []
@@ -69,13 +69,13 @@ def sources_of_fit(domains: Domains, clean: Path, noisy: Path) -> Sources:
         (noisy, domains.noisy, domains.held_noisy, counts[1]),
     ):
         kept = frozenset(held.paths if count else ())
-        sides.append(Source(folder.resolve().name, (*train.paths, *kept), kept, training=True))
-    return Sources(sides[0], sides[1])
+        sides.append(ReportSource(folder.resolve().name, (*train.paths, *kept), kept, training=True))
+    return ReportSources(sides[0], sides[1])
 
 
 def find_sources(
     clean: Path | None, noisy: Path | None, recorded: RunFolders, facts: Mapping[str, Any], config: RunConfig
-) -> Sources:
+) -> ReportSources:
     """The folders given, else those the run recorded, else the packaged photographs as clean ones.
 
     Raises DataError for a given folder that cannot be used; a recorded one that is gone becomes a note.
@@ -86,7 +86,7 @@ def find_sources(
         found.append(source)
         notes += [note] if note else []
     if found[0] is not None:
-        return Sources(found[0], found[1], tuple(notes))
+        return ReportSources(found[0], found[1], tuple(notes))
     if clean is None and recorded.clean is None:
         notes.insert(
             0,
@@ -94,12 +94,12 @@ def find_sources(
             "to see the model on others.",
         )
     paths = tuple(packaged_photos()[0])
-    return Sources(Source("packaged photographs", paths), found[1], tuple(notes), packaged=True)
+    return ReportSources(ReportSource("packaged photographs", paths), found[1], tuple(notes), packaged=True)
 
 
 def _find(
     domain: str, given: Path | None, recorded: Path | None, facts: Mapping[str, Any], config: RunConfig
-) -> tuple[Source | None, str]:
+) -> tuple[ReportSource | None, str]:
     """One domain's images, and what to say of them."""
     folder = given or recorded
     if folder is None:
@@ -120,14 +120,14 @@ def _find(
         )
     known, now = facts.get(f"{domain}_fingerprint"), fingerprint(scan)
     if known is None:
-        return Source(name, scan.paths), ""
+        return ReportSource(name, scan.paths), ""
     if known != now:
-        return Source(name, scan.paths, training=False), (
+        return ReportSource(name, scan.paths, training=False), (
             f"The {domain} images are not those of the training: the folder “{name}” has the fingerprint "
             f"{now}, the training's had {known}."
         )
     _, held = split_held_out(scan.paths, config.fit.held_out, config.fit.seed)
-    return Source(name, scan.paths, frozenset(held), training=True), ""
+    return ReportSource(name, scan.paths, frozenset(held), training=True), ""
 
 
 def _scan(folder: Path, patch_size: int) -> FolderScan:
@@ -135,12 +135,12 @@ def _scan(folder: Path, patch_size: int) -> FolderScan:
     try:
         return scan_folder(folder, patch_size)
     except DataError:
-        if patch_size <= SMALLEST_SIDE:
+        if patch_size <= SMALLEST_SHOWN:
             raise
-        return scan_folder(folder, SMALLEST_SIDE)
+        return scan_folder(folder, SMALLEST_SHOWN)
 
 
-def pick_subjects(source: Source, count: int, reporter: Reporter) -> list[Subject]:
+def pick_subjects(source: ReportSource, count: int, reporter: Reporter) -> list[Subject]:
     """Up to ``count`` images, held-out ones first, evenly spread; unreadable ones are left out and told."""
     held = [path for path in source.paths if path in source.held_out]
     rest = [path for path in source.paths if path not in source.held_out]

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.config.restorer import SrConfig
-from deflow_cli.data.unpaired import Prefetcher
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.paths import CONFIG_FILE, RESTORER_FILE, RUN_FILE
+from deflow_cli.paths import CONFIG_FILE, RESTORER_FILE
 from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
+from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn, can_resume
+from deflow_cli.training.run_folder import environment_facts, write_run_record
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
 from deflow_cli.workflows.restorer.divergence import Watch
 from deflow_cli.workflows.restorer.networks import (
@@ -93,10 +92,7 @@ def _record_source(request: SrRequest) -> None:
     """Write ``run.json``: the folders as given; the model file must not tell the machine's paths."""
     source = request.source
     places = {"pairs": source.pairs, "val": source.val, "hr": source.hr, "init": request.init}
-    record = {name: None if path is None else str(path) for name, path in places.items()}
-    record["working_folder"] = os.getcwd()
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(request.out / RUN_FILE, text.encode())
+    write_run_record(request.out, places)
 
 
 class _Run:
@@ -111,7 +107,8 @@ class _Run:
         reporter: Reporter,
         started: float,
     ) -> None:
-        self.request, self.config, self.data, self.reporter = request, config, data, reporter
+        self.request, self.config, self.data, self.model = request, config, data, model
+        self.reporter = reporter
         self.device = next(model.parameters()).device
         precision = choose_precision(config.sr.precision, self.device)
         features = load_features(config, self.device, reporter)
@@ -121,6 +118,13 @@ class _Run:
         scorers, self.select = choose_scorers(config.sr.select, self.device, reporter, config.sr.lpips_file)
         self.validation = Validation(data.held_out, scorers, self.device, precision)
         self.step = RestorerStep(model, judge, features, config, self._batch, self._moment, precision)
+        self.watch = Watch(
+            self._watched,
+            config.sr.psnr_drop,
+            reporter,
+            self._way_back,
+            lambda: self.facts.get("input_drift", ()),
+        )
         self.engine = Engine(
             self.step.networks,
             self.step,
@@ -129,19 +133,13 @@ class _Run:
             reporter,
             started,
             section="sr",
-            way_out="lower psnr.learning_rate and gan.learning_rate, or set sr.clip_gradients=1",
+            divergence_hint="lower psnr.learning_rate and gan.learning_rate, or set sr.clip_gradients=1",
+            turn=Turn(self._gan_begins, self._begin_gan),
+            on_row=self.watch.on_row,
         )
-        self.watch = Watch(
-            self._watched,
-            config.sr.psnr_drop,
-            reporter,
-            self._way_back,
-            lambda: self.facts.get("input_drift", ()),
+        self.batches: BatchStream[tuple[Tensor, Tensor]] = BatchStream(
+            data.crops.batch, config.sr.batch_size, self.device
         )
-        self.engine.on_row = self.watch.on_row
-        self.engine.turn = Turn(self._gan_begins, self._begin_gan)
-        self.batches: Prefetcher[tuple[Tensor, Tensor]] | None = None
-        self._next_step = 0
         self._told: set[str] = set()
 
     # -- the story ------------------------------------------------------------------------------------
@@ -162,7 +160,8 @@ class _Run:
             "input_drift": list(given.drift),
         }
         if self.request.init is not None:
-            self.watch.begin_stage(self.validation.measure(self._averaged()).scores["psnr"])
+            with self._averaged() as model:
+                self.watch.begin_stage(self.validation.measure(model).scores["psnr"])
 
     def _compare_data(self) -> None:
         """Tell where a resumed run goes on with other data than it began with."""
@@ -187,9 +186,7 @@ class _Run:
             "validate": (sr.validate_every, self.validate),
             "preview": (sr.preview_every, self.preview),
         }
-        self._next_step = engine.progress.step
-        pin = self.device.type == "cuda"
-        with Prefetcher(self.data.crops.batch, self._next_step, sr.batch_size, pin=pin) as self.batches:
+        with self.batches.prefetching(engine.progress.step):
             finished = engine.run(hooks)
         self._tell_dropped()
         return self._finish(finished)
@@ -279,13 +276,8 @@ class _Run:
     # -- data -----------------------------------------------------------------------------------------
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The step's batch on the device; after a restore the prefetched ones are of other steps."""
-        assert self.batches is not None
-        if step == self._next_step:
-            self._next_step += 1
-            batch = next(self.batches)
-        else:
-            batch = self.data.crops.batch(step, self.config.sr.batch_size)
+        """The step's clean and degraded crops on the device."""
+        batch = self.batches.of_step(step)
         self._tell_dropped()
         return self.data.ready(batch, step, self.device)
 
@@ -296,17 +288,16 @@ class _Run:
 
     # -- records --------------------------------------------------------------------------------------
 
-    def _averaged(self) -> RRDBNet:
-        """A copy with the averaged weights, for use."""
-        with torch.device("meta"):
-            model = RRDBNet(self.config.restorer)
-        state = {key: value.detach().clone() for key, value in self.engine.averaged().items()}
-        model.load_state_dict(state, assign=True)
-        return model.eval()
+    @contextmanager
+    def _averaged(self) -> Iterator[RRDBNet]:
+        """The generator as it will be used: with averaged weights, in evaluation mode."""
+        with self.engine.averaged_weights():
+            yield self.model
 
     def validate(self, step: int) -> None:
         """Held-out scores into the log; keeps the weights where they are the best so far."""
-        measured = self.validation.measure(self._averaged())
+        with self._averaged() as model:
+            measured = self.validation.measure(model)
         value, best = measured.scores[self.select.name], self.facts.get("best")
         self.facts.update(validated=step, last_scores=measured.scores)
         if best is None or is_better(self.select, value, best["scores"][self.select.name]):
@@ -323,7 +314,8 @@ class _Run:
     def preview(self, step: int) -> None:
         """A grid of degraded, restored and clean middles."""
         path = self.request.out / "previews" / f"{step:07d}.png"
-        self.validation.preview(path, self._averaged())
+        with self._averaged() as model:
+            self.validation.preview(path, model)
 
     def _watched(self) -> dict[str, Any]:
         memory: dict[str, Any] = self.facts.setdefault("watch", {})
@@ -358,12 +350,11 @@ class _Run:
             "stage": "gan" if "gan_from" in facts else config.stages[0],
             "scores": scores,
             "skipped_steps": progress.bad_total,
-            "device": str(self.device),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
+            **environment_facts(self.device),
             "config": SR.to_toml(told),
         }
-        save_restorer(path, self._averaged(), facts)
+        with self._averaged() as model:
+            save_restorer(path, model, facts)
 
 
 def _file_name(path: str) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets.reader import FIT
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.fit import run as workflow
-from deflow_cli.workflows.fit.run import FitRequest, fit
+from deflow_cli.workflows.fit.closed_form import SampleSizes
+from deflow_cli.workflows.fit.run import fit
 
 SMALL = [
     "flow.levels=2",
@@ -53,12 +55,8 @@ def small(*settings: str) -> RunConfig:
     return FIT.apply_overrides(FIT.load("tiny"), [*SMALL, *settings])
 
 
-@pytest.fixture(autouse=True)
-def few_patches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closed forms from few patches: these tests are about bookkeeping."""
-    for name, value in (("START_PATCHES", 8), ("MOMENT_PATCHES", 40), ("FINAL_PATCHES", 40)):
-        monkeypatch.setattr(workflow, name, value)
-    monkeypatch.setattr(workflow, "HELD_OUT_PATCHES", 4)
+# Closed forms from few patches: these tests are about bookkeeping.
+FitRequest = partial(workflow.FitRequest, samples=SampleSizes(start=8, moments=40, final=40, held_out=4))
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +103,14 @@ from pathlib import Path
 import torch
 from deflow_cli.presets.reader import FIT
 from deflow_cli.workflows.fit import run as workflow
-workflow.START_PATCHES, workflow.MOMENT_PATCHES, workflow.FINAL_PATCHES = 8, 40, 40
-workflow.HELD_OUT_PATCHES = 4
+from deflow_cli.workflows.fit.closed_form import SampleSizes
 torch.set_num_threads(1)
 clean, noisy, out, config, resume = sys.argv[1:]
 config = FIT.parse_toml(Path(config).read_text(), "test")
-request = workflow.FitRequest(Path(clean), Path(noisy), Path(out), config, device="cpu", resume=resume == "1")
+samples = SampleSizes(start=8, moments=40, final=40, held_out=4)
+request = workflow.FitRequest(
+    Path(clean), Path(noisy), Path(out), config, device="cpu", resume=resume == "1", samples=samples
+)
 workflow.fit(request)
 """
 

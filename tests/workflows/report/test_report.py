@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.training.run_folder import read_log, recorded_folders
 from deflow_cli.workflows.fit import run as fit_workflow
-from deflow_cli.workflows.fit.run import FitRequest, FitResult, fit
+from deflow_cli.workflows.fit.closed_form import SampleSizes
+from deflow_cli.workflows.fit.run import FitResult, fit
 from deflow_cli.workflows.fit.verdict import judge_training
 from deflow_cli.workflows.report import run as workflow
 from deflow_cli.workflows.report.content import public
@@ -111,6 +113,9 @@ def parsed(path: Path) -> tuple[Parser, str]:
     return parser, text
 
 
+FitRequest = partial(fit_workflow.FitRequest, samples=SampleSizes(8, 40, 40, 4))
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Smooth pictures, and other smooth pictures with noise."""
@@ -135,9 +140,6 @@ def fitted(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 def cut_short(patch: pytest.MonkeyPatch) -> None:
-    for name, value in (("START_PATCHES", 8), ("MOMENT_PATCHES", 40), ("FINAL_PATCHES", 40)):
-        patch.setattr(fit_workflow, name, value)
-    patch.setattr(fit_workflow, "HELD_OUT_PATCHES", 4)
     patch.setattr(workflow, "FIT_LEAST", 60.0)  # a slow machine must not change the test
 
 

@@ -1,0 +1,99 @@
+"""Objective: the negative log-likelihoods that DeFlow is trained on, in bits per dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deflow_cli.models.deflow.model import DEGRADED, DeFlow
+
+
+def flow_inputs(
+    model: DeFlow, clean_bchw: Tensor, noisy_bchw: Tensor, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Dequantised images and their noisy h(x), the clean ones first, both with the clean set's statistics.
+
+    Images are float32 in [0, 1] on the device of ``random``, which draws the uniform noise of the
+    dequantisation and then the Gaussian noise on h.
+    """
+    flow = model.config.flow
+    h = torch.cat((model.condition_image(clean_bchw), model.condition_image(noisy_bchw, DEGRADED)))
+    x = torch.cat((clean_bchw, model.statistics.to_clean(noisy_bchw)))
+    uniform = torch.rand(x.shape, generator=random, device=x.device) - 0.5
+    noise = torch.randn(h.shape, generator=random, device=h.device)
+    return x + uniform / flow.quantization_levels, h + flow.h_noise * noise
+
+
+def unpaired_bits(
+    model: DeFlow, x_bchw: Tensor, h_bchw: Tensor, clean_count: int, *, low_memory: bool = False
+) -> Tensor:
+    """Bits per dimension of each image under the prior of its domain (eq. 4): B.
+
+    The first ``clean_count`` images are clean, the others degraded. low_memory: the nets are computed again
+    in the backward pass; it needs gradients to be enabled.
+    """
+    latents, log_det = model.encode(x_bchw, h_bchw, low_memory=low_memory)
+    log_prior = torch.cat(
+        (
+            model.prior.log_prob_clean([z[:clean_count] for z in latents]),
+            model.prior.log_prob_degraded([z[clean_count:] for z in latents]),
+        )
+    )
+    return model.nats_to_bits_per_dim(log_prior + log_det, x_bchw.shape)
+
+
+def paired_bits(
+    model: DeFlow,
+    clean_bchw: Tensor,
+    noisy_bchw: Tensor,
+    random: torch.Generator,
+    *,
+    low_memory: bool = False,
+) -> Tensor:
+    """Bits per dimension of each degraded image given its clean one (eq. 5): B.
+
+    Both are encoded with the clean image's h, because given x nothing may depend on y.
+    """
+    count = len(clean_bchw)
+    x, h = flow_inputs(model, clean_bchw, noisy_bchw, random)
+    latents, log_det = model.encode(x, torch.cat((h[:count], h[:count])), low_memory=low_memory)
+    log_prob = model.pair_log_prob(
+        [z[:count] for z in latents], [z[count:] for z in latents], log_det[count:]
+    )
+    return model.nats_to_bits_per_dim(log_prob, x.shape)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a batch of unpaired patches, and of pairs where there are some.
+
+    pair_share: weight of the pairs' bits in the loss, 0 to 1. low_memory: as in :func:`unpaired_bits`.
+    """
+
+    model: DeFlow
+    pair_share: float = 0.0
+    low_memory: bool = False
+
+    def __call__(
+        self,
+        clean_bchw: Tensor,
+        noisy_bchw: Tensor,
+        random: torch.Generator,
+        pairs: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean bits per dimension, and the figures to log: ``clean``, ``noisy`` and ``pairs``.
+
+        Images are float32 in [0, 1], BCHW; pairs: clean and degraded images of the same scenes.
+        """
+        count = len(clean_bchw)
+        x, h = flow_inputs(self.model, clean_bchw, noisy_bchw, random)
+        bits = unpaired_bits(self.model, x, h, count, low_memory=self.low_memory)
+        clean_bits, noisy_bits = bits[:count].mean(), bits[count:].mean()
+        loss, figures = 0.5 * (clean_bits + noisy_bits), {"clean": clean_bits, "noisy": noisy_bits}
+        if pairs is not None:
+            pair_bits = paired_bits(self.model, *pairs, random, low_memory=self.low_memory).mean()
+            loss = (1 - self.pair_share) * loss + self.pair_share * pair_bits
+            figures["pairs"] = pair_bits
+        return loss, figures
