@@ -19,13 +19,14 @@ APART = {"golden", "gpu", "bench"}  # folders of tests that mirror no folder of 
 
 # Names that several modules define, with the reason.
 SHARED_NAMES = {
-    "app": "Typer's word for a program and for a group of its commands",
     "coupling_forward": "one signature: the reference, its fused twin, and the choice between them",
     "coupling_inverse": "one signature: the reference, its fused twin, and the choice between them",
-    "load_model": "the API reads a model as a DegradationModel, the file format as tensors and facts",
+    "default_preset": "what a run of one kind takes where no preset is given",
+    "load_model": "the API reads a model as a DegradationModel, the file format as a network and facts",
+    "load_restorer": "the API reads a restorer as a Restorer, the file format as a network and facts",
 }
 # Modules that come with a declared dependency, in whose terms they are used.
-BROUGHT_BY = {"triton": "torch", "httpx": "huggingface-hub"}
+BROUGHT_BY = {"triton": "torch", "httpx": "huggingface-hub", "markupsafe": "jinja2"}
 
 
 def modules() -> dict[str, Path]:

@@ -32,7 +32,7 @@ def parse(name: str) -> HfFile:
     return HfFile(match[1], match[2], match[3])
 
 
-def find(name: str) -> Path | None:
+def find_hf(name: str) -> Path | None:
     """The copy pulled earlier; None without one. No network."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -41,7 +41,7 @@ def find(name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def pull(name: str) -> Pulled:
+def pull_hf(name: str) -> Pulled:
     """Bring a file of the hub into the cache, by the hub's own client (its tokens and mirrors apply).
 
     A large file is verified by the sha256 that the hub tells, a small one by its size. Raises CheckpointError
@@ -50,7 +50,7 @@ def pull(name: str) -> Pulled:
     file = parse(name)
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    earlier = find(name)
+    earlier = find_hf(name)
     try:
         # Asked for once before: the client would try an absent network again and again for half a minute.
         told = get_hf_file_metadata(hf_hub_url(file.repo, file.path, revision=file.revision))

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from deflow_cli.errors import DataError, ShapeError
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, exact_convolutions
-from deflow_cli.inference.shift import ShiftLaw
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components, exact_convolutions
 from deflow_cli.inference.tiling import Window
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
+from deflow_cli.models.deflow.shift import ShiftDistribution
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class DegradationModel:
         tile: int | None = None,
     ) -> None:
         self._translator = Translator(model, device, tile)
-        self._law = ShiftLaw(self.model.prior)
+        self._shift = ShiftDistribution(self.model.prior)
         self.facts = dict(facts or {})
 
     @property
@@ -149,10 +149,10 @@ class DegradationModel:
         components = [
             [self._translator.own_component(images[i : i + 1], noise)] * samples
             if reverse
-            else self._law.components(seed + i, keys[i], samples)
+            else draw_components(self._shift, seed + i, keys[i], samples)
             for i, noise in enumerate(noises)
         ]
-        job = Job(self._law, noises, components, [float(temperature)] * len(noises), reverse)
+        job = Job(self._shift, noises, components, [float(temperature)] * len(noises), reverse)
         result = torch.empty(images.shape[0], samples, *images.shape[1:], device=image_bchw.device)
 
         def write(sample: int, window: Window, piece: Tensor) -> None:

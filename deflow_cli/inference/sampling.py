@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
-from deflow_cli.inference.positional_noise import PositionalNoise
-from deflow_cli.inference.shift import ShiftLaw, responsibilities
-from deflow_cli.inference.tiling import SMALLEST_TILE, Window, automatic_side, overlaps, round_up, tiles
+from deflow_cli.inference.positional_noise import PositionalNoise, stable_generator
+from deflow_cli.inference.tiling import SMALLEST_TILE, Window, flow_tile_side, overlaps, round_up, tiles
 from deflow_cli.layers.networks.upsampled import LevelFeatures
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
+from deflow_cli.models.deflow.shift import ShiftDistribution, responsibilities
 
 Write = Callable[[int, Window, Tensor], None]
 """Takes a sample's index, a window of the image, and its pixels there (B C H W on the model's device)."""
@@ -59,7 +59,7 @@ class Job:
     reverse: degraded to clean. gray_levels: the step of dequantisation is 1 / this (255 or 65535).
     """
 
-    law: ShiftLaw
+    shift: ShiftDistribution
     noises: Sequence[ImageNoise]
     components: Sequence[Sequence[int]]
     temperatures: Sequence[float]
@@ -142,7 +142,7 @@ class Translator:
         with exact_convolutions(self.device):
             for window in crops(padded.shape[-2], padded.shape[-1], self.model.size_multiple):
                 piece = padded[(..., *window.slices)]
-                job = Job(ShiftLaw(self.model.prior), [noise], [[0]], [0.0], True, gray_levels)
+                job = Job(ShiftDistribution(self.model.prior), [noise], [[0]], [0.0], True, gray_levels)
                 h = self._conditioning(piece, job)
                 whole = Window(0, 0, window.height, window.width)
                 conditions = self._conditions(h, whole, window.height, window.width)
@@ -187,7 +187,7 @@ class Translator:
         """The pixels ``shown`` of one sample, from encodings of a window around them."""
         temperature_b = torch.tensor(job.temperatures, dtype=torch.float32, device=self.device)
         component_b = torch.tensor([own[sample] for own in job.components], device=self.device)
-        change = job.law.restore if job.reverse else job.law.degrade
+        change = job.shift.restore if job.reverse else job.shift.degrade
         noise = self._latent_noise(window, sample, job)
         latents = change(encoding.latents, noise, temperature_b, component_b)
         y = self.model.decode_conditioned(latents, encoding.conditions)[(..., *shown.within(window))]
@@ -260,7 +260,7 @@ class Translator:
 
     def _side(self, height: int, width: int) -> int:
         if self.tile is None:
-            return automatic_side(self.model, height, width, self.device)
+            return flow_tile_side(self.model, height, width, self.device)
         return round_up(self.tile, self.model.size_multiple)
 
     def _halved(self, side: int, error: Exception) -> int:
@@ -272,6 +272,12 @@ class Translator:
         torch.cuda.empty_cache()
         self.tile = round_up(side // 2, self.model.size_multiple)
         return self.tile
+
+
+def draw_components(shift: ShiftDistribution, seed: int, key: str, samples: int) -> list[int]:
+    """The component of each sample of an image, drawn by (seed, key, sample)."""
+    drawn = [stable_generator(seed, key, "component", sample).random() for sample in range(samples)]
+    return shift.components_at(drawn)
 
 
 def crops(height: int, width: int, multiple: int) -> list[Window]:

@@ -97,7 +97,7 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def bytes_per_pixel(model: DeFlow) -> int:
+def flow_bytes_per_pixel(model: DeFlow) -> int:
     """Memory that a translation holds at its peak per pixel of a tile, from the channel counts.
 
     Measured: 2470 bytes of the NTIRE preset, 4170 of AIM, 1430 of base; here 3100, 4540 and 1800.
@@ -131,12 +131,12 @@ def _seen_channels(model: DeFlow, level: int) -> int:
     return model.config.encoder.channels if finer else model.encoder.feature_channels
 
 
-def automatic_side(model: DeFlow, height: int, width: int, device: torch.device) -> int:
+def flow_tile_side(model: DeFlow, height: int, width: int, device: torch.device) -> int:
     """Side of the largest tile that fits the device's memory; 0 where the whole image does."""
     budget = CPU_BUDGET
     if device.type == "cuda":
         budget = max(torch.cuda.mem_get_info(device)[0] // 2, CPU_BUDGET // 2)
-    pixels = budget // bytes_per_pixel(model)
+    pixels = budget // flow_bytes_per_pixel(model)
     if height * width <= pixels:
         return 0
     around = 2 * overlaps(model.config)[0]

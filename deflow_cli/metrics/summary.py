@@ -100,7 +100,7 @@ def summarize(values_n: Values, rng: np.random.Generator, resamples: int = RESAM
     )
 
 
-def compare(
+def compare_methods(
     values_mn: Values, higher_is_better: bool, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> Comparison:
     """Paired comparison of methods (rows) over the same images (columns).

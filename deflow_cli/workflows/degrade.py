@@ -18,10 +18,10 @@ from deflow_cli.data.images.files import Image, list_images, read_image, to_pixe
 from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.inference.positional_noise import stable_generator
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
-from deflow_cli.inference.shift import ShiftLaw, law_like
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.inference.tiling import Window
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.shift import ShiftDistribution, shift_like
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import plan_images, run_images
@@ -88,10 +88,10 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     model, _ = load_model(found.path, device)
     reporter.note(f"model: {found.path} ({found.origin}), on {device}")
     translator = Translator(model, device, request.tile)
-    law = _law(request, model, translator, reporter)
+    shift = _shift(request, model, translator, reporter)
     done = run_images(
         planned,
-        lambda item, tell: _one(item, request, translator, law),
+        lambda item, tell: _one(item, request, translator, shift),
         reporter,
         title="restoring" if request.reverse else "degrading",
         skip_existing=request.skip_existing,
@@ -99,10 +99,12 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     return DegradeReport(found.path, found.origin, done.records, done.skipped, done.failed)
 
 
-def _law(request: DegradeRequest, model: DeFlow, translator: Translator, reporter: Reporter) -> ShiftLaw:
+def _shift(
+    request: DegradeRequest, model: DeFlow, translator: Translator, reporter: Reporter
+) -> ShiftDistribution:
     """The shift of the model, or the one estimated from a reference."""
     if request.like is None:
-        return ShiftLaw(model.prior)
+        return ShiftDistribution(model.prior)
     files = list_images(request.like) if request.like.is_dir() else [request.like]
     if not files:
         raise DataError(f"{request.like}: no image found", next_step="pass a degraded image as --like")
@@ -112,11 +114,11 @@ def _law(request: DegradeRequest, model: DeFlow, translator: Translator, reporte
         image = read_image(file)
         noise = ImageNoise(0, file.name)
         crops += translator.crop_latents(to_tensor(image.pixels), noise, _gray_levels(image))
-    law = law_like(model.prior, crops)
-    shares = ", ".join(f"{k}: {p:.2f}" for k, p in enumerate(law.probabilities.tolist()))
+    shift = shift_like(model.prior, crops)
+    shares = ", ".join(f"{k}: {p:.2f}" for k, p in enumerate(shift.probabilities.tolist()))
     outcome = f"components {shares}" if model.prior.components > 1 else "its shift estimated anew"
     reporter.note(f"like {request.like}: {outcome}")
-    return law
+    return shift
 
 
 def _gray_levels(image: Image) -> int:
@@ -124,7 +126,7 @@ def _gray_levels(image: Image) -> int:
 
 
 def _one(
-    item: PlannedOutput, request: DegradeRequest, translator: Translator, law: ShiftLaw
+    item: PlannedOutput, request: DegradeRequest, translator: Translator, shift: ShiftDistribution
 ) -> DegradeRecord:
     """Read, translate and write one image. Raises DeflowError naming the file."""
     started = time.perf_counter()
@@ -135,13 +137,13 @@ def _one(
     temperature = low + (high - low) * stable_generator(request.seed, item.key, "temperature").random()
     if request.reverse:
         if request.like:
-            component = law.likeliest
+            component = shift.likeliest
         else:
             component = translator.own_component(tensor, noise, _gray_levels(image))
         components = [component] * request.samples
     else:
-        components = law.components(request.seed, item.key, request.samples)
-    job = Job(law, [noise], [components], [temperature], request.reverse, _gray_levels(image))
+        components = draw_components(shift, request.seed, item.key, request.samples)
+    job = Job(shift, [noise], [components], [temperature], request.reverse, _gray_levels(image))
     group = max(1, OUTPUT_BUDGET // image.pixels.nbytes)
     for first in range(0, request.samples, group):
         samples = range(first, min(first + group, request.samples))

@@ -56,7 +56,7 @@ def weights_path(name: str) -> Path:
     """
     if not name.startswith(HF_SCHEME):
         return hub.locate(name)
-    found = hub_hf.find(name)
+    found = hub_hf.find_hf(name)
     if found is None:
         raise CheckpointError(f"{name}: not on this machine", next_step=f"deflow weights pull {name}")
     return found
@@ -72,7 +72,7 @@ def pull_weights(name: str, file: Path | None, reporter: Reporter) -> Pulled:
             raise ConfigError(
                 f"{name}: --file goes with a name of the list", next_step="pass the file by its path instead"
             )
-        pulled = hub_hf.pull(name)
+        pulled = hub_hf.pull_hf(name)
     else:
         pulled = hub.pull(name, file=file, progress=_told_to(reporter, name))
         reporter.finish()

@@ -18,6 +18,7 @@ from deflow_cli.checkpoints.format import load_model
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.shift import ShiftDistribution
 
 EMBEDDED = Path(__file__).parents[2] / "weights" / "camera-noise.safetensors"
 SIDE = 160
@@ -54,8 +55,8 @@ def sample(model: DeFlow, x: Tensor, h: Tensor) -> Tensor:
     conditions = model.prepare(h)
     latents, _ = model.encode_conditioned(x, conditions)
     noise = [torch.randn(z.shape, generator=random, dtype=torch.float64).to(z) for z in latents]
-    one, component = x.new_ones(()), torch.zeros(len(x), dtype=torch.long, device=x.device)
-    shifted = model.degrade_latents(latents, noise, one, component)
+    one, component = x.new_ones(len(x)), torch.zeros(len(x), dtype=torch.long, device=x.device)
+    shifted = ShiftDistribution(model.prior).degrade(latents, noise, one, component)
     return model.decode_conditioned(shifted, conditions).double().cpu() * 255
 
 

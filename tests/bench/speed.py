@@ -46,6 +46,7 @@ from deflow_cli.data.photos import packaged_photos
 from deflow_cli.data.unpaired import ImagePool, Prefetcher, UnpairedSampler
 from deflow_cli.models.deflow.initialization import start_flow
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_precision
 
@@ -70,7 +71,9 @@ def shifted(model: DeFlow, latents: list[Tensor], seed: int) -> list[Tensor]:
     random = torch.Generator(device=latents[0].device).manual_seed(seed)
     component = torch.zeros(len(latents[0]), dtype=torch.long, device=latents[0].device)
     noise = [torch.randn(z.shape, generator=random, device=z.device) for z in latents]
-    return model.degrade_latents(latents, noise, torch.ones((), device=component.device), component)
+    return ShiftDistribution(model.prior).degrade(
+        latents, noise, torch.ones(component.shape).to(component.device), component
+    )
 
 
 def figures_of(*tensors: Tensor) -> list[float]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deflow_cli.checkpoints.foreign import published_layout
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.presets.reader import FIT
 from tests.golden.make_figures import layout_sha256
 from tests.golden.parity import (
@@ -119,7 +120,9 @@ def test_quantisation_noise_and_translation() -> None:
         e = torch.zeros_like(z)
         e[1, :, 2, 3] = torch.tensor(translated["noise"])
         noise.append(e)
-    moved = model.degrade_latents(latents, noise, torch.ones(()), torch.zeros(2, dtype=torch.long))
+    moved = ShiftDistribution(model.prior).degrade(
+        latents, noise, torch.ones(2), torch.zeros(2, dtype=torch.long)
+    )
     for z, translated in zip(moved, info["translation"], strict=True):
         close(z[1, :, 2, 3], translated["z"], "golden.latent")
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from deflow_cli.models.deflow.shift import ShiftDistribution
 from tests.golden.full import Golden, load_golden, needs_golden
 from tests.golden.parity import (
     NAMES,
@@ -21,7 +22,6 @@ from tests.golden.tolerances import tolerance
 pytestmark = needs_golden
 
 FEATURES = ("fea_up2", "fea_up1", "fea_up0")
-ONE = torch.ones(())
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -127,7 +127,9 @@ def test_translation_to_degraded(golden: Golden, size: str) -> None:
     x = golden.image(f"{size}.gt") + (io[f"{size}.u"] - 0.5) / 32
     latents = model.encode_conditioned(x, conditions)[0]
     noise = golden.listed(f"{size}.t01.noise")
-    moved = model.degrade_latents(latents, noise, ONE, first_component(len(x)))
+    moved = ShiftDistribution(model.prior).degrade(
+        latents, noise, torch.ones(len(x)), first_component(len(x))
+    )
     for z, expected in zip(moved, golden.listed(f"{size}.t01.z"), strict=True):
         close(z, expected, "golden.latent")
     close(model.decode_conditioned(moved, conditions), io[f"{size}.t01.img"], "golden.image")
@@ -142,7 +144,9 @@ def test_translation_to_clean(golden: Golden, size: str) -> None:
     x = golden.image(f"{size}.gt") + (io[f"{size}.u"] - 0.5) / 32
     latents = model.encode_conditioned(x, conditions)[0]
     noise = golden.listed(f"{size}.t10.noise")
-    moved = model.restore_latents(latents, noise, 0.0 * ONE, first_component(len(x)))
+    moved = ShiftDistribution(model.prior).restore(
+        latents, None, torch.zeros(len(x)), first_component(len(x))
+    )
     sampled = []
     for index, (mean, e) in enumerate(zip(moved, noise, strict=True)):
         z = mean + torch.einsum("ij,bjhw->bihw", io[f"t10.root{index}"], e)
@@ -167,10 +171,10 @@ def test_posterior_matrices(golden: Golden) -> None:
 def test_domain_samples(golden: Golden, size: str, domain: int) -> None:
     """Draws come coarsest latent first; the degraded domain draws z_x, then e, for each."""
     model, name = golden.model(), f"{size}.gen{domain}"
-    draws = golden.listed(f"{name}.draw")
+    latents = golden.listed(f"{name}.draw")[::-1]
     if domain:
-        draws = [torch.stack(draws[i : i + 2]) for i in range(0, len(draws), 2)]
-    latents = model.domain_latents(draws[::-1], domain, first_component(2))
+        noise, clean = latents[0::2], latents[1::2]
+        latents = ShiftDistribution(model.prior).degrade(clean, noise, torch.ones(2), first_component(2))
     for z, expected in zip(latents, golden.listed(f"{name}.z"), strict=True):
         close(z, expected, "golden.matrix")
     image = model.decode_conditioned(latents, model.prepare(golden.image(f"{size}.lr")))

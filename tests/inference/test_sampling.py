@@ -8,9 +8,9 @@ from torch import Tensor
 
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
 from deflow_cli.inference import sampling
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, crops
-from deflow_cli.inference.shift import ShiftLaw
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, crops, draw_components
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.shift import ShiftDistribution
 from tests.inference.small import SHIFT_MEAN, build, small_model, smooth_images
 
 
@@ -31,7 +31,7 @@ def translate(
     components = components or [[0]] * len(names)
     count = len(components[0])
     noises = [ImageNoise(seed, name) for name in names]
-    job = Job(ShiftLaw(model.prior), noises, components, [temperature] * len(names), reverse)
+    job = Job(ShiftDistribution(model.prior), noises, components, [temperature] * len(names), reverse)
     result = torch.full((image.shape[0], count, *image.shape[1:]), torch.nan)
 
     def write(sample, window, piece):
@@ -105,12 +105,12 @@ def test_temperature_0_is_deterministic_over_samples_components_and_seeds():
 def test_variance_grows_with_temperature_and_the_mean_stays():
     """In latents exactly, whatever the component."""
     model = small_model()
-    law, generator = ShiftLaw(model.prior), torch.Generator().manual_seed(0)
+    shift, generator = ShiftDistribution(model.prior), torch.Generator().manual_seed(0)
     latents = [torch.zeros(4000, 48, 1, 1)]
     noise = [torch.randn(4000, 48, 1, 1, generator=generator)]
-    component = torch.tensor(law.components(3, "image", 4000))
+    component = torch.tensor(draw_components(shift, 3, "image", 4000))
     drawn = {
-        t: law.degrade(latents, noise, torch.full((4000,), t), component)[0].flatten(1)
+        t: shift.degrade(latents, noise, torch.full((4000,), t), component)[0].flatten(1)
         for t in (0.0, 0.5, 1.0, 2.0)
     }
     centre = 0.7 * SHIFT_MEAN[0] + 0.3 * SHIFT_MEAN[1]
@@ -172,7 +172,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(monkeypatch):
     monkeypatch.setattr(Translator, "_translate_tile", short_of_memory)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     result = torch.empty_like(image)
-    job = Job(ShiftLaw(small_model().prior), [ImageNoise(1, "a")], [[0]], [1.0])
+    job = Job(ShiftDistribution(small_model().prior), [ImageNoise(1, "a")], [[0]], [1.0])
     translator.translate(image, job, [0], lambda _, window, piece: result[(..., *window.slices)].copy_(piece))
     assert sides[0] == 120
     assert translator.tile == 60

@@ -9,7 +9,7 @@ import torch
 
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.inference import tiling
-from deflow_cli.inference.tiling import Window, automatic_side, flow_radius, overlaps, tiles
+from deflow_cli.inference.tiling import Window, flow_radius, flow_tile_side, overlaps, tiles
 from tests.inference.small import small_model
 
 
@@ -65,9 +65,12 @@ def test_overlaps_are_bounded_multiples():
 
 def test_small_images_are_not_tiled_and_large_ones_within_the_budget():
     model, cpu = small_model(), torch.device("cpu")
-    assert automatic_side(model, 512, 512, cpu) == 0
-    side = automatic_side(model, 40_000, 60_000, cpu)
+    assert flow_tile_side(model, 512, 512, cpu) == 0
+    side = flow_tile_side(model, 40_000, 60_000, cpu)
     assert side % model.size_multiple == 0
     assert 256 <= side <= tiling.LARGEST_TILE
     window = side + 2 * overlaps(model.config)[0]
-    assert side == tiling.LARGEST_TILE or window**2 * tiling.bytes_per_pixel(model) < 1.2 * tiling.CPU_BUDGET
+    assert (
+        side == tiling.LARGEST_TILE
+        or window**2 * tiling.flow_bytes_per_pixel(model) < 1.2 * tiling.CPU_BUDGET
+    )

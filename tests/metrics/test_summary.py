@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deflow_cli.metrics.summary import compare, mean_ranks, resampled_means, summarize
+from deflow_cli.metrics.summary import compare_methods, mean_ranks, resampled_means, summarize
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
@@ -56,7 +56,7 @@ def test_resampling_in_chunks_is_the_mean_of_picks(monkeypatch):
 
 def test_a_constant_offset_is_certain_though_images_differ_widely():
     base = _rng(4).normal(30.0, 8.0, 25)
-    found = compare(np.stack([base, base + 0.01]), True, _rng())
+    found = compare_methods(np.stack([base, base + 0.01]), True, _rng())
     assert (found.best, found.ranks, found.n) == (1, (2, 1), 25)
     difference = found.differences[0]
     assert difference is not None
@@ -66,8 +66,8 @@ def test_a_constant_offset_is_certain_though_images_differ_widely():
 
 def test_direction():
     low, high = np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.1])
-    assert compare(np.stack([low, high]), True, _rng()).ranks == (2, 1)
-    assert compare(np.stack([low, high]), False, _rng()).ranks == (1, 2)
+    assert compare_methods(np.stack([low, high]), True, _rng()).ranks == (2, 1)
+    assert compare_methods(np.stack([low, high]), False, _rng()).ranks == (1, 2)
 
 
 def test_what_cannot_be_told_apart_shares_a_rank():
@@ -76,23 +76,23 @@ def test_what_cannot_be_told_apart_shares_a_rank():
     near = base + rng.normal(0.0, 1.0, 60)
     near += base.mean() - near.mean() - 1e-3  # hardly worse in the mean, either way image by image
     far = base - 2 + rng.normal(0.0, 1.0, 60)
-    assert compare(np.stack([far, near, base]), True, _rng()).ranks == (3, 1, 1)
-    assert compare(np.stack([base, base, far]), True, _rng()).ranks == (1, 1, 3)
+    assert compare_methods(np.stack([far, near, base]), True, _rng()).ranks == (3, 1, 1)
+    assert compare_methods(np.stack([base, base, far]), True, _rng()).ranks == (1, 1, 3)
 
 
 def test_only_images_that_all_have_are_compared():
     a = np.array([10.0, 20.0, np.nan, np.inf])
     b = np.array([11.0, np.nan, 90.0, 50.0])
-    found = compare(np.stack([a, b]), True, _rng())
+    found = compare_methods(np.stack([a, b]), True, _rng())
     assert (found.n, found.best) == (1, 1)
 
 
 def test_a_method_without_values_has_no_rank_and_hides_no_others():
     nothing = np.full(3, np.nan)
-    found = compare(np.array([[1.0, 2.0, 3.0], nothing, [2.0, 3.0, 4.0]]), True, _rng())
+    found = compare_methods(np.array([[1.0, 2.0, 3.0], nothing, [2.0, 3.0, 4.0]]), True, _rng())
     assert found.ranks == (2, None, 1)
     assert found.differences[1] is None
-    assert compare(np.stack([nothing, nothing]), True, _rng()).best is None
+    assert compare_methods(np.stack([nothing, nothing]), True, _rng()).best is None
 
 
 def test_mean_ranks_leave_out_what_is_not_ranked():

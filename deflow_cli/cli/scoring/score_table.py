@@ -57,7 +57,7 @@ def footer(document: Document) -> list[str]:
     return lines + [f"note: {note}" for note in document["notes"]]
 
 
-def figure(value: float | None, digits: int) -> str:
+def _figure(value: float | None, digits: int) -> str:
     """A value with the decimals that papers print; ``inf``, or a dash for none."""
     if value is None or math.isnan(value):
         return "-"
@@ -67,10 +67,10 @@ def figure(value: float | None, digits: int) -> str:
 def interval(row: Mapping[str, Any], digits: int) -> str:
     if math.isnan(row["low"]):
         return "-"
-    return f"[{figure(row['low'], digits)}, {figure(row['high'], digits)}]"
+    return f"[{_figure(row['low'], digits)}, {_figure(row['high'], digits)}]"
 
 
-def heading(metric: Mapping[str, Any]) -> str:
+def _heading(metric: Mapping[str, Any]) -> str:
     """``PSNR ↑ dB``"""
     return f"{metric['title']} {'↑' if metric['higher_is_better'] else '↓'} {metric['unit']}".rstrip()
 
@@ -89,11 +89,11 @@ def _metrics_table(document: Document) -> Table:
         metric = metrics[row["metric"]]
         digits = metric["digits"]
         table.add_row(
-            Text(heading(metric)),
-            figure(row["mean"], digits),
+            Text(_heading(metric)),
+            _figure(row["mean"], digits),
             Text(interval(row, digits)),
-            figure(row["median"], digits),
-            figure(row["std"], digits),
+            _figure(row["median"], digits),
+            _figure(row["std"], digits),
             f"{row['n']} of {row['of']}",
         )
     return table
@@ -108,13 +108,13 @@ def _methods_table(document: Document) -> Table:
     table = Table(title=Text("methods"), title_justify="left", expand=False, show_lines=True)
     table.add_column("method", style="cyan", overflow="fold")
     for metric in document["metrics"]:
-        table.add_column(Text(heading(metric)), justify="right")
+        table.add_column(Text(_heading(metric)), justify="right")
     if compared:
         table.add_column("mean rank", justify="right")
     for method in document["methods"]:
         cells = [_cell(rows[method["name"], m["name"]], m["digits"]) for m in document["metrics"]]
         if compared:
-            cells.append(Text(figure(method["mean_rank"], 2)))
+            cells.append(Text(_figure(method["mean_rank"], 2)))
         table.add_row(Text(method["name"]), *cells)
     return table
 
@@ -123,7 +123,7 @@ def _cell(row: Mapping[str, Any], digits: int) -> Any:
     """Mean and rank, the interval below, and how many images where not all."""
     from rich.text import Text
 
-    first = figure(row["mean"], digits) + (f" #{row['rank']}" if row["rank"] else "")
+    first = _figure(row["mean"], digits) + (f" #{row['rank']}" if row["rank"] else "")
     lines = [first]
     if not math.isnan(row["low"]):
         lines.append(interval(row, digits))

@@ -40,7 +40,7 @@ def list_weights(as_json: AsJson = False, debug: Debug = False) -> None:
     _print_states(states)
 
 
-def pull(
+def pull_weights(
     name: Name,
     file: Annotated[
         Path | None,
@@ -52,10 +52,10 @@ def pull(
 
     The cache is the folder $DEFLOW_CACHE, or else ~/.cache/deflow. No other command downloads anything.
     """
-    from deflow_cli.workflows.weights import pull_weights
+    from deflow_cli.workflows.weights import pull_weights as workflow
 
     with ConsoleReporter() as reporter:
-        pulled = pull_weights(name, file, reporter)
+        pulled = workflow(name, file, reporter)
     typer.echo(pulled.path)
 
 
@@ -88,5 +88,5 @@ def _size(count: int) -> str:
 
 
 app.command("list")(guarded(list_weights))
-app.command("pull")(guarded(pull))
+app.command("pull")(guarded(pull_weights))
 app.command("path")(guarded(path))

@@ -13,7 +13,7 @@ from deflow_cli.data.images.image_cache import ImagePool
 from deflow_cli.errors import DataError
 from deflow_cli.layers.networks.resize import bicubic_downsample
 
-__all__ = ["ChannelStatistics", "Difference", "channel_statistics", "differ", "fingerprint"]
+__all__ = ["ChannelDifference", "ChannelStatistics", "channel_statistics", "differ", "fingerprint"]
 
 _CHANNELS = ("red", "green", "blue")
 
@@ -46,7 +46,7 @@ class ChannelStatistics:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ChannelDifference:
     """Whether two sets' statistics differ; z scores per channel of noisy minus clean; the reason in words."""
 
     differs: bool
@@ -99,7 +99,7 @@ def differ(
     *,
     threshold: float = 4.0,
     minimum: float = 1 / 255,
-) -> Difference:
+) -> ChannelDifference:
     """Whether a channel's mean or std differs by more than ``threshold`` standard errors and ``minimum``.
 
     Noise alone raises the std: compare statistics of downsampled images to ask for colours and contrast.
@@ -107,7 +107,7 @@ def differ(
     """
     if min(len(clean.image_means), len(noisy.image_means)) < 2:
         zero = (0.0, 0.0, 0.0)
-        return Difference(False, zero, zero, "too few images to compare channel statistics")
+        return ChannelDifference(False, zero, zero, "too few images to compare channel statistics")
     gaps = np.stack(
         [np.subtract(noisy.mean, clean.mean), np.subtract(noisy.std, clean.std)]  # 2 x 3: mean, std
     )
@@ -122,4 +122,4 @@ def differ(
     what = f"the {_CHANNELS[channel]} {('mean', 'std')[kind]} differs by {255 * gaps[kind, channel]:+.1f}/255"
     verdict = "beyond" if hits.any() else "within"
     text = f"{what} (z = {z[kind, channel]:+.1f}), {verdict} sampling error over images"
-    return Difference(bool(hits.any()), _triple(z[0]), _triple(z[1]), text)
+    return ChannelDifference(bool(hits.any()), _triple(z[0]), _triple(z[1]), text)

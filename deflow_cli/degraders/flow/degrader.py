@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from deflow_cli.degraders.base import Draw, check_draws
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
-from deflow_cli.inference.shift import ShiftLaw
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.inference.tiling import Window
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.shift import ShiftDistribution
 
 
 class FlowDegrader:
@@ -22,13 +22,13 @@ class FlowDegrader:
 
     def __init__(self, model: DeFlow, device: torch.device | str = "cpu", tile: int | None = None) -> None:
         self.translator = Translator(model, device, tile)
-        self._law = ShiftLaw(model.prior)
+        self._shift = ShiftDistribution(model.prior)
 
     def job(self, draws: Sequence[Draw]) -> Job:
         """What the translator is to do for these draws; each draw is sample 0 of its image in the job."""
         noises = [_SampleNoise(draw) for draw in draws]
-        components = [self._law.components(d.seed, d.key, d.sample + 1)[d.sample :] for d in draws]
-        return Job(self._law, noises, components, [draw.temperature for draw in draws])
+        components = [draw_components(self._shift, d.seed, d.key, d.sample + 1)[d.sample :] for d in draws]
+        return Job(self._shift, noises, components, [draw.temperature for draw in draws])
 
     def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
         check_draws(image_bchw, draws)

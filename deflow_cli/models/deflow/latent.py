@@ -91,16 +91,6 @@ class SharedLatent(nn.Module):
         constant = positions * (channels * LOG_2PI + log_det_k)
         return -0.5 * (square_kb + constant[:, None]).T
 
-    def shift(self, noise_bchw: Tensor, component_b: Tensor, temperature: Tensor) -> Tensor:
-        """u = mu_k + T M_k e (eq. 40). noise_bchw: standard normal e; temperature: scalar or B."""
-        mean = self.mean[component_b][:, :, None, None]
-        return mean + _per_sample(temperature, noise_bchw) * self._mix(noise_bchw, component_b)
-
-    def _mix(self, noise_bchw: Tensor, component_b: Tensor) -> Tensor:
-        if self.diagonal:
-            return noise_bchw * self.root[component_b][:, :, None, None]
-        return torch.einsum("bij,bjhw->bihw", self.root[component_b], noise_bchw)
-
     def posterior_matrices(self) -> tuple[Tensor, Tensor]:
         """Of z_x given z_y: B = A^T (A A^T + C)^-1 and a root of the covariance I - B A, each K x C x C.
 
@@ -120,14 +110,6 @@ class SharedLatent(nn.Module):
         root = left * (power / (1.0 + power)).sqrt()[:, None, :]
         return gain.to(self.mean.dtype), root.to(self.mean.dtype)
 
-    def unshift(self, z_bchw: Tensor, noise_bchw: Tensor, component_b: Tensor, temperature: Tensor) -> Tensor:
-        """Posterior of z_x given z_y at a temperature; 0 is its mean B (z_y - mu)."""
-        gain, root = self.posterior_matrices()
-        centred = z_bchw - self.mean[component_b][:, :, None, None]
-        mean = torch.einsum("bij,bjhw->bihw", gain[component_b], centred)
-        noise = torch.einsum("bij,bjhw->bihw", root[component_b], noise_bchw)
-        return mean + _per_sample(temperature, noise) * noise
-
 
 def factorised(covariance_kcc: Tensor) -> tuple[Tensor, Tensor]:
     """Cholesky factors (K x C x C) and log-determinants (K) of covariances.
@@ -138,11 +120,6 @@ def factorised(covariance_kcc: Tensor) -> tuple[Tensor, Tensor]:
     factor_kcc, info_k = torch.linalg.cholesky_ex(covariance_kcc)
     log_det_k = 2.0 * torch.diagonal(factor_kcc, dim1=1, dim2=2).log().sum(1)
     return factor_kcc, log_det_k.masked_fill(info_k != 0, math.nan)
-
-
-def _per_sample(value: Tensor, like_bchw: Tensor) -> Tensor:
-    value = value.to(like_bchw)
-    return value.reshape(-1, 1, 1, 1) if value.ndim else value
 
 
 class LatentPrior(nn.Module):

@@ -124,48 +124,6 @@ class DeFlow(nn.Module):
         levels = levels or self.config.flow.quantization_levels
         return (math.log(levels) - log_prob_b / dims) / math.log(2.0)
 
-    # -- translation ----------------------------------------------------------------------------------
-
-    def degrade_latents(
-        self,
-        latents: Sequence[Tensor],
-        noise: Sequence[Tensor],
-        temperature: Tensor,
-        component_b: Tensor,
-        strength: float = 1.0,
-    ) -> list[Tensor]:
-        """z + strength (A z - z + mu + T M e)."""
-        return [
-            torch.lerp(z, prior.kept(z), strength) + strength * prior.shift(e, component_b, temperature)
-            for prior, z, e in zip(self.prior.shared(), latents, noise, strict=True)
-        ]
-
-    def restore_latents(
-        self,
-        latents: Sequence[Tensor],
-        noise: Sequence[Tensor],
-        temperature: Tensor,
-        component_b: Tensor,
-    ) -> list[Tensor]:
-        """Samples of z_x given z_y at a temperature; 0 is the posterior mean."""
-        return [
-            prior.unshift(z, e, component_b, temperature)
-            for prior, z, e in zip(self.prior.shared(), latents, noise, strict=True)
-        ]
-
-    def domain_latents(self, noise: Sequence[Tensor], domain: int, component_b: Tensor) -> list[Tensor]:
-        """Latents drawn from a domain's prior; the degraded one needs two draws per latent: e and z_x.
-
-        ``noise`` holds, per latent, z_x for the clean domain, or the pair stacked as (2, B, C, H, W).
-        """
-        if domain == CLEAN:
-            return list(noise)
-        one = torch.ones((), device=noise[0].device)
-        return [
-            prior.kept(pair[0]) + prior.shift(pair[1], component_b, one)
-            for prior, pair in zip(self.prior.shared(), noise, strict=True)
-        ]
-
     # -- start ----------------------------------------------------------------------------------------
 
     def start_from_next_batch(self) -> None:

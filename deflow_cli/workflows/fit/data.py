@@ -89,7 +89,7 @@ class ColourStatistics:
     std: Tensor
 
 
-def choose(
+def choose_settings(
     domains: Domains, config: RunConfig, reporter: Reporter
 ) -> tuple[RunConfig, ColourStatistics | None, dict[str, Any]]:
     """Choose what the preset leaves open: channel statistics, then s and the noise on h.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deflow_cli.data.images.files import Image, read_rgb8, to_pixels, write_image
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.reports.contact_sheet import contact_sheet, residual_view
 from deflow_cli.runtime.seeding import generator
 
@@ -27,7 +28,8 @@ def sample_patches(model: DeFlow, clean_bchw: Tensor, random: torch.Generator, t
     weights = model.prior.log_weights().exp().expand(len(clean_bchw), -1)
     component = torch.multinomial(weights, 1, generator=random)[:, 0]
     draws = [torch.randn(z.shape, generator=random, device=device) for z in latents]
-    degraded = model.degrade_latents(latents, draws, torch.tensor(temperature, device=device), component)
+    heat = torch.full((len(clean_bchw),), temperature, device=device)
+    degraded = ShiftDistribution(model.prior).degrade(latents, draws, heat, component)
     return model.statistics.to_degraded(model.decode_conditioned(degraded, conditions)).clamp(0, 1)
 
 

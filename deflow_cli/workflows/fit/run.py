@@ -27,7 +27,7 @@ from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, can_resume
 from deflow_cli.training.run_folder import training_facts, write_run_record
 from deflow_cli.workflows.fit.closed_form import ClosedForm, SampleSizes
-from deflow_cli.workflows.fit.data import Domains, StepBatch, choose, open_domains, samplers
+from deflow_cli.workflows.fit.data import Domains, StepBatch, choose_settings, open_domains, samplers
 from deflow_cli.workflows.fit.records import BITS_UNKNOWN, FitRecords
 from deflow_cli.workflows.fit.step import LossStep
 from deflow_cli.workflows.report.run import report_of_fit
@@ -77,7 +77,7 @@ def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
     resumes = request.resume and can_resume(request.out, reporter)
     has_pairs = request.pairs is not None
     domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
-    config, colour, facts = choose(domains, request.config, reporter)
+    config, colour, facts = choose_settings(domains, request.config, reporter)
     model = DeFlow(config.model, seed=config.fit.seed)
     if config.fit.encoder_weights and not resumes:
         _start_encoder(model, Path(config.fit.encoder_weights), reporter)

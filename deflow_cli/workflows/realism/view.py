@@ -54,7 +54,7 @@ def realism_page(real: RealSide, found: Sequence[Assessment]) -> RealismPage:
             for one, rows in zip(found, tables, strict=True)
         ],
         columns=COLUMNS,
-        summary=side_by_side(found, tables) if len(found) > 1 else None,
+        summary=folders_side_by_side(found, tables) if len(found) > 1 else None,
         notes=NOTES,
     )
 
@@ -95,7 +95,7 @@ def shown(value: float, digits: int) -> str:
     return "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
-def side_by_side(
+def folders_side_by_side(
     found: Sequence[Assessment], tables: Sequence[Sequence[Figure]]
 ) -> tuple[list[str], list[list[Cell]]]:
     """One row per figure, one column per set, and what to hold them against where that is the real side's."""

@@ -36,7 +36,13 @@ from deflow_cli.workflows.report.content import (
 from deflow_cli.workflows.report.previews import PREVIEW_ROWS, Previews, make_previews
 from deflow_cli.workflows.report.realism import FEWEST_IMAGES, compare_with_real
 from deflow_cli.workflows.report.samples import SampleDraw, Sampler, centre_crop
-from deflow_cli.workflows.report.sources import ReportSources, Subject, find_sources, pick, sources_of_fit
+from deflow_cli.workflows.report.sources import (
+    ReportSources,
+    Subject,
+    find_sources,
+    pick_subjects,
+    sources_of_fit,
+)
 
 IMAGES = 12  # of each folder
 COMPARED_SIDE = 256  # px of the crops that are compared with real ones
@@ -191,8 +197,8 @@ def _look(
     reporter: Reporter,
 ) -> _Look:
     """Draw samples of the clean images and hold them against the noisy ones."""
-    clean = pick(sources.clean, request.images, reporter)
-    noisy = pick(sources.noisy, request.images, reporter) if sources.noisy else []
+    clean = pick_subjects(sources.clean, request.images, reporter)
+    noisy = pick_subjects(sources.noisy, request.images, reporter) if sources.noisy else []
     if not clean:
         raise DataError(
             f"{sources.clean.name}: none of its images can be read", next_step="pass another --clean"

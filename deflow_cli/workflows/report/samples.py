@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.data.images.files import to_pixels, to_tensor
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
-from deflow_cli.inference.shift import ShiftLaw
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.inference.tiling import Window
+from deflow_cli.models.deflow.shift import ShiftDistribution
 
 Pixels = NDArray[np.uint8]
 
@@ -33,17 +33,17 @@ class Sampler:
 
     def __init__(self, translator: Translator, seed: int) -> None:
         self.translator, self.seed = translator, seed
-        self.law = ShiftLaw(translator.model.prior)
+        self.shift = ShiftDistribution(translator.model.prior)
 
     def draw(self, clean: Pixels, key: str, draws: Sequence[SampleDraw]) -> list[Pixels]:
         """One picture per draw, uint8 of the crop's shape. Draws of one number share noise and component."""
         noises, components = [], []
         for one in draws:
             seed = self.seed + one.number
-            drawn = self.law.components(seed, key, 1)
+            drawn = draw_components(self.shift, seed, key, 1)
             noises.append(ImageNoise(seed, key))
             components.append(drawn if one.component is None else [one.component])
-        job = Job(self.law, noises, components, [one.temperature for one in draws])
+        job = Job(self.shift, noises, components, [one.temperature for one in draws])
         batch = to_tensor(clean).expand(len(draws), -1, -1, -1)
         result = torch.empty(batch.shape)
 

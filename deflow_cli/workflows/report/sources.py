@@ -140,7 +140,7 @@ def _scan(folder: Path, patch_size: int) -> FolderScan:
         return scan_folder(folder, SMALLEST_SHOWN)
 
 
-def pick(source: ReportSource, count: int, reporter: Reporter) -> list[Subject]:
+def pick_subjects(source: ReportSource, count: int, reporter: Reporter) -> list[Subject]:
     """Up to ``count`` images, held-out ones first, evenly spread; unreadable ones are left out and told."""
     held = [path for path in source.paths if path in source.held_out]
     rest = [path for path in source.paths if path not in source.held_out]

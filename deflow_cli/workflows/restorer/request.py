@@ -44,7 +44,7 @@ class SrResult:
 
 
 @dataclass(frozen=True)
-class Pace:
+class StagePace:
     """The engine's view of a run of one or two stages."""
 
     iterations: int
@@ -56,7 +56,7 @@ class Pace:
     tensorboard: bool
 
     @classmethod
-    def of(cls, config: SrConfig) -> Pace:
+    def of(cls, config: SrConfig) -> StagePace:
         names = [field.name for field in dataclasses.fields(cls)][1:]
         total = 0 if config.sr.time_budget else sum(getattr(config, s).iterations for s in config.stages)
         return cls(total, **{name: getattr(config.sr, name) for name in names})

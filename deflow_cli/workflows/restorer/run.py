@@ -33,7 +33,7 @@ from deflow_cli.workflows.restorer.networks import (
     start_from,
     with_sizes_of,
 )
-from deflow_cli.workflows.restorer.request import Pace, SrRequest, SrResult
+from deflow_cli.workflows.restorer.request import SrRequest, SrResult, StagePace
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep
 from deflow_cli.workflows.restorer.validation import Measured, Validation, choose_scorers, is_better
 
@@ -128,7 +128,7 @@ class _Run:
         self.engine = Engine(
             self.step.networks,
             self.step,
-            Pace.of(config),
+            StagePace.of(config),
             request.out,
             reporter,
             started,

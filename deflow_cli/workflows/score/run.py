@@ -24,7 +24,7 @@ from deflow_cli.metrics.summary import (
     Comparison,
     Difference,
     Summary,
-    compare,
+    compare_methods,
     mean_ranks,
     summarize,
 )
@@ -228,7 +228,7 @@ def _summarize(
     if comparable and len(methods) > 1 and len(columns[0]) > 1:
         order = [np.argsort([image.name for image in method.images]) for method in methods]
         table = np.stack([column[by_name] for column, by_name in zip(columns, order, strict=True)])
-        compared = compare(table, metric.higher_is_better, random())
+        compared = compare_methods(table, metric.higher_is_better, random())
     else:
         nothing = (None,) * len(methods)
         compared = Comparison(None, nothing, nothing, 0)

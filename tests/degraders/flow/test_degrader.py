@@ -6,20 +6,20 @@ import torch
 
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.degrader import FlowDegrader
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
-from deflow_cli.inference.shift import ShiftLaw
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.models.deflow.shift import ShiftDistribution
 from tests.inference.small import small_model, smooth_images
 
 
 def test_flow_gives_what_degrade_gives_whatever_the_tiles():
     model, image = small_model(), smooth_images(1, 70, 90)
-    law, expected = ShiftLaw(model.prior), torch.empty(2, 3, 70, 90)
+    shift, expected = ShiftDistribution(model.prior), torch.empty(2, 3, 70, 90)
 
     def write(sample, window, piece):
         expected[sample][(..., *window.slices)] = piece[0].clamp(0, 1)
 
-    components = law.components(3, "photo.png", 2)
-    job = Job(law, [ImageNoise(3, "photo.png")], [components], [0.8])
+    components = draw_components(shift, 3, "photo.png", 2)
+    job = Job(shift, [ImageNoise(3, "photo.png")], [components], [0.8])
     Translator(model).translate(image, job, [0, 1], write)
     for tile in (None, 32):
         degrader = FlowDegrader(model, tile=tile)

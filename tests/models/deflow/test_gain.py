@@ -8,10 +8,10 @@ from torch import Tensor
 
 from deflow_cli.config.model import FlowConfig
 from deflow_cli.errors import ConfigError
-from deflow_cli.inference.shift import ShiftLaw
 from deflow_cli.models.deflow.gain import LEAST, contraction
 from deflow_cli.models.deflow.latent import LatentPrior, SharedLatent
 from deflow_cli.models.deflow.moments import LatentSample, start_from_moments
+from deflow_cli.models.deflow.shift import ShiftDistribution
 
 C = 4
 ONE = torch.ones((), dtype=torch.float64)
@@ -158,7 +158,7 @@ def test_samples_lose_detail_whatever_the_temperature() -> None:
     random = torch.Generator().manual_seed(2)
     z = torch.randn(1, C, 60, 60, generator=random, dtype=torch.float64)
     e = torch.randn(z.shape, generator=random, dtype=torch.float64)
-    law, component = ShiftLaw(prior), torch.zeros(1, dtype=torch.long)
+    law, component = ShiftDistribution(prior), torch.zeros(1, dtype=torch.long)
     still = law.degrade([z], None, 0 * ONE[None], component)[0]
     expected = torch.einsum("ij,bjhw->bihw", GAIN, z) + 0.1
     torch.testing.assert_close(still, expected)

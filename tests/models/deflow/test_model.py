@@ -69,38 +69,6 @@ def test_bits_per_dimension() -> None:
     assert bits.tolist() == pytest.approx([5 - 1 / math.log(2), 5 + 1 / math.log(2)])
 
 
-@torch.no_grad()
-def test_degrade_latents() -> None:
-    model, z, noise = small(shift="mixture:3"), latents_of(1), latents_of(5)
-    component = torch.tensor([2, 0])
-    for strength, temperature in ((1.0, 0.8), (0.5, 1.0), (1.0, 0.0)):
-        moved = model.degrade_latents(
-            z, noise, torch.tensor(temperature, dtype=torch.float64), component, strength
-        )
-        for latent, before, e, after in zip(model.prior.shared(), z, noise, moved, strict=True):
-            for image, k in enumerate(component.tolist()):
-                random = torch.einsum("ij,jhw->ihw", latent.root[k], e[image])
-                u = latent.mean[k][:, None, None] + temperature * random
-                expected = before[image] + strength * u
-                torch.testing.assert_close(after[image], expected, rtol=1e-10, atol=1e-10)
-
-
-@torch.no_grad()
-def test_domain_latents_have_the_domains_moments() -> None:
-    model = small(shift="diagonal")
-    component = torch.zeros(1, dtype=torch.long)
-    clean = [draw(1, c, 150, 150, seed=c) for c, _ in model.flow.latent_plan]
-    assert all(a is b for a, b in zip(model.domain_latents(clean, CLEAN, component), clean, strict=True))
-    pairs = [draw(2, 1, c, 150, 150, seed=c) for c, _ in model.flow.latent_plan]
-    samples = model.domain_latents(pairs, DEGRADED, component)
-    for latent, (z_x, e), z in zip(model.prior.shared(), pairs, samples, strict=True):
-        mean, root = latent.mean[0][:, None, None], latent.root[0][:, None, None]
-        torch.testing.assert_close(z, z_x + mean + root * e, rtol=1e-10, atol=1e-10)
-        flat, variance = z[0].flatten(1), 1 + latent.root[0].square()
-        torch.testing.assert_close(flat.mean(1), latent.mean[0], rtol=0, atol=0.04)
-        torch.testing.assert_close(flat.var(1), variance, rtol=0.05, atol=0)
-
-
 def test_statistics_are_the_identity_until_set() -> None:
     statistics, x = DomainStatistics(), torch.rand((1, 3, 4, 4), generator=torch.Generator().manual_seed(1))
     assert not statistics.active

@@ -1,4 +1,4 @@
-"""The shift in use: which component, and how strong; as a model has it, or as a reference image shows it."""
+"""The shift between the domains' latents, as a model has learned it or as a reference image shows it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.models.deflow.latent import LatentPrior
 
 Latents = Sequence[Tensor]
 
 
-class ShiftLaw:
-    """The distribution of u in z_y = z_x + u: a prior's components and their probabilities (K).
+class ShiftDistribution:
+    """The distribution of u in z_y = A z_x + u: a prior's components and their probabilities (K).
 
     The temperature scales all of u's spread about its mean m = sum_k p_k mu_k:
     u = m + T (mu_k - m) + T M_k e. For one component this is the paper's mu + T M e (eq. 40); for several,
     too, T = 0 is deterministic, the mean does not depend on T, and T = 1 is the model itself. What a model
-    with gains loses of z_x does not depend on T either: z_y = A z_x + u.
+    with gains loses of z_x does not depend on T either: A is the same for every T.
     """
 
     def __init__(self, prior: LatentPrior, probabilities_k: Tensor | None = None) -> None:
@@ -30,11 +29,10 @@ class ShiftLaw:
             probabilities_k = prior.log_weights().detach().exp()
         self.probabilities = probabilities_k.double().cpu() / probabilities_k.double().sum().cpu()
 
-    def components(self, seed: int, key: str, samples: int) -> list[int]:
-        """The component of each sample of an image, drawn by (seed, key, sample)."""
+    def components_at(self, uniforms: Sequence[float]) -> list[int]:
+        """The component that each uniform number in [0, 1) selects."""
         bounds = torch.cumsum(self.probabilities, 0)
-        drawn = [stable_generator(seed, key, "component", sample).random() for sample in range(samples)]
-        indices = torch.searchsorted(bounds, torch.tensor(drawn, dtype=torch.float64), right=True)
+        indices = torch.searchsorted(bounds, torch.tensor(uniforms, dtype=torch.float64), right=True)
         return [min(int(index), len(bounds) - 1) for index in indices]
 
     @property
@@ -58,7 +56,11 @@ class ShiftLaw:
     def degrade(
         self, latents: Latents, noise: Latents | None, temperature_b: Tensor, component_b: Tensor
     ) -> list[Tensor]:
-        """A z + u. noise: standard normals e per latent, or None where every temperature is 0."""
+        """Degraded latents A z + u of clean latents z (each B C H W).
+
+        noise: standard normals e of the latents' shapes, or None if every temperature is 0. temperature_b and
+        component_b: of each image.
+        """
         heat = temperature_b[:, None]
         result = []
         for index, (latent, centre) in enumerate(zip(self.prior.shared(), self._centres, strict=True)):
@@ -74,7 +76,10 @@ class ShiftLaw:
     def restore(
         self, latents: Latents, noise: Latents | None, temperature_b: Tensor, component_b: Tensor
     ) -> list[Tensor]:
-        """Samples of z_x given z_y: mean B (z_y - mu), covariance (I - B A) T^2 (``posterior_matrices``)."""
+        """Clean latents z_x given degraded ones z_y: mean B (z_y - mu), covariance T^2 (I - B A).
+
+        B and I - B A are those of ``SharedLatent.posterior_matrices``; the arguments are ``degrade``'s.
+        """
         result = []
         for index, latent in enumerate(self.prior.shared()):
             gain, root = self._posteriors[index]
@@ -94,31 +99,32 @@ def responsibilities(prior: LatentPrior, crops: Sequence[Latents]) -> Tensor:
 
 
 @torch.no_grad()
-def law_like(prior: LatentPrior, crops: Sequence[Latents]) -> ShiftLaw:
+def shift_like(prior: LatentPrior, crops: Sequence[Latents]) -> ShiftDistribution:
     """The shift that a degraded reference shows.
 
-    With several components: their responsibilities for the reference. With one: its moments estimated anew,
-    the latents' mean and the positive part of their covariance less that of A z_x, blended with the model's
-    own as if those came from as many positions as the latent has channels.
+    With several components, their probabilities are their responsibilities for the reference. A single
+    component is estimated anew, by the mean of the reference's latents and the positive part of their
+    covariance minus that of A z_x. The estimate is blended with the model's moments, which count as if they
+    came from as many positions as the latent has channels.
     """
     if prior.components > 1:
-        return ShiftLaw(prior, responsibilities(prior, crops))
+        return ShiftDistribution(prior, responsibilities(prior, crops))
     prior = copy.deepcopy(prior)
     for index, latent in enumerate(prior.shared()):
         columns = torch.cat([crop[index][0].flatten(1) for crop in crops], dim=1).double()
-        own = latent.channels / (latent.channels + columns.shape[1])
-        mean = own * latent.mean[0].double() + (1 - own) * columns.mean(1)
+        share = latent.channels / (latent.channels + columns.shape[1])
+        mean = share * latent.mean[0].double() + (1 - share) * columns.mean(1)
         excess = _positive_excess(columns, latent.kept_covariance().double())
-        covariance = own * latent.covariance()[0].double() + (1 - own) * excess
+        covariance = share * latent.covariance()[0].double() + (1 - share) * excess
         latent.set_moments(0, mean.to(latent.mean), covariance.to(latent.mean))
-    return ShiftLaw(prior)
+    return ShiftDistribution(prior)
 
 
 def _positive_excess(columns_cn: Tensor, kept_cc: Tensor) -> Tensor:
     """The positive part of Cov - A A^T.
 
-    Directions come from one half of the positions and the variances along them from the other, both ways
-    round: else sampling error alone would count as positive variance.
+    Eigenvectors come from one half of the positions and the variances along them from the other half, and the
+    two ways round are averaged. With the same positions for both, sampling error would count as variance.
     """
     centred = columns_cn - columns_cn.mean(1, keepdim=True)
     channels, count = centred.shape
