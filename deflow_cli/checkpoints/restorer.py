@@ -17,7 +17,7 @@ from deflow_cli.checkpoints.esrgan_keys import Dialect, dialect_of, sizes_of, te
 from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import FORMAT_VERSION, read_metadata, write_tensors
 from deflow_cli.config.restorer import RestorerConfig
-from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.errors import CheckpointError, ConfigError, naming
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.paths import RESTORER_FILE
 
@@ -71,10 +71,8 @@ def load_restorer(path: Path, device: torch.device | str = "cpu") -> tuple[RRDBN
             f"{path}: restorer format {metadata.get('deflow.format')}, this deflow reads {FORMAT_VERSION}",
             next_step="update deflow",
         )
-    try:
+    with naming(path, CheckpointError):
         model, dialect = restorer_from_state(state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}", next_step=error.next_step) from error
     facts = _facts(path, metadata)
     if metadata.get("deflow.kind") == KIND:
         _check_config(path, metadata, model.config)

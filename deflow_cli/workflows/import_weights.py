@@ -8,7 +8,7 @@ from typing import Any
 
 from deflow_cli.checkpoints.foreign import load_published, read_state_dict
 from deflow_cli.checkpoints.format import save_model
-from deflow_cli.errors import CheckpointError
+from deflow_cli.errors import CheckpointError, naming
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,8 @@ def import_weights(source: Path, target: Path) -> ImportReport:
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(f"{target}: would overwrite its own source", next_step="choose another OUT")
     state = read_state_dict(source)
-    try:
+    with naming(source, CheckpointError):
         model, unused = load_published(state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}", next_step=error.next_step) from error
     facts = {"imported_from": source.name, "unused_tensors": unused}
     save_model(target, model, facts, title=source.stem)
     return ImportReport(asdict(model.config), len(state), unused)

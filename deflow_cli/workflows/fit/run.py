@@ -15,7 +15,7 @@ from torch import Tensor
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import save_model, write_atomically
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.errors import CheckpointError
+from deflow_cli.errors import CheckpointError, naming
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import Objective
 from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
@@ -95,10 +95,8 @@ def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
 def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:
     """Start the encoder from an ESRGAN file. Raises CheckpointError naming it."""
     state = read_state_dict(path)
-    try:
+    with naming(path, CheckpointError):
         unused = load_encoder(model, state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}", next_step=error.next_step) from error
     reporter.note(f"encoder starts from {path} ({len(unused)} tensors unused)")
 
 
