@@ -18,7 +18,8 @@ from deflow_cli.models.esrgan.losses import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
-from deflow_cli.training.engine import Network, Outcome
+from deflow_cli.training.deferred_metrics import Outcome
+from deflow_cli.training.network import Network
 
 
 @dataclass(frozen=True)
