@@ -13,6 +13,7 @@ from typing import Protocol
 
 from deflow_cli.errors import TrainingError
 from deflow_cli.paths import LOG_FILE
+from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.deferred_metrics import DeferredMetrics, Outcome, Reading
 from deflow_cli.training.log import Log
@@ -79,6 +80,8 @@ class Engine:
     ``read_every`` steps and wherever something depends on it. What is done about it is the same as if it had
     been read at once: a run that goes back drops the steps taken since. None: a CPU's at once, a GPU's for
     the lines of the log.
+
+    Of several ranks (``Ranks.current()``) the main one writes the log and the state; all take the same steps.
     """
 
     def __init__(
@@ -98,10 +101,11 @@ class Engine:
     ) -> None:
         self.take_step, self.pace, self.reporter = take_step, pace, reporter
         self.section, self.divergence_hint, self.on_row, self.turn = section, divergence_hint, on_row, turn
-        self.state = TrainState(networks, run_dir, pace.ema)
+        ranks = Ranks.current()
+        self.state = TrainState(networks, run_dir, pace.ema, ranks)
         on_cpu = next(self.state.model.parameters()).device.type == "cpu"
         self.read_every = read_every or (1 if on_cpu else pace.log_every)
-        self.log = Log(run_dir / LOG_FILE, section, pace.tensorboard)
+        self.log = Log(run_dir / LOG_FILE, section, pace.tensorboard, writes=ranks.is_main)
         self._deferred = DeferredMetrics()
         self._clock = started
         self._stop = False

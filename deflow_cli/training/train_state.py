@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from deflow_cli.checkpoints.format import read_tensors, write_tensors
 from deflow_cli.errors import CheckpointError
 from deflow_cli.paths import MODEL_FILE, STATE_FILE
+from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.network import Network, move_together
 
@@ -40,10 +41,13 @@ class Progress:
 class TrainState:
     """All that a run must know to go on. ema: decay of the averaged weights per step; 0: none are kept.
 
-    The averages are of the first network, which is the one that a run is for.
+    The averages are of the first network, which is the one that a run is for. ranks: of the training.
     """
 
-    def __init__(self, networks: Sequence[Network], run_dir: Path, ema: float) -> None:
+    def __init__(
+        self, networks: Sequence[Network], run_dir: Path, ema: float, ranks: Ranks | None = None
+    ) -> None:
+        self.ranks = ranks or Ranks()
         self.networks, self.path, self.ema = tuple(networks), run_dir / STATE_FILE, ema
         self.model = self.networks[0].module
         self.progress = Progress()
@@ -58,7 +62,9 @@ class TrainState:
         return {key: value.detach().clone() for key, value in self.model.state_dict().items()}
 
     def save(self) -> None:
-        """Write everything to one file, atomically."""
+        """Write everything to one file, atomically; the main rank alone does."""
+        if not self.ranks.is_main:
+            return
         tensors = {f"average.{key}": value for key, value in (self.average or {}).items()}
         for network in self.networks:
             tensors |= network.tensors()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deflow_cli.config.fit import FitConfig
+from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
 
@@ -47,7 +48,7 @@ class LossStep:
         loss.backward()
         limit = self.fit.clip_gradients or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters, limit)
-        finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
+        finite = Ranks.current().all_true(torch.isfinite(norm) & torch.isfinite(loss.detach()))
         self.network.update(finite)
         return Outcome({**figures, "gradient_norm": norm}, factor, finite)
 
