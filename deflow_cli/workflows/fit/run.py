@@ -146,7 +146,13 @@ class FitRun:
         objective = Objective(model, config.fit.pair_share, config.fit.memory == "low")
         self.objective = wrap_objective(objective)
         self.closed_form = ClosedForm(self.sampler, config, self.device)
-        step = LossStep(model, config.fit, self.inputs_of, self.loss_of)
+        step = LossStep(
+            model,
+            config.fit,
+            self.inputs_of,
+            self.loss_of,
+            before_recording=lambda: model.statistics.active,
+        )
         self.engine = Engine([step.network], step, config.fit, request.out, reporter, started)
         self.records = FitRecords(domains, config, request.out, request.samples.held_out, self.device)
         self.bits = BITS_UNKNOWN
