@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deflow_cli.config.fit import FitConfig
-from deflow_cli.training.engine import Network, Outcome
+from deflow_cli.runtime.distributed import Ranks
+from deflow_cli.training.deferred_metrics import Outcome
+from deflow_cli.training.network import Network
+
+Inputs = tuple[Tensor, ...]
 
 
 class LossStep:
     """Takes a step of a network down a loss; the host waits for the device nowhere in it.
 
-    ``loss_of(step)`` returns the loss and the figures to log; all its randomness must come from the step.
+    inputs_of(step): all that the step is computed from, batch and random numbers, as tensors on the device.
+    loss_of(*inputs): the loss and the figures to log, a function of the inputs and the weights alone.
     """
 
     def __init__(
         self,
         model: nn.Module,
         fit: FitConfig,
-        loss_of: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
+        inputs_of: Callable[[int], Inputs],
+        loss_of: Callable[..., tuple[Tensor, Mapping[str, Tensor]]],
     ) -> None:
-        self.fit, self.loss_of = fit, loss_of
+        self.fit, self.inputs_of, self.loss_of = fit, inputs_of, loss_of
         fused = next(model.parameters()).device.type in ("cuda", "cpu")
         groups = parameter_groups(model, fit)
         optimizer = torch.optim.AdamW(groups, lr=fit.learning_rate, betas=fit.betas, fused=fused)
@@ -37,12 +43,12 @@ class LossStep:
         optimizer = self.network.optimizer
         for group, rate in zip(optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
-        loss, figures = self.loss_of(step)
+        loss, figures = self.loss_of(*self.inputs_of(step))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         limit = self.fit.clip_gradients or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters, limit)
-        finite = torch.isfinite(norm) & torch.isfinite(loss.detach())
+        finite = Ranks.current().all_true(torch.isfinite(norm) & torch.isfinite(loss.detach()))
         self.network.update(finite)
         return Outcome({**figures, "gradient_norm": norm}, factor, finite)
 
