@@ -1,4 +1,4 @@
-"""Pending: what steps left on the device, for the host to read later and all at once."""
+"""Deferred metrics: figures that steps leave on the device, for the host to read later and all at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reading:
     figures: dict[str, float]
 
 
-class Pending:
+class DeferredMetrics:
     """Steps that were taken and not yet read, in order."""
 
     def __init__(self) -> None:

@@ -1,49 +1,33 @@
-"""Training engine: steps, schedule, averages, records and a state that resumes to the bit."""
+"""Engine: takes training steps for as long as a configuration says, and keeps one resumable state."""
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch
-from torch import Tensor
-
-from deflow_cli.checkpoints.format import read_tensors, write_tensors
-from deflow_cli.errors import CheckpointError, TrainingError
-from deflow_cli.paths import LOG_FILE, MODEL_FILE, STATE_FILE
+from deflow_cli.errors import TrainingError
+from deflow_cli.paths import LOG_FILE
+from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.training.deferred_metrics import Outcome, Pending, Reading
+from deflow_cli.training.deferred_metrics import DeferredMetrics, Outcome, Reading
 from deflow_cli.training.log import Log
-from deflow_cli.training.network import Network, move_together
+from deflow_cli.training.network import Network
+from deflow_cli.training.train_state import Progress, TrainState
 
 TRAINING_SHARE = 0.93  # of a time budget; the rest is for what follows the last step
 
 Hooks = Mapping[str, tuple[int, Callable[[int], None]]]  # by name: a period in steps, and what is called then
-
-
-@dataclass
-class Progress:
-    """Where a run stands: all of a run's state that is not a tensor."""
-
-    step: int = 0
-    seconds: float = 0.0
-    rate_factor: float = 1.0
-    bad_in_row: int = 0
-    bad_total: int = 0
-    restores: int = 0
-    losses: dict[str, list[float]] = field(default_factory=dict)  # sums and counts since the last log line
-    facts: dict[str, Any] = field(default_factory=dict)  # what was found out about the data before step 0
+OnRow = Callable[[int, Mapping[str, float]], None]  # takes a step and the means that the log has for it
 
 
 class Pace(Protocol):
-    """How long a run is, and how often it looks after itself; the section of a configuration has it."""
+    """How long a run is, and how often it looks after itself; a section of a configuration has it."""
 
     @property
     def iterations(self) -> int:
@@ -73,9 +57,9 @@ class Pace(Protocol):
 
 @dataclass(frozen=True)
 class Turn:
-    """What happens once before some step, when all that came before it is known.
+    """What happens once before some step, when the outcome of all earlier steps is known.
 
-    is_due(step, share) tells whether it is time, take(step, share) does it.
+    is_due(step, share) says whether it is time, take(step, share) does it.
     """
 
     is_due: Callable[[int, float], bool]
@@ -86,16 +70,18 @@ class Engine:
     """Takes steps for as long as a configuration says and keeps one resumable state.
 
     ``take_step(step, share, rate_factor)`` trains the networks once; all its randomness must come from the
-    step, and a step that is not finite must leave the networks as they were. ``hooks`` map a period in steps
-    to a function called with (step); they see the averaged weights of the first network in ``average``. The
-    state on disk holds weights, averages, optimisers and progress. section: the configuration's, for
-    messages. divergence_hint: the next step named where the training diverges. turn: happens once before a
-    step. on_row(step, means): sees each line of the log.
+    step, and a step that is not finite must leave the networks as they were. The hooks of ``run`` map a
+    period in steps to a function called with (step); they find the averaged weights in ``state``.
+
+    section: the configuration's, for messages. divergence_hint: what to do where the training diverges.
+    on_row: sees each row of means. turn: what happens once during the run.
 
     What steps found out is read late, so that the host can queue the next ones while a GPU computes: after
     ``read_every`` steps and wherever something depends on it. What is done about it is the same as if it had
     been read at once: a run that goes back drops the steps taken since. None: a CPU's at once, a GPU's for
     the lines of the log.
+
+    Of several ranks (``Ranks.current()``) the main one writes the log and the state; all take the same steps.
     """
 
     def __init__(
@@ -106,84 +92,46 @@ class Engine:
         run_dir: Path,
         reporter: Reporter,
         started: float,
+        *,
         section: str = "fit",
         divergence_hint: str = "lower fit.learning_rate, or set flow.scale=bounded",
         read_every: int | None = None,
+        on_row: OnRow | None = None,
         turn: Turn | None = None,
-        on_row: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> None:
-        self.networks, self.take_step, self.pace = tuple(networks), take_step, pace
-        self.model = self.networks[0].module
-        self.run_dir, self.reporter, self.section = run_dir, reporter, section
-        self.divergence_hint, self.turn, self.on_row = divergence_hint, turn, on_row
-        self.progress = Progress()
-        self.average = self._copy_of_weights() if pace.ema else None
-        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        self.take_step, self.pace, self.reporter = take_step, pace, reporter
+        self.section, self.divergence_hint, self.on_row, self.turn = section, divergence_hint, on_row, turn
+        ranks = Ranks.current()
+        self.state = TrainState(networks, run_dir, pace.ema, ranks)
+        on_cpu = next(self.state.model.parameters()).device.type == "cpu"
         self.read_every = read_every or (1 if on_cpu else pace.log_every)
-        self._pending = Pending()
+        self.log = Log(run_dir / LOG_FILE, section, pace.tensorboard, writes=ranks.is_main)
+        self._deferred = DeferredMetrics()
         self._clock = started
         self._stop = False
-        self.log = Log(run_dir / LOG_FILE, section, pace.tensorboard)
 
-    # -- state ----------------------------------------------------------------------------------------
+    @property
+    def progress(self) -> Progress:
+        """Where the run stands; a restore replaces it."""
+        return self.state.progress
 
     def begin(self) -> None:
         """A run begins at the model's present weights (after a data-dependent start); the log is empty."""
         self.log.go_back(-1)
-        if self.average is not None:
-            self.average = self._copy_of_weights()
+        self.state.begin()
         self.save()
-
-    def _copy_of_weights(self) -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
     def save(self) -> None:
         """Write the whole state to one file, atomically."""
-        assert not self._pending, "a state is of steps that are known to be good"
-        tensors = {f"average.{key}": value for key, value in (self.average or {}).items()}
-        for network in self.networks:
-            tensors |= network.tensors()
+        assert not self._deferred, "a state is of steps that are known to be good"
         self._tick()
-        write_tensors(
-            self.run_dir / STATE_FILE, tensors, {"deflow.progress": json.dumps(asdict(self.progress))}
-        )
+        self.state.save()
 
     def restore(self) -> None:
         """Go back to the state on disk. Raises CheckpointError when it does not fit."""
-        path = self.run_dir / STATE_FILE
-        tensors, metadata = read_tensors(path)
-        try:
-            self.progress = Progress(**json.loads(metadata["deflow.progress"]))
-            for network in self.networks:
-                network.load(tensors)
-            if self.average is not None:
-                for key, value in self.average.items():
-                    value.copy_(tensors[f"average.{key}"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{path}: does not fit this run ({error})", next_step="start afresh with another --out"
-            ) from error
+        self.state.restore()
         self.log.go_back(self.progress.step)
         self._clock = time.monotonic()
-
-    def averaged(self) -> dict[str, Tensor]:
-        """The weights to use: the moving average, or the model's own where none is kept."""
-        return self.average if self.average is not None else self.model.state_dict()
-
-    @contextmanager
-    def averaged_weights(self) -> Iterator[None]:
-        """Inside, the model holds the averaged weights and is in evaluation mode.
-
-        Afterwards it has its own weights again, to the bit, whatever was done to them inside.
-        """
-        was_training, own = self.model.training, self._copy_of_weights()
-        self.model.load_state_dict(self.averaged())
-        self.model.eval()
-        try:
-            yield
-        finally:
-            self.model.load_state_dict(own)
-            self.model.train(was_training)
 
     # -- running --------------------------------------------------------------------------------------
 
@@ -227,18 +175,18 @@ class Engine:
         progress = self.progress
         outcome = self.take_step(progress.step, share, progress.rate_factor)
         progress.step += 1
-        self._update_average(outcome.finite)
-        self._pending.add(progress.step, share, outcome)
+        self.state.update_average(outcome.finite)
+        self._deferred.add(progress.step, share, outcome)
 
     def _is_to_be_read(self, hooks: Hooks) -> bool:
         """Whether anything now depends on how the last steps went."""
         periods = [self.pace.log_every, self.pace.checkpoint_every, *(every for every, _ in hooks.values())]
         due = any(self.progress.step % every == 0 for every in periods)
-        return due or len(self._pending) >= self.read_every
+        return due or len(self._deferred) >= self.read_every
 
     def _settle(self) -> bool:
         """Book the steps not yet read. Returns True when the run went back: later steps never happened."""
-        for reading in self._pending.read():
+        for reading in self._deferred.read():
             if reading.finite:
                 self.progress.bad_in_row = 0
                 self._record(reading)
@@ -277,25 +225,6 @@ class Engine:
             f"{self.progress.step} at {factor:g} of the learning rate"
         )
         return True
-
-    @torch.no_grad()
-    def _update_average(self, finite: Tensor) -> None:
-        """Move the averages towards the weights; by nothing where the step does not count."""
-        if self.average is None:
-            return
-        decay = min(self.pace.ema, (1 + self.progress.step) / (10 + self.progress.step))
-        floats, sources = [], []
-        for key, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                floats.append(self.average[key])
-                sources.append(value)
-            else:
-                self.average[key].copy_(value)
-        share = finite * (1.0 - decay)
-        if share.is_cuda:  # lerp by a tensor would launch a kernel for every weight
-            move_together(floats, sources, share)
-        else:
-            torch._foreach_lerp_(floats, sources, [share.to(value.dtype) for value in floats])
 
     def _record(self, reading: Reading) -> None:
         """Sum figures; every ``log_every`` steps write their means as one line."""
@@ -347,19 +276,3 @@ class Engine:
         finally:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
-
-
-def can_resume(run_dir: Path, reporter: Reporter, model_file: str = MODEL_FILE) -> bool:
-    """Whether there is a state to go on from; a run killed before its first one begins anew, and says so.
-
-    Raises CheckpointError for a folder with a model but no state: the model would be overwritten.
-    """
-    if (run_dir / STATE_FILE).exists():
-        return True
-    if (run_dir / model_file).exists():
-        raise CheckpointError(
-            f"{run_dir}: holds a model but no {STATE_FILE} to go on from",
-            next_step="start afresh with another --out",
-        )
-    reporter.note(f"{run_dir} holds no {STATE_FILE} to go on from: the run begins at step 0")
-    return False

@@ -1,4 +1,4 @@
-"""Log: what a run says of itself while it trains, one JSON object a line."""
+"""Log: the figures of a run while it trains, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -15,18 +15,25 @@ from deflow_cli.errors import ConfigError, DataError
 class Log:
     """One JSON object per line; rows beyond a step are dropped when a run goes back to it."""
 
-    def __init__(self, path: Path, section: str = "fit", tensorboard: bool = False) -> None:
-        """section: of the configuration, for the error where TensorBoard is asked for and not installed."""
-        self.path = path
-        self._events = _event_writer(path.parent, section) if tensorboard else None
+    def __init__(
+        self, path: Path, section: str = "fit", tensorboard: bool = False, *, writes: bool = True
+    ) -> None:
+        """section: the configuration's, for the error where TensorBoard is asked for and not installed.
+
+        writes: whether anything is written; of several ranks the main one alone does.
+        """
+        self.path, self.writes = path, writes
+        self._events = _event_writer(path.parent, section) if tensorboard and writes else None
 
     def go_back(self, step: int) -> None:
         """Drop what was logged after a step, and a line cut short by a kill."""
-        if self.path.exists():
+        if self.writes and self.path.exists():
             kept = [line for line in self.path.read_text().splitlines() if _row_step(line) <= step]
             write_atomically(self.path, "".join(line + "\n" for line in kept).encode())
 
     def write(self, row: Mapping[str, Any]) -> None:
+        if not self.writes:
+            return
         try:
             with open(self.path, "a") as file:
                 file.write(json.dumps(row) + "\n")

@@ -17,7 +17,7 @@ from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.paths import CONFIG_FILE, LOG_FILE, MODEL_FILE, RUN_FILE
 from deflow_cli.presets.reader import FIT
-from deflow_cli.training.engine import Progress
+from deflow_cli.training.train_state import Progress
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from deflow_cli.errors import CheckpointError
-from deflow_cli.metrics.noise.findings import Finding
+from deflow_cli.reports.findings import WordedFinding
 from deflow_cli.workflows.realism.figures import Figure
 from deflow_cli.workflows.score import scorers
 from tests.cli.conftest import install_workflow
@@ -139,7 +139,7 @@ def realism(monkeypatch) -> list[SimpleNamespace]:
         requests.append(asked)
         sides = {"images": 5, "of": 5, "with_clean": 0, "samples": 1}
         row = asdict(Figure("flat patches", "std", 4.0, 4.5, "real", digits=2, what="grey levels"))
-        finding = asdict(Finding("grain", "bad", "Too white."))
+        finding = asdict(WordedFinding("grain", "bad", "Too white."))
         found = {"findings": [finding], "figures": [row], "left_out": ["Inception KID"]}
         document = {"real": {"name": "real", **sides}, "synthetic": [{"name": "fake", **sides, **found}]}
         return SimpleNamespace(as_dict=lambda: document)

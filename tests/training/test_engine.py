@@ -22,7 +22,7 @@ from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.runtime.seeding import generator as seeded
-from deflow_cli.training.deferred_metrics import Outcome, Pending
+from deflow_cli.training.deferred_metrics import DeferredMetrics, Outcome
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.network import Network, move_together
 from deflow_cli.workflows.fit.step import LossStep
@@ -58,26 +58,42 @@ class Recorder(Silent):
 class Run:
     """A small network trained by the engine to the end, and all that is known of the run."""
 
-    def __init__(self, out: Path, fit: FitConfig, poison: Poison, read_every: int | None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        fit: FitConfig,
+        poison: Poison,
+        read_every: int | None,
+        turn: Turn | None = None,
+    ) -> None:
         out.mkdir(exist_ok=True)
         self.out, self.heard, self.poison = out, Recorder(), poison
         self.events: list[tuple[str, int, float]] = []
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
-        step = LossStep(self.model, fit, self.loss_of)
+        step = LossStep(self.model, fit, self.inputs_of, self.loss_of)
         self.engine = Engine(
-            [step.network], step, fit, out, self.heard, time.monotonic(), read_every=read_every
+            [step.network],
+            step,
+            fit,
+            out,
+            self.heard,
+            time.monotonic(),
+            read_every=read_every,
+            on_row=lambda step, row: self.events.append(("row", step, row["loss"])),
+            turn=turn,
         )
-        self.engine.on_row = lambda step, row: self.events.append(("row", step, row["loss"]))
 
-    def loss_of(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        x = torch.randn(8, 5, generator=seeded(1, step))
-        loss = (self.model(x) - x[:, :3].square()).square().mean()
-        loss = loss * self.poison(step, self.engine.progress.rate_factor)
-        return loss, {"loss": loss} if step % 2 else {"loss": loss, "twice": 2 * loss}
+    def inputs_of(self, step: int) -> tuple[Tensor, ...]:
+        factor = self.poison(step, self.engine.progress.rate_factor)
+        return torch.randn(8, 5, generator=seeded(1, step)), torch.tensor(factor), torch.empty(step % 2)
+
+    def loss_of(self, x: Tensor, factor: Tensor, odd: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (self.model(x) - x[:, :3].square()).square().mean() * factor
+        return loss, {"loss": loss} if len(odd) else {"loss": loss, "twice": 2 * loss}
 
     def hook(self, step: int) -> None:
-        average = self.engine.averaged()["0.weight"]
+        average = self.engine.state.averaged()["0.weight"]
         self.events.append(("hook", step, float(average.double().sum())))
         self.engine.progress.facts["hooked"] = step
 
@@ -146,14 +162,14 @@ def test_a_cpu_is_read_at_once_and_late_means_late(tmp_path: Path) -> None:
     lengths: dict[int | None, list[int]] = {}
     for read_every in (None, 4, NEVER):
         run = Run(tmp_path / str(read_every), pace(), at(), read_every)
-        read, found = run.engine._pending.read, lengths.setdefault(read_every, [])
+        read, found = run.engine._deferred.read, lengths.setdefault(read_every, [])
 
         def counted(read=read, found=found):
             result = read()
             found.append(len(result))
             return result
 
-        run.engine._pending.read = counted  # type: ignore[method-assign]
+        run.engine._deferred.read = counted  # type: ignore[method-assign]
         run.go()
     assert max(lengths[None]) == 1
     assert max(lengths[4]) == 4
@@ -170,9 +186,9 @@ def test_a_bad_step_changes_nothing(tmp_path: Path, kind: str, read_every: int) 
     six = Run(tmp_path / "six", pace(iterations=6, **fixed), at(), read_every)
     plain = six.loss_of
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, figures = plain(step)
-        if step == 5:
+    def loss_of(*inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, figures = plain(*inputs)
+        if six.engine.progress.step == 5:
             vanishing = 0.0 * next(six.model.parameters()).sum()
             extra = vanishing.sqrt() if kind == "gradient" else vanishing + float(kind)
             loss = loss + extra  # a square root at 0: a finite loss whose gradient is not
@@ -218,7 +234,6 @@ def test_an_interrupted_run_goes_on_to_the_bit(tmp_path: Path, name: str, stop: 
 
 @pytest.mark.parametrize("read_every", [1, 4, NEVER])
 def test_a_turn_knows_all_that_came_before_it(tmp_path: Path, read_every: int) -> None:
-    run = Run(tmp_path / "run", pace(log_every=100, checkpoint_every=100), at(1, 13, 14, 15), read_every)
     seen: list[tuple[int, int, int]] = []
     turned: list[bool] = []
 
@@ -228,7 +243,9 @@ def test_a_turn_knows_all_that_came_before_it(tmp_path: Path, read_every: int) -
         turned.append(True)
         run.engine.save()
 
-    run.engine.turn = Turn(lambda step, share: step == 16 and not turned, take)
+    turn = Turn(lambda step, share: step == 16 and not turned, take)
+    fit = pace(log_every=100, checkpoint_every=100)
+    run = Run(tmp_path / "run", fit, at(1, 13, 14, 15), read_every, turn)
     run.go()
     assert seen == [(16, 4, 1)]  # bad were 1 and 13 to 15; from step 0 on at half the rate, none
 
@@ -236,8 +253,8 @@ def test_a_turn_knows_all_that_came_before_it(tmp_path: Path, read_every: int) -
 # -- parts --------------------------------------------------------------------------------------------
 
 
-def test_pending_gives_back_what_was_added() -> None:
-    pending = Pending()
+def test_deferred_metrics_give_back_what_was_added() -> None:
+    pending = DeferredMetrics()
     yes, no = torch.tensor(True), torch.tensor(False)
     pending.add(1, 0.0, Outcome({"a": torch.tensor(1.5, requires_grad=True)}, 0.5, yes))
     pending.add(2, 0.1, Outcome({"a": torch.tensor(float("nan")), "b": torch.tensor(0.1)}, 0.25, no))
@@ -290,14 +307,14 @@ def test_both_stages_of_a_restorer_read_late(tmp_path: Path, monkeypatch: pytest
     """A restore is found out only as the GAN stage is about to begin; the run is the same."""
     pairs = write_pairs(tmp_path / "pairs", 2)
     settings = [f"sr.{name}_every=100" for name in ("log", "validate", "checkpoint")]
-    plain = sr._Run._batch
+    plain = sr.RestorerRun._batch
 
-    def batch(run: sr._Run, step: int) -> tuple[Tensor, Tensor]:
+    def batch(run: sr.RestorerRun, step: int) -> tuple[Tensor, Tensor]:
         gt, lq = plain(run, step)
         bad = step in (3, 4, 5, 8) and run.engine.progress.rate_factor == 1
         return gt, lq * float("nan") if bad or step == 9 else lq
 
-    monkeypatch.setattr(sr._Run, "_batch", batch)
+    monkeypatch.setattr(sr.RestorerRun, "_batch", batch)
     for name, read_every in (("now", 1), ("late", NEVER)):
         with monkeypatch.context() as patch:
             patch.setattr(sr, "Engine", partial(Engine, read_every=read_every))

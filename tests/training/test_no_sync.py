@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,13 @@ from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.presets.reader import FIT, SR
 from deflow_cli.runtime.seeding import generator as seeded
 from deflow_cli.training.engine import Engine
-from deflow_cli.workflows.fit import run as workflow
 from deflow_cli.workflows.fit.closed_form import SampleSizes
-from deflow_cli.workflows.fit.run import fit
+from deflow_cli.workflows.fit.run import BatchObjective, fit
+from deflow_cli.workflows.fit.run import FitRequest as UsualFitRequest
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep
 from tests.training.waiting import NoWaiting, WouldWait, without_waiting
 
-FitRequest = partial(workflow.FitRequest, samples=SampleSizes(20, 20, 20, 20))
+FitRequest = partial(UsualFitRequest, samples=SampleSizes(20, 20, 20, 20))
 TINY = [
     "flow.levels=2",
     "flow.steps=2",
@@ -112,17 +113,17 @@ def test_a_step_with_pairs(folders: tuple[Path, Path], tmp_path: Path, watched: 
 
 
 def test_the_watch_finds_what_is_planted_in_a_fit(
-    folders: tuple[Path, Path], tmp_path: Path, watched: list[set[str]], monkeypatch: pytest.MonkeyPatch
+    folders: tuple[Path, Path], tmp_path: Path, watched: list[set[str]]
 ) -> None:
-    plain = workflow._Run.loss_of
+    def waiting(objective: BatchObjective) -> BatchObjective:
+        def call(*batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
+            loss, figures = objective(*batch)
+            return loss * (1.0 if loss.item() < 1e9 else 0.5), figures
 
-    def loss_of(run: workflow._Run, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, figures = plain(run, step)
-        return loss * (1.0 if loss.item() < 1e9 else 0.5), figures
+        return call
 
-    monkeypatch.setattr(workflow._Run, "loss_of", loss_of)
     with pytest.raises(WouldWait, match="_local_scalar_dense"):
-        fit(FitRequest(*folders, tmp_path / "run", tiny(), device="cpu"))
+        fit(FitRequest(*folders, tmp_path / "run", tiny(), device="cpu"), wrap_objective=waiting)
 
 
 class _WaitsInBackward(torch.autograd.Function):

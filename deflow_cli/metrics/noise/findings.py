@@ -1,8 +1,9 @@
-"""Findings: what the figures of realism say, in sentences a person can act on."""
+"""Findings: what differs between synthetic and real noise, decided by figures. Reports put them in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -23,22 +24,53 @@ from deflow_cli.metrics.noise.differences import (
 from deflow_cli.metrics.noise.independence import Independence
 from deflow_cli.metrics.noise.repetition import Repetition
 
-__all__ = ["Finding", "Floors", "NoiseStatistics", "Severity", "judge", "measure_floors"]
+__all__ = ["Finding", "FindingKind", "Floors", "NoiseStatistics", "Severity", "judge", "measure_floors"]
 
 Severity = Literal["good", "note", "warn", "bad"]
+FindingKind = Literal[
+    "no noise",
+    "too weak",
+    "too strong",
+    "tone too weak",
+    "tone too strong",
+    "too coarse",
+    "too white",
+    "another spectrum",
+    "another pattern",
+    "channels too independent",
+    "channels too dependent",
+    "heavy tails",
+    "light tails",
+    "too bright",
+    "too dark",
+    "colour cast",
+    "detail blurred",
+    "detail exaggerated",
+    "detail preserved too well",
+    "picture changed",
+    "no randomness",
+    "little randomness",
+    "repeats within an image",
+    "repeats across images",
+    "nothing judged",
+    "nothing wrong",
+    "indistinguishable",
+    "in order",
+]
 ORDER: dict[Severity, int] = {"bad": 0, "warn": 1, "note": 2, "good": 3}
 
 CHANNELS = ("red", "green", "blue")
 CHANNEL_PAIRS = ("red-green", "green-blue", "red-blue")
 
-# just noticeable amounts; a difference counts above these and above FLOORS times the floor
+# Just noticeable amounts. A difference counts if it is above these and above FLOORS times its floor, which is
+# what random halves of the real images differ by.
 LEVEL = 0.10  # log ratio of stds
 TONE = 0.20
 NEIGHBOUR = 0.10  # correlation
 TILT_DB = 2.5
 SHAPE_DB = 1.5
 ACF = 0.03
-TIES = 0.10
+CHANNEL_CORRELATION = 0.10
 TAILS = 0.25  # log ratio of kurtoses
 CAST = 1.0  # grey levels
 DETAIL = 0.08  # share of the amplitude
@@ -47,16 +79,22 @@ COMPRESSED = 0.3  # correlation of samples
 FLOORS = 2.5
 MEAN_FLOORS = 1.6  # for means of absolute values, which hardly scatter
 BAD = 2.0  # times the threshold
+BAD_REPETITION = 0.15  # correlation of the noise with itself elsewhere
 NO_FLOORS = Floors(0.0, np.zeros(3), 0.0, 0.0, 0.0, 0.0, np.zeros(3), 0.0)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about one ``subject`` (see `judge`), fit to print as it stands."""
+    """One thing that was found about one ``subject`` (see `judge`).
+
+    kind: what was found. figures: the numbers and names that show it, stds and shifts in grey levels of 255;
+    ``real`` and ``real_...`` are those of the real noise. `deflow_cli.reports.findings` words each kind.
+    """
 
     subject: str
     severity: Severity
-    sentence: str
+    kind: FindingKind
+    figures: Mapping[str, float | str | tuple[str, ...]] = field(default_factory=dict)
 
 
 def judge(
@@ -70,7 +108,7 @@ def judge(
     real_repetition: Repetition | None = None,
     floors: Floors | None = None,
 ) -> list[Finding]:
-    """Compare a synthetic set with a real one and say what differs, worst first; never empty.
+    """Compare a synthetic set with a real one and find what differs, worst first; never empty.
 
     Subjects: level, tones, grain, spectrum, channels, tails (these need ``real``, statistics of the same
     kind as ``fake``), colour, detail, content, randomness, repetition, and overall for what is in order. A
@@ -104,15 +142,13 @@ def _severity(amount: float, least: float, floor: float, floors: float = FLOORS)
 
 
 def _overall(fine: list[str], all_fine: bool, compared: bool) -> list[Finding]:
+    """What to say of the subjects without a finding: whether there is real noise to compare with decides."""
     if not fine:
-        nothing = [Finding("overall", "note", "Nothing could be judged: no real noise, and no clean input.")]
-        return nothing if all_fine else []
-    names = fine[0] if len(fine) == 1 else f"{', '.join(fine[:-1])} and {fine[-1]}"
+        return [Finding("overall", "note", "nothing judged")] if all_fine else []
+    subjects = {"subjects": tuple(fine)}
     if not compared:
-        return [Finding("overall", "note", f"Nothing wrong in {names}; the noise had no real one to go by.")]
-    if all_fine:
-        return [Finding("overall", "good", f"Cannot be told from the real noise in {names}.")]
-    return [Finding("overall", "good", f"In order: {names}.")]
+        return [Finding("overall", "note", "nothing wrong", subjects)]
+    return [Finding("overall", "good", "indistinguishable" if all_fine else "in order", subjects)]
 
 
 def _judge_noise(real: NoiseStatistics, fake: NoiseStatistics, floors: Floors) -> dict[str, list[Finding]]:
@@ -126,22 +162,21 @@ def _judge_noise(real: NoiseStatistics, fake: NoiseStatistics, floors: Floors) -
         "tones": _tone_findings(real, fake, gaps, floors, bool(level)),
         "grain": grain,
         "spectrum": [] if grain else _spectrum(gaps, floors),
-        "channels": _ties(real, fake, gaps, floors),
+        "channels": _channels(real, fake, gaps, floors),
         "tails": _tails(real, fake, gaps, floors),
     }
 
 
+def _percent(part: float, whole: float) -> float:
+    return 100 * part / max(whole, 1e-9)
+
+
 def _level(real: NoiseStatistics, fake: NoiseStatistics, severity: Severity) -> Finding:
     ours, theirs = fake.std * 255.0, real.std * 255.0
+    figures = {"std": ours, "real_std": theirs, "percent": _percent(ours, theirs)}
     if ours < LEAST_STD * 255.0:
-        sentence = f"No noise: std {ours:.2f} grey levels where the real noise has {theirs:.1f}."
-    else:
-        word, advice = ("weak", "more") if ours < theirs else ("strong", "less")
-        sentence = (
-            f"Too {word}: {ours:.1f} grey levels where the real noise has {theirs:.1f} "
-            f"({100 * ours / max(theirs, 1e-9):.0f} %); it takes {advice} noise."
-        )
-    return Finding("level", severity, sentence)
+        return Finding("level", severity, "no noise", figures)
+    return Finding("level", severity, "too weak" if ours < theirs else "too strong", figures)
 
 
 def _tone_findings(
@@ -156,18 +191,14 @@ def _tone_findings(
         apart = not level_counts or _severity(gap - gaps.level, TONE, floor)
         if severity and apart:
             theirs, ours = stds[0][index], stds[1][index]
-            found.append(
-                Finding(
-                    "tones",
-                    severity,
-                    f"Too {'weak' if gap < 0 else 'strong'} in the {tone}: {ours:.1f} grey levels where the "
-                    f"real noise has {theirs:.1f} ({100 * ours / max(theirs, 1e-9):.0f} %).",
-                )
-            )
+            kind: FindingKind = "tone too weak" if gap < 0 else "tone too strong"
+            figures = {"std": ours, "real_std": theirs, "percent": _percent(ours, theirs)}
+            found.append(Finding("tones", severity, kind, {"tone": tone, **figures}))
     return found
 
 
 def _grain(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Floors) -> list[Finding]:
+    """Correlation of adjacent pixels and tilt of the spectrum; nothing where the two contradict."""
     by_neighbour = _severity(gaps.neighbour, NEIGHBOUR, floors.neighbour)
     by_tilt = _severity(gaps.tilt_db, TILT_DB, floors.tilt_db)
     severity = by_neighbour or by_tilt
@@ -176,66 +207,53 @@ def _grain(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Flo
     if "bad" in (by_neighbour, by_tilt):
         severity = "bad"
     coarser = (gaps.neighbour if by_neighbour else gaps.tilt_db) > 0
-    figures = (
-        f"adjacent pixels are correlated {neighbour(fake):.2f}, in the real noise {neighbour(real):.2f}, "
-        f"and the coarse half of its spectrum stands {tilt_db(fake.psd_db):+.1f} dB over the fine one, "
-        f"in the real noise {tilt_db(real.psd_db):+.1f}"
-    )
-    if coarser:
-        return [Finding("grain", severity, f"Too smooth, its grain is too coarse: {figures}.")]
-    return [Finding("grain", severity, f"Too white, the real noise is coarser: {figures}.")]
+    figures = {
+        "neighbour": neighbour(fake),
+        "real_neighbour": neighbour(real),
+        "tilt_db": tilt_db(fake.psd_db),
+        "real_tilt_db": tilt_db(real.psd_db),
+    }
+    return [Finding("grain", severity, "too coarse" if coarser else "too white", figures)]
 
 
 def _spectrum(gaps: Gaps, floors: Floors) -> list[Finding]:
+    """The spectrum's shape, else (a direction or a period does not show there) the autocorrelation."""
     severity = _severity(gaps.shape_db, SHAPE_DB, floors.shape_db, MEAN_FLOORS)
     if severity:
-        sentence = (
-            f"Its spectrum has another shape: {gaps.shape_db:.1f} dB off on average at equal level "
-            f"({max(SHAPE_DB, MEAN_FLOORS * floors.shape_db):.1f} would pass)."
-        )
-        return [Finding("spectrum", severity, sentence)]
+        threshold = max(SHAPE_DB, MEAN_FLOORS * floors.shape_db)
+        figures = {"difference": gaps.shape_db, "threshold": threshold}
+        return [Finding("spectrum", severity, "another spectrum", figures)]
     severity = _severity(gaps.acf, ACF, floors.acf, MEAN_FLOORS)
     if severity:
-        sentence = (
-            f"Its grain has another pattern (direction, stripes or period): the autocorrelations differ by "
-            f"{gaps.acf:.3f} RMS ({max(ACF, MEAN_FLOORS * floors.acf):.3f} would pass)."
-        )
-        return [Finding("spectrum", severity, sentence)]
+        figures = {"difference": gaps.acf, "threshold": max(ACF, MEAN_FLOORS * floors.acf)}
+        return [Finding("spectrum", severity, "another pattern", figures)]
     return []
 
 
-def _ties(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Floors) -> list[Finding]:
+def _channels(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Floors) -> list[Finding]:
+    """The pair of channels whose correlation differs most, as a multiple of its threshold."""
     floor = floors.ties
-    worst = int(np.argmax(np.abs(gaps.ties) / np.maximum(TIES, FLOORS * floor)))
-    severity = _severity(gaps.ties[worst], TIES, floor[worst])
+    worst = int(np.argmax(np.abs(gaps.ties) / np.maximum(CHANNEL_CORRELATION, FLOORS * floor)))
+    severity = _severity(gaps.ties[worst], CHANNEL_CORRELATION, floor[worst])
     if severity is None:
         return []
-    return [
-        Finding(
-            "channels",
-            severity,
-            f"The colour channels are tied together too {'little' if gaps.ties[worst] < 0 else 'much'}: "
-            f"{CHANNEL_PAIRS[worst]} correlation {fake.channel_correlation[worst]:.2f}, in the real noise "
-            f"{real.channel_correlation[worst]:.2f}.",
-        )
-    ]
+    kind: FindingKind = "channels too independent" if gaps.ties[worst] < 0 else "channels too dependent"
+    figures = {
+        "correlation": float(fake.channel_correlation[worst]),
+        "real_correlation": float(real.channel_correlation[worst]),
+    }
+    return [Finding("channels", severity, kind, {"pair": CHANNEL_PAIRS[worst], **figures})]
 
 
 def _tails(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Floors) -> list[Finding]:
     if not _severity(gaps.tails, TAILS, floors.tails):
         return []
-    word, many = ("Heavier", "more") if gaps.tails > 0 else ("Lighter", "fewer")
-    return [
-        Finding(
-            "tails",
-            "warn",
-            f"{word} tails, {many} outliers: excess kurtosis {fake.excess_kurtosis:.1f}, in the real noise "
-            f"{real.excess_kurtosis:.1f}.",
-        )
-    ]
+    figures = {"kurtosis": fake.excess_kurtosis, "real_kurtosis": real.excess_kurtosis}
+    return [Finding("tails", "warn", "heavy tails" if gaps.tails > 0 else "light tails", figures)]
 
 
 def _colour(content: Content, real: Content | None) -> list[Finding]:
+    """The channel whose mean shifts most; a shift of all three in one direction is one of brightness."""
     gap = content.colour_shift - (real.colour_shift if real else 0.0)
     variance = content.colour_spread**2 / content.images
     if real:
@@ -244,21 +262,21 @@ def _colour(content: Content, real: Content | None) -> list[Finding]:
     severity = _severity(gap[worst], CAST, 1.5 * float(np.sqrt(variance[worst])))
     if severity is None:
         return []
-    held = f", the real noise {real.colour_shift[worst]:+.1f}" if real else ""
+    kind: FindingKind = "colour cast"
     if gap.min() > CAST / 2 or gap.max() < -CAST / 2:
-        subject = f"Too {'bright' if gap[worst] > 0 else 'dark'} by {abs(float(gap.mean())):.1f} grey levels"
-    else:
-        subject = f"Colour cast of {gap[worst]:+.1f} grey levels in {CHANNELS[worst]}"
-    return [
-        Finding(
-            "colour",
-            severity,
-            f"{subject}: it shifts {CHANNELS[worst]} by {content.colour_shift[worst]:+.1f}{held}.",
-        )
-    ]
+        kind = "too bright" if gap[worst] > 0 else "too dark"
+    figures = {
+        "difference": float(gap[worst]),
+        "mean": abs(float(gap.mean())),
+        "shift": float(content.colour_shift[worst]),
+    }
+    if real:
+        figures["real"] = float(real.colour_shift[worst])
+    return [Finding("colour", severity, kind, {"channel": CHANNELS[worst], **figures})]
 
 
 def _detail(content: Content, real: Content | None) -> list[Finding]:
+    """The finest band of detail that is weaker or stronger than in real pairs."""
     expected, error = (real.gain, real.gain_error) if real else (np.ones(4), np.zeros(4))
     for band, name in ((3, "finest"), (2, "second finest")):
         noise = float(np.hypot(content.gain_error[band], error[band]))
@@ -266,43 +284,43 @@ def _detail(content: Content, real: Content | None) -> list[Finding]:
         severity = _severity(gap, DETAIL, 1.5 * noise)
         if severity is None or np.isnan(noise):
             continue
-        figure = f"{100 * content.gain[band]:.0f} % of the {name} detail survives"
-        held = f"(real: {100 * expected[band]:.0f} %)" if real else "(100 % if only noise is added)"
-        if gap < 0:
-            return [Finding("detail", severity, f"Detail is blurred: only {figure} {held}.")]
-        word = "exaggerated" if content.gain[band] > 1.0 + DETAIL else "kept too well"
-        return [Finding("detail", severity, f"Detail is {word}: {figure} {held}.")]
+        kind: FindingKind = "detail blurred"
+        if gap >= 0:
+            exaggerated = content.gain[band] > 1.0 + DETAIL
+            kind = "detail exaggerated" if exaggerated else "detail preserved too well"
+        figures = {"percent": float(100 * content.gain[band])}
+        if real:
+            figures["real"] = float(100 * expected[band])
+        return [Finding("detail", severity, kind, {"band": name, **figures})]
     return []
 
 
 def _low(content: Content, real: Content | None) -> list[Finding]:
+    """Whether the picture stays what it was, once the noise is blurred away."""
     ours, theirs = content.low_pass_psnr, real.low_pass_psnr if real else np.inf
     if ours >= min(LOW_PASS_DB, theirs - 3.0):
         return []
-    held = f" (real: {theirs:.1f})" if real else f" ({LOW_PASS_DB:.0f} would pass)"
-    return [
-        Finding(
-            "content",
-            "bad" if ours < LOW_PASS_DB - 10.0 else "warn",
-            f"The picture itself changes: {ours:.1f} dB PSNR once the noise is blurred away{held}.",
-        )
-    ]
+    figures = {"psnr": ours, "threshold": LOW_PASS_DB}
+    if real:
+        figures["real"] = theirs
+    severity: Severity = "bad" if ours < LOW_PASS_DB - 10.0 else "warn"
+    return [Finding("content", severity, "picture changed", figures)]
 
 
 def _randomness(independence: Independence) -> list[Finding]:
     if independence.passes:
         return []
     if independence.identical:
-        sentence = "No randomness: two samples of one image are the same."
-    else:
-        sentence = (
-            f"Too little randomness: two samples of one image correlate {independence.noise_correlation:.2f} "
-            f"(independent noise stays below {independence.bound:.2f}); the mean of {independence.samples} "
-            f"is worth {independence.effective_samples:.1f}."
-        )
-    # strong compression alone ties samples together by 0.2
-    tied = independence.identical or independence.noise_correlation > COMPRESSED
-    return [Finding("randomness", "bad" if tied else "warn", sentence)]
+        return [Finding("randomness", "bad", "no randomness")]
+    figures = {
+        "correlation": independence.noise_correlation,
+        "bound": independence.bound,
+        "samples": independence.samples,
+        "effective_samples": independence.effective_samples,
+    }
+    # Strong compression alone makes samples correlate by 0.2.
+    severity: Severity = "bad" if independence.noise_correlation > COMPRESSED else "warn"
+    return [Finding("randomness", severity, "little randomness", figures)]
 
 
 def _repetition(repetition: Repetition, real: Repetition | None) -> list[Finding]:
@@ -311,15 +329,15 @@ def _repetition(repetition: Repetition, real: Repetition | None) -> list[Finding
         return []
     if real is not None and not real.passes and peak.excess <= FLOORS * real.worst.excess:
         return []  # the real noise repeats as well, as a sensor's rows do
-    moves = ((peak.down, "down", "up"), (peak.right, "to the right", "to the left"))
-    parts = [f"{abs(n)} px {ahead if n > 0 else back}" for n, ahead, back in moves if n]
-    where = " and ".join(parts)
-    if peak.first == peak.second:
-        place = f"the same pattern comes back {where} in image {peak.first + 1}"
-    else:
-        place = f"images {peak.first + 1} and {peak.second + 1} carry the same pattern, "
-        place += where or "at the same place"
-    sentence = (
-        f"The noise repeats: {place} (correlation {peak.value:.2f}, chance stays below {peak.bound:.2f})."
-    )
-    return [Finding("repetition", "bad" if peak.value > 0.15 else "warn", sentence)]
+    one_image = peak.first == peak.second
+    figures = {
+        "first": peak.first + 1,
+        "second": peak.second + 1,
+        "down": peak.down,
+        "right": peak.right,
+        "correlation": peak.value,
+        "bound": peak.bound,
+    }
+    severity: Severity = "bad" if peak.value > BAD_REPETITION else "warn"
+    kind: FindingKind = "repeats within an image" if one_image else "repeats across images"
+    return [Finding("repetition", severity, kind, figures)]

@@ -12,7 +12,7 @@ from deflow_cli.data.unpaired import Batch, UnpairedSampler
 from deflow_cli.models.deflow.initialization import start_constant, start_flow
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow
 from deflow_cli.models.deflow.moments import LatentSample, start_from_moments
-from deflow_cli.models.deflow.objective import flow_inputs
+from deflow_cli.models.deflow.objective import draw_training_noise, flow_inputs
 from deflow_cli.runtime.seeding import generator
 
 # The sampler draws a batch from its step number alone; training never reaches these.
@@ -83,5 +83,6 @@ class ClosedForm:
         """The flow's inputs for a batch, clean images first, and the batch's labels in its own order."""
         images, labels = batch.images_bchw.to(self.device), batch.labels_b.to(self.device)
         images = images.float() / 255
-        x, h = flow_inputs(model, images[labels == CLEAN], images[labels == DEGRADED], random)
+        noise = draw_training_noise(model, images.shape, random)
+        x, h = flow_inputs(model, images[labels == CLEAN], images[labels == DEGRADED], noise)
         return x, h, labels

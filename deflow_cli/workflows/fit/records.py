@@ -11,7 +11,7 @@ import torch
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.unpaired import eval_crops
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.models.deflow.objective import flow_inputs, unpaired_bits
+from deflow_cli.models.deflow.objective import draw_training_noise, flow_inputs, unpaired_bits
 from deflow_cli.runtime.seeding import generator
 from deflow_cli.workflows.fit.data import Domains
 from deflow_cli.workflows.fit.previews import component_grid, preview_grid
@@ -44,7 +44,8 @@ class FitRecords:
                 images[start : start + HELD_OUT_CHUNK].to(self.device).float() / 255
                 for images in (self.clean, self.noisy)
             )
-            x, h = flow_inputs(model, clean, noisy, random)
+            noise = draw_training_noise(model, (2 * len(clean), *clean.shape[1:]), random)
+            x, h = flow_inputs(model, clean, noisy, noise)
             bits = unpaired_bits(model, x, h, len(clean))
             totals[0] += float(bits[: len(clean)].sum())
             totals[1] += float(bits[len(clean) :].sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,20 +17,31 @@ from deflow_cli.checkpoints.format import save_model, write_atomically
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.errors import CheckpointError, naming
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.models.deflow.objective import Objective
+from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
 from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import generator
 from deflow_cli.training.batches import BatchStream
-from deflow_cli.training.engine import Engine, can_resume
+from deflow_cli.training.engine import Engine
+from deflow_cli.training.loop import run_training
 from deflow_cli.training.run_folder import training_facts, write_run_record
+from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.fit.closed_form import ClosedForm, SampleSizes
 from deflow_cli.workflows.fit.data import Domains, StepBatch, choose_settings, open_domains, samplers
 from deflow_cli.workflows.fit.records import BITS_UNKNOWN, FitRecords
-from deflow_cli.workflows.fit.step import LossStep
+from deflow_cli.workflows.fit.step import Inputs, LossStep
 from deflow_cli.workflows.report.run import report_of_fit
+
+BatchObjective = Callable[..., tuple[Tensor, Mapping[str, Tensor]]]
+"""Called as ``Objective`` is; returns a loss and the figures to log."""
+WrapObjective = Callable[[BatchObjective], BatchObjective]
+
+
+def unchanged(objective: BatchObjective) -> BatchObjective:
+    """The objective as it is."""
+    return objective
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,14 @@ def default_preset(device: str) -> str:
     return "base" if choose_device(device).type == "cuda" else "tiny"
 
 
-def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
-    """Fit a model. Raises DataError, ConfigError, CheckpointError or TrainingError with the next step."""
+def fit(
+    request: FitRequest, reporter: Reporter | None = None, *, wrap_objective: WrapObjective = unchanged
+) -> FitResult:
+    """Fit a model. Raises DataError, ConfigError, CheckpointError or TrainingError with the next step.
+
+    wrap_objective: takes the objective of a batch and returns the one to minimise, for instance with another
+    term.
+    """
     started = time.monotonic()
     reporter = reporter or Silent()
     device = choose_device(request.device)
@@ -85,11 +102,11 @@ def fit(request: FitRequest, reporter: Reporter | None = None) -> FitResult:
         model.statistics.set(colour.mean, colour.std)
     model.to(device)
     model.set_net_precision(choose_precision(config.fit.precision, device))
-    run = _Run(request, config, domains, model, {**domains.facts, **facts}, reporter, started)
+    run = FitRun(request, config, domains, model, reporter, started, wrap_objective)
     if not resumes:  # from here on it is a run: what is refused above leaves no trace
         write_atomically(request.out / CONFIG_FILE, FIT.to_toml(config).encode())
     write_run_record(request.out, {"clean": request.clean, "noisy": request.noisy, "pairs": request.pairs})
-    return run.go(resumes)
+    return run.go({**domains.facts, **facts}, resumes)
 
 
 def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:
@@ -100,7 +117,7 @@ def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:
     reporter.note(f"encoder starts from {path} ({len(unused)} tensors unused)")
 
 
-class _Run:
+class FitRun:
     """One run: the model, its data and its records."""
 
     def __init__(
@@ -109,12 +126,12 @@ class _Run:
         config: RunConfig,
         domains: Domains,
         model: DeFlow,
-        facts: dict[str, Any],
         reporter: Reporter,
         started: float,
+        wrap_objective: WrapObjective = unchanged,
     ) -> None:
         self.request, self.config, self.domains, self.model = request, config, domains, model
-        self.facts, self.reporter = facts, reporter
+        self.reporter = reporter
         self.device = next(model.parameters()).device
         self.precision = choose_precision(config.fit.precision, self.device)
         made = samplers(domains, request.pairs, config)
@@ -124,33 +141,37 @@ class _Run:
         self.renews = config.fit.shift_update == "moments" and not self.post_hoc
         if self.post_hoc or self.renews:
             model.prior.requires_grad_(False)
-        self.objective = Objective(model, config.fit.pair_share, config.fit.memory == "low")
+        objective = Objective(model, config.fit.pair_share, config.fit.memory == "low")
+        self.objective = wrap_objective(objective)
         self.closed_form = ClosedForm(self.sampler, config, self.device)
-        step = LossStep(model, config.fit, self.loss_of)
+        step = LossStep(
+            model,
+            config.fit,
+            self.inputs_of,
+            self.loss_of,
+            before_recording=lambda: model.statistics.active,
+        )
         self.engine = Engine([step.network], step, config.fit, request.out, reporter, started)
         self.records = FitRecords(domains, config, request.out, request.samples.held_out, self.device)
         self.bits = BITS_UNKNOWN
 
-    def go(self, resumes: bool) -> FitResult:
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the run found out about its data and itself; a restore replaces it."""
+        return self.engine.progress.facts
+
+    def go(self, facts: dict[str, Any], resumes: bool) -> FitResult:
         """Train from the start, or from the state on disk, to the end; write the model."""
-        fit, engine = self.config.fit, self.engine
+        fit = self.config.fit
         self._describe()
-        if resumes:
-            engine.restore()
-            self.facts = engine.progress.facts
-            self.reporter.note(f"resumed at step {engine.progress.step}")
-        else:
-            engine.progress.facts = self.facts
-            self._start()
-            engine.begin()
+        self.engine.progress.facts = facts
         hooks = {
             "validate": (fit.validate_every, self.validate),
             "preview": (fit.preview_every, self.preview),
         }
         if self.renews:
             hooks = {"shift": (fit.moments_every, self.renew_shift), **hooks}
-        with self.batches.prefetching(engine.progress.step):
-            finished = engine.run(hooks)
+        finished = run_training(self.engine, self.batches, hooks, begin=None if resumes else self._start)
         for path, reason in self.sampler.dropped:
             self.reporter.warn(f"{path} left out: {reason}")
         return self._finish(finished)
@@ -205,25 +226,40 @@ class _Run:
 
         Whatever happens to its weights inside, the training goes on from those it had before.
         """
-        with self.engine.averaged_weights():
+        with self.engine.state.averaged_model():
             self.model.set_net_precision(None)
             try:
                 yield self.model
             finally:
                 self.model.set_net_precision(self.precision)
 
-    def loss_of(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective on the batch of a step, and its figures."""
+    def inputs_of(self, step: int) -> Inputs:
+        """Batch and random numbers of a step: images (uint8), uniform, normal; then those of pairs."""
         batch, pairs = self.batches.of_step(step)
         random = generator(self.config.fit.seed, "step", step, device=self.device)
-        images = self._pixels(batch.images_bchw)
-        on_device = None if pairs is None else (self._pixels(pairs[0]), self._pixels(pairs[1]))
-        # the sampler alternates the domains
-        return self.objective(images[0::2], images[1::2], random, on_device)
+        noise = draw_training_noise(self.model, batch.images_bchw.shape, random)
+        inputs = (self._on_device(batch.images_bchw), *noise)
+        if pairs is None:
+            return inputs
+        clean, noisy = (self._on_device(images) for images in pairs)
+        shape = (len(clean) + len(noisy), *clean.shape[1:])
+        return (*inputs, clean, noisy, *draw_training_noise(self.model, shape, random))
 
-    def _pixels(self, images: Tensor) -> Tensor:
-        """uint8 images as float32 in [0, 1] on the device; the host does not wait for pinned ones."""
-        return images.to(self.device, non_blocking=True).float() / 255
+    def loss_of(
+        self, images: Tensor, uniform: Tensor, normal: Tensor, *pairs: Tensor
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The objective on the inputs of a step, and its figures."""
+        images, noise = images.float() / 255, TrainingNoise(uniform, normal)
+        clean, noisy = images[0::2], images[1::2]  # the sampler alternates the domains
+        if not pairs:
+            return self.objective(clean, noisy, noise)
+        paired_clean, paired_noisy, *paired_noise = pairs
+        partners = (paired_clean.float() / 255, paired_noisy.float() / 255, TrainingNoise(*paired_noise))
+        return self.objective(clean, noisy, noise, partners)
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        """The host does not wait for the copy of images in page-locked memory."""
+        return images.to(self.device, non_blocking=True)
 
     def renew_shift(self, step: int) -> None:
         """Set mu and M by the closed form for the present flow, in the averages too.
@@ -231,9 +267,10 @@ class _Run:
         Averaging M over renewals would be wrong: a root of a covariance is known only up to signs.
         """
         self.closed_form.match_moments(self.model, f"moments {step}", self.request.samples.moments)
-        if self.engine.average is not None:
+        average = self.engine.state.average
+        if average is not None:
             for key, value in self.model.prior.state_dict().items():
-                self.engine.average[f"prior.{key}"].copy_(value)
+                average[f"prior.{key}"].copy_(value)
 
     def validate(self, step: int) -> None:
         """Write held-out bits per dimension of both domains and the shift's spectrum into the log."""

@@ -17,13 +17,15 @@ from deflow_cli.metrics.distances.two_sample import TwoSample, two_sample
 from deflow_cli.metrics.noise.akld import akld_self_floor, mean_akld
 from deflow_cli.metrics.noise.comparison import ResidualStatistics, compare
 from deflow_cli.metrics.noise.content import Content, measure_content
-from deflow_cli.metrics.noise.findings import Finding, Floors, judge, measure_floors
+from deflow_cli.metrics.noise.findings import Floors, judge, measure_floors
 from deflow_cli.metrics.noise.high_pass import UnpairedStatistics, compare_unpaired
 from deflow_cli.metrics.noise.independence import Independence, measure_independence
 from deflow_cli.metrics.noise.repetition import Repetition, measure_repetition
 from deflow_cli.metrics.noise.residual import level_histogram, residual_kl_naf, residual_of
+from deflow_cli.reports.findings import WordedFinding
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.realism.data import NoisyImage, NoisySet
+from deflow_cli.workflows.realism.wording import worded
 
 T = TypeVar("T")
 S = TypeVar("S", ResidualStatistics, UnpairedStatistics)
@@ -60,7 +62,7 @@ class Assessment:
 
     name: str
     images: NoisySet
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[WordedFinding, ...] = ()
     left_out: tuple[str, ...] = ()
     unpaired: dict[str, float] = field(default_factory=dict)
     unpaired_statistics: UnpairedStatistics | None = None
@@ -185,7 +187,7 @@ def assess(
 
 def _judge(
     real: RealSide, unpaired: UnpairedStatistics | None, figures: Mapping[str, Any]
-) -> tuple[Finding, ...]:
+) -> tuple[WordedFinding, ...]:
     """The sentences: of residuals where both sides have them, else of high-passed flat patches."""
     residuals: ResidualStatistics | None = figures.get("residuals")
     truth: ResidualStatistics | UnpairedStatistics | None
@@ -206,7 +208,7 @@ def _judge(
         real_repetition=real.repetition,
         floors=floors,
     )
-    return tuple(found)
+    return worded(found)
 
 
 def _classify(real: RealSide, fake: NoisySet, seed: int, quick: bool) -> TwoSample:

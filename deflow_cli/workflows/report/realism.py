@@ -18,6 +18,7 @@ from deflow_cli.workflows.realism.assess import Assessment, RealSide, assess, me
 from deflow_cli.workflows.realism.data import NoisyImage, NoisySet
 from deflow_cli.workflows.realism.figures import figures
 from deflow_cli.workflows.realism.view import COLUMNS, NOTES, noise_curves, table_rows
+from deflow_cli.workflows.realism.wording import worded
 
 FEWEST_IMAGES = 4  # clean images with samples, below which nothing is compared
 
@@ -83,7 +84,7 @@ def _statistics_only(real: NoisySet, fake: NoisySet) -> tuple[RealSide, Assessme
     findings = judge(
         truth, own, content=content, independence=independence, repetition=repetition, floors=floors
     )
-    return side, Assessment(fake.name, fake, tuple(findings), **told)
+    return side, Assessment(fake.name, fake, worded(findings), **told)
 
 
 def _flat(images: NoisySet) -> UnpairedStatistics | None:

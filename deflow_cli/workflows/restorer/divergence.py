@@ -1,4 +1,4 @@
-"""Watch: signs that a run collapses, told while it trains, with the step to go back to."""
+"""Divergence: signs that a restorer's training collapses, reported with the weights to go back to."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SATURATED_ROWS = 10  # lines of the log in a row
 DRIFT = 0.02  # of a channel's mean, [0, 1] scale: five grey levels
 
 
-class Watch:
+class DivergenceMonitor:
     """Looks at the log's rows and the validations; warns when something begins, and again if it comes back.
 
     memory: JSON-ready, of the run, so that a resumed run warns as one that was never interrupted.
-    way_back(step): the weights to go back to, and how. input_drift: of the degraded pictures themselves, as
+    weights_to_go_back_to(step): which they are, and how. input_drift: of the degraded pictures themselves, as
     Measured has it: what a restorer has yet to learn is no drift of its own.
     """
 
@@ -26,11 +26,15 @@ class Watch:
         memory: Callable[[], dict[str, Any]],
         psnr_drop: float,
         reporter: Reporter,
-        way_back: Callable[[int], str],
+        weights_to_go_back_to: Callable[[int], str],
         input_drift: Callable[[], Sequence[float]] = tuple,
     ) -> None:
         self._memory, self._psnr_drop = memory, psnr_drop
-        self._reporter, self._way_back, self._input_drift = reporter, way_back, input_drift
+        self._reporter, self._weights_to_go_back_to, self._input_drift = (
+            reporter,
+            weights_to_go_back_to,
+            input_drift,
+        )
 
     def begin_stage(self, psnr: float | None = None) -> None:
         """What a stage before this one reached does not count against it; psnr: of the weights it starts at.
@@ -83,4 +87,4 @@ class Watch:
         return now and not before
 
     def _warn(self, step: int, text: str) -> None:
-        self._reporter.warn(f"step {step}: {text}. {self._way_back(step)}")
+        self._reporter.warn(f"step {step}: {text}. {self._weights_to_go_back_to(step)}")

@@ -22,10 +22,12 @@ from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.training.batches import BatchStream
-from deflow_cli.training.engine import Engine, Turn, can_resume
+from deflow_cli.training.engine import Engine, Turn
+from deflow_cli.training.loop import run_training
 from deflow_cli.training.run_folder import environment_facts, write_run_record
+from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
-from deflow_cli.workflows.restorer.divergence import Watch
+from deflow_cli.workflows.restorer.divergence import DivergenceMonitor
 from deflow_cli.workflows.restorer.networks import (
     load_features,
     new_discriminator,
@@ -61,7 +63,7 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
         config = with_sizes_of(config, model)
     else:
         model = new_generator(config)
-    run = _Run(request, config, data, model.to(device), reporter, started)
+    run = RestorerRun(request, config, data, model.to(device), reporter, started)
     if not resumes:
         run.look()
         # from here on it is a run: what is refused above leaves no trace
@@ -95,7 +97,7 @@ def _record_source(request: SrRequest) -> None:
     write_run_record(request.out, places)
 
 
-class _Run:
+class RestorerRun:
     """One run: its networks, data and records. What must outlive a kill stands in the engine's facts."""
 
     def __init__(
@@ -118,11 +120,11 @@ class _Run:
         scorers, self.select = choose_scorers(config.sr.select, self.device, reporter, config.sr.lpips_file)
         self.validation = Validation(data.held_out, scorers, self.device, precision)
         self.step = RestorerStep(model, judge, features, config, self._batch, self._moment, precision)
-        self.watch = Watch(
-            self._watched,
+        self.monitor = DivergenceMonitor(
+            self._monitored,
             config.sr.psnr_drop,
             reporter,
-            self._way_back,
+            self._weights_to_go_back_to,
             lambda: self.facts.get("input_drift", ()),
         )
         self.engine = Engine(
@@ -135,12 +137,12 @@ class _Run:
             section="sr",
             divergence_hint="lower psnr.learning_rate and gan.learning_rate, or set sr.clip_gradients=1",
             turn=Turn(self._gan_begins, self._begin_gan),
-            on_row=self.watch.on_row,
+            on_row=self.monitor.on_row,
         )
         self.batches: BatchStream[tuple[Tensor, Tensor]] = BatchStream(
             data.crops.batch, config.sr.batch_size, self.device
         )
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     # -- the story ------------------------------------------------------------------------------------
 
@@ -161,7 +163,7 @@ class _Run:
         }
         if self.request.init is not None:
             with self._averaged() as model:
-                self.watch.begin_stage(self.validation.measure(model).scores["psnr"])
+                self.monitor.begin_stage(self.validation.measure(model).scores["psnr"])
 
     def _compare_data(self) -> None:
         """Tell where a resumed run goes on with other data than it began with."""
@@ -173,23 +175,24 @@ class _Run:
 
     def go(self, resumes: bool) -> SrResult:
         """Train from the start, or from the state on disk, to the end; write best and last."""
-        sr, engine = self.config.sr, self.engine
+        sr = self.config.sr
         self._describe()
-        if resumes:
-            engine.restore()
-            self.reporter.note(f"resumed at step {engine.progress.step}")
-            self._compare_data()
-        else:
-            engine.begin()
-        self.reporter.note(f"held-out input: {_shown(self.facts['input'])}")
         hooks = {
             "validate": (sr.validate_every, self.validate),
             "preview": (sr.preview_every, self.preview),
         }
-        with self.batches.prefetching(engine.progress.step):
-            finished = engine.run(hooks)
-        self._tell_dropped()
+
+        def resumed() -> None:
+            self._compare_data()
+            self._report_input()
+
+        begin = None if resumes else self._report_input
+        finished = run_training(self.engine, self.batches, hooks, begin=begin, resumed=resumed)
+        self._report_dropped()
         return self._finish(finished)
+
+    def _report_input(self) -> None:
+        self.reporter.note(f"held-out input: {_shown(self.facts['input'])}")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -198,7 +201,7 @@ class _Run:
 
     def _describe(self) -> None:
         sr, restorer = self.config.sr, self.config.restorer
-        count = sum(p.numel() for p in self.engine.model.parameters())
+        count = sum(p.numel() for p in self.engine.state.model.parameters())
         stages = [
             f"{name} ({getattr(self.config, name).iterations} steps)" if not sr.time_budget else name
             for name in self.config.stages
@@ -253,12 +256,13 @@ class _Run:
         if step and self.facts.get("validated") != step:
             self.validate(step)
         self._save(self.request.out / PSNR_FILE, step, self.facts.get("last_scores", {}))
-        if self.engine.average is not None:
-            self.engine.model.load_state_dict(self.engine.average)
+        state = self.engine.state
+        if state.average is not None:
+            state.model.load_state_dict(state.average)
         self.step.forget()
         self.facts["gan_from"] = [step, share]
         self.facts.pop("best", None)  # another stage, another best: its losses are not the first one's
-        self.watch.begin_stage(self.facts["last_scores"]["psnr"] if step else None)
+        self.monitor.begin_stage(self.facts["last_scores"]["psnr"] if step else None)
         self.engine.save()  # with the validation that ended the first stage: a resumed run has it once
         self.reporter.note(
             f"the GAN stage begins at step {step}; {PSNR_FILE} keeps the first stage's weights"
@@ -278,12 +282,12 @@ class _Run:
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The step's clean and degraded crops on the device."""
         batch = self.batches.of_step(step)
-        self._tell_dropped()
+        self._report_dropped()
         return self.data.ready(batch, step, self.device)
 
-    def _tell_dropped(self) -> None:
-        for name in [name for name in list(self.data.crops.dropped) if name not in self._told]:
-            self._told.add(name)
+    def _report_dropped(self) -> None:
+        for name in [name for name in list(self.data.crops.dropped) if name not in self._reported]:
+            self._reported.add(name)
             self.reporter.warn(f"pair {name} left out: {self.data.crops.dropped[name]}")
 
     # -- records --------------------------------------------------------------------------------------
@@ -291,7 +295,7 @@ class _Run:
     @contextmanager
     def _averaged(self) -> Iterator[RRDBNet]:
         """The generator as it will be used: with averaged weights, in evaluation mode."""
-        with self.engine.averaged_weights():
+        with self.engine.state.averaged_model():
             yield self.model
 
     def validate(self, step: int) -> None:
@@ -303,7 +307,7 @@ class _Run:
         if best is None or is_better(self.select, value, best["scores"][self.select.name]):
             self._save(self.request.out / RESTORER_FILE, step, measured.scores)
             self.facts["best"] = {"step": step, "scores": measured.scores}
-        self.watch.on_validation(step, measured)
+        self.monitor.on_validation(step, measured)
         self._log(step, measured)
 
     def _log(self, step: int, measured: Measured) -> None:
@@ -317,14 +321,14 @@ class _Run:
         with self._averaged() as model:
             self.validation.preview(path, model)
 
-    def _watched(self) -> dict[str, Any]:
+    def _monitored(self) -> dict[str, Any]:
         memory: dict[str, Any] = self.facts.setdefault("watch", {})
         return memory
 
-    def _way_back(self, step: int) -> str:
+    def _weights_to_go_back_to(self, step: int) -> str:
         """What to go on from: the stage's best weights, or what it began with where those are as bad."""
-        best, psnr = self.facts.get("best"), self._watched().get("psnr", 0.0)
-        if best and best["step"] < step and not self.watch.is_fallen(best["scores"]["psnr"], psnr):
+        best, psnr = self.facts.get("best"), self._monitored().get("psnr", 0.0)
+        if best and best["step"] < step and not self.monitor.is_fallen(best["scores"]["psnr"], psnr):
             path = self.request.out / RESTORER_FILE
             return f"The weights of step {best['step']} are in {path}: go back to them with --init"
         rate = f"{'gan' if 'gan_from' in self.facts else self.config.stages[0]}.learning_rate"

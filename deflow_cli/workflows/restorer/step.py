@@ -18,7 +18,9 @@ from deflow_cli.models.esrgan.losses import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
-from deflow_cli.training.engine import Network, Outcome
+from deflow_cli.runtime.distributed import Ranks
+from deflow_cli.training.deferred_metrics import Outcome
+from deflow_cli.training.network import Network
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class RestorerStep:
             restored = self.generator.module(lq)
         pixel = pixel_loss(restored.float(), gt)
         norm = self._backward(self.generator, pixel)
-        finite = torch.isfinite(pixel.detach()) & torch.isfinite(norm)
+        finite = Ranks.current().all_true(torch.isfinite(pixel.detach()) & torch.isfinite(norm))
         self.generator.update(finite)
         return {"pixel": pixel, "gradient_norm": norm}, finite
 
@@ -126,7 +128,7 @@ class RestorerStep:
         judged = relativistic_discriminator_loss(real, fake)
         judge_norm = self._backward(self.discriminator, judged)
         sums = torch.stack([total.detach(), norm, judged.detach(), judge_norm])
-        finite = torch.isfinite(sums).all()
+        finite = Ranks.current().all_true(torch.isfinite(sums).all())
         for network in self.networks:
             network.update(finite)
         for buffer, before in buffers:  # batch statistics and singular vectors, which forward passes move

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from deflow_cli.arrays import Array
+from deflow_cli.metrics.noise import findings
 from deflow_cli.metrics.noise.comparison import ResidualStatistics, compare
 from deflow_cli.metrics.noise.content import Content, measure_content
 from deflow_cli.metrics.noise.differences import measure_gaps
-from deflow_cli.metrics.noise.findings import Finding, judge, measure_floors
+from deflow_cli.metrics.noise.findings import measure_floors
 from deflow_cli.metrics.noise.independence import Independence, measure_independence
 from deflow_cli.metrics.noise.repetition import Repetition, measure_repetition
 from deflow_cli.metrics.noise.residual import residual_of
+from deflow_cli.reports.findings import WordedFinding
+from deflow_cli.workflows.realism.wording import worded
 from tests.metrics.distances.generators import HONEST, WRONG, Law, jpeg, pictures, right
 
 CLEANS = pictures(8, 112)
@@ -42,7 +45,12 @@ def measure(law: Law, seed: int) -> Side:
     )
 
 
-def judged(real: Side, fake: Side) -> list[Finding]:
+def judge(*statistics, **measured) -> list[WordedFinding]:
+    """The findings in words, as they are printed."""
+    return list(worded(findings.judge(*statistics, **measured)))
+
+
+def judged(real: Side, fake: Side) -> list[WordedFinding]:
     return judge(
         real.statistics,
         fake.statistics,
@@ -80,7 +88,7 @@ def figure(subject: str, real: Side, fake: Side) -> float:
     raise AssertionError(subject)
 
 
-def amiss(findings: list[Finding]) -> dict[str, str]:
+def amiss(findings: list[WordedFinding]) -> dict[str, str]:
     """Subjects that are wrong, and what is said of them."""
     return {finding.subject: finding.sentence for finding in findings if finding.severity in ("bad", "warn")}
 

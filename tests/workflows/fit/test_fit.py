@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +23,12 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, TrainingError
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.objective import Objective
 from deflow_cli.presets.reader import FIT
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.fit import run as workflow
 from deflow_cli.workflows.fit.closed_form import SampleSizes
-from deflow_cli.workflows.fit.run import fit
+from deflow_cli.workflows.fit.run import BatchObjective, WrapObjective, fit
 
 SMALL = [
     "flow.levels=2",
@@ -182,17 +185,24 @@ def test_run_folder_holds_what_is_promised(folders: tuple[Path, Path], tmp_path:
     assert facts["clean_images"] == facts["noisy_images"] == 10
 
 
+def times(factor: Callable[[], float]) -> WrapObjective:
+    """Objectives whose loss is multiplied, by a factor asked for anew at each step."""
+
+    def wrap(objective: BatchObjective) -> BatchObjective:
+        def call(*batch: Any) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+            loss, figures = objective(*batch)
+            return loss * factor(), figures
+
+        return call
+
+    return wrap
+
+
 def test_bad_steps_are_skipped_then_the_last_state_comes_back(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    original = workflow._Run.loss_of
     poisoned = iter([False] * 5 + [True] + [False] * 2 + [True] * 3)
 
-    def loss_of(self: workflow._Run, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        loss, figures = original(self, step)
-        return (loss * float("nan") if next(poisoned, False) else loss), figures
-
-    monkeypatch.setattr(workflow._Run, "loss_of", loss_of)
     warnings: list[str] = []
 
     class Listens(workflow.Silent):
@@ -200,7 +210,9 @@ def test_bad_steps_are_skipped_then_the_last_state_comes_back(
             warnings.append(text)
 
     config = small("fit.max_bad_steps=3", "fit.iterations=16")
-    result = fit(FitRequest(*folders, tmp_path / "run", config, device="cpu"), Listens())
+    request = FitRequest(*folders, tmp_path / "run", config, device="cpu")
+    poison = times(lambda: float("nan") if next(poisoned, False) else 1.0)
+    result = fit(request, Listens(), wrap_objective=poison)
     assert result.step == 16
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
     assert any("back to step 8 at 0.5" in text for text in warnings), warnings
@@ -209,18 +221,12 @@ def test_bad_steps_are_skipped_then_the_last_state_comes_back(
     assert max(row.get("skipped", 0) for row in rows) == 4
 
 
-def test_hopeless_divergence_is_an_error(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = workflow._Run.loss_of
-
-    def loss_of(self: workflow._Run, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        loss, figures = original(self, step)
-        return loss * float("inf"), figures
-
-    monkeypatch.setattr(workflow._Run, "loss_of", loss_of)
+def test_hopeless_divergence_is_an_error(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="diverged"):
-        fit(FitRequest(*folders, tmp_path / "run", small("fit.max_bad_steps=1"), device="cpu"))
+        fit(
+            FitRequest(*folders, tmp_path / "run", small("fit.max_bad_steps=1"), device="cpu"),
+            wrap_objective=times(lambda: float("inf")),
+        )
 
 
 @pytest.mark.parametrize(
@@ -297,20 +303,24 @@ def test_budget_that_ends_before_the_first_step_is_told(folders: tuple[Path, Pat
     load_model(result.model_path)
 
 
-def test_encoder_starts_from_a_file(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_encoder_starts_from_a_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
     encoder = DeFlow(small().model, seed=9).encoder
     assert encoder is not None
     tensors = {key: value for key, value in encoder.state_dict().items() if not key.startswith("project.")}
     tensors |= {"conv_last.weight": torch.zeros(3, 8, 3, 3)}
     path = tmp_path / "esrgan.safetensors"
     save_file(tensors, path)
-    seen = {}
-    monkeypatch.setattr(workflow._Run, "_start", lambda run: seen.update(run.model.encoder.state_dict()))
-    monkeypatch.setattr(workflow._Run, "_finish", lambda run, finished: None)
+    seen: dict[str, torch.Tensor] = {}
+
+    def look(objective: BatchObjective) -> BatchObjective:
+        assert isinstance(objective, Objective)
+        assert objective.model.encoder is not None
+        seen.update({key: value.clone() for key, value in objective.model.encoder.state_dict().items()})
+        return objective
+
     settings = ["fit.iterations=1", f"fit.encoder_weights={path}"]
-    fit(FitRequest(*folders, tmp_path / "run", small(*settings), device="cpu"))
+    request = FitRequest(*folders, tmp_path / "run", small(*settings), device="cpu")
+    fit(request, wrap_objective=look)
     assert torch.equal(tensors["conv_first.weight"], seen["conv_first.weight"])
     del tensors["conv_first.weight"]
     save_file(tensors, path)

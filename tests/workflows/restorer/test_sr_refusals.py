@@ -11,7 +11,7 @@ from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.restorer.data import SrSource, open_data
-from deflow_cli.workflows.restorer.divergence import Watch
+from deflow_cli.workflows.restorer.divergence import DivergenceMonitor
 from deflow_cli.workflows.restorer.step import RestorerStep
 from deflow_cli.workflows.restorer.validation import Measured, choose_scorers
 from tests.workflows.restorer.test_sr_train import CPU, Listens, pretend, rows_of, small, train, write_pairs
@@ -119,7 +119,7 @@ def test_nobody_is_sent_back_to_the_step_that_collapsed(
 
 def test_the_degradations_own_shift_is_no_drift() -> None:
     heard, memory = Listens(), {}
-    alarm = Watch(lambda: memory, 3.0, heard, lambda step: "", lambda: (0.0, -0.04, 0.0))
+    alarm = DivergenceMonitor(lambda: memory, 3.0, heard, lambda step: "", lambda: (0.0, -0.04, 0.0))
     alarm.on_validation(1, Measured({"psnr": 30.0}, (0.0, -0.04, 0.0)))
     assert not heard.warnings
     alarm.on_validation(2, Measured({"psnr": 30.0}, (0.0, -0.07, 0.0)))

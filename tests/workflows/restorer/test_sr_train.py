@@ -36,7 +36,7 @@ from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.restorer import networks as sr_networks
 from deflow_cli.workflows.restorer import run as workflow
 from deflow_cli.workflows.restorer.data import SrSource, open_data, split_pairs
-from deflow_cli.workflows.restorer.divergence import SATURATED_ROWS, Watch
+from deflow_cli.workflows.restorer.divergence import SATURATED_ROWS, DivergenceMonitor
 from deflow_cli.workflows.restorer.run import SrRequest, sr_train
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep, rate_factor
 from deflow_cli.workflows.restorer.validation import Measured, choose_scorers
@@ -486,9 +486,9 @@ def test_variants_and_crops_of_a_picture_are_held_out_together() -> None:
 # -- alarms -------------------------------------------------------------------------------------------
 
 
-def watch(heard: Listens) -> Watch:
+def watch(heard: Listens) -> DivergenceMonitor:
     memory: dict = {}
-    return Watch(lambda: memory, 3.0, heard, lambda step: "Go back to step 40")
+    return DivergenceMonitor(lambda: memory, 3.0, heard, lambda step: "Go back to step 40")
 
 
 def test_falling_psnr_is_reported_once_with_the_way_back() -> None:
