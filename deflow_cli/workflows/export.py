@@ -28,9 +28,9 @@ class ExportRequest:
     """What `deflow export` was asked for.
 
     model: a file or a folder with one. target: the file to write. format: one of ``restorer_formats``, or
-    safetensors. openmodeldb: a .json file, or a folder where its name is the entry's id. entry_id: instead of the id made of scale and
-    name. name, author, license (SPDX), description: of the entry, and of a .safetensors file; empty: what the
-    model's file tells. tags, urls: of the entry.
+    safetensors. openmodeldb: a .json file, or a folder where its name is the entry's id. entry_id:
+    instead of the id made of scale and name. name, author, license (SPDX), description: of the entry, and of
+    a .safetensors file; empty: what the model's file tells. tags, urls: of the entry.
     """
 
     model: Path

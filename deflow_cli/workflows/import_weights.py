@@ -22,9 +22,10 @@ class ImportReport:
 
 
 def import_weights(source: Path, target: Path) -> ImportReport:
-    """Save the published weights of a degradation model, of any known architecture, as a model file ``target``.
+    """Save the published weights of a degradation model, of any known architecture, as a file of ours.
 
-    The sizes follow from the tensors, which are loaded strictly. Raises CheckpointError naming the file and the tensor that does not fit.
+    The sizes follow from the tensors, which are loaded strictly. Raises CheckpointError naming the file and
+    the tensor that does not fit.
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(f"{target}: would overwrite its own source", next_step="choose another OUT")
