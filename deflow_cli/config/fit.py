@@ -36,6 +36,7 @@ class FitConfig:
     leak_test: bool = False  # choose flow.downsample and flow.h_noise by the domain-leak test
     precision: Precision = "auto"  # inside the nets only
     memory: Literal["normal", "low"] = "normal"  # low: the networks are recomputed in the backward pass
+    compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile of the steps; auto: long runs on a GPU
     flips: bool = True
     pair_share: float = 0.25  # share of a batch drawn from --pairs
     cache_mib: int = 2048  # decoded images kept in memory at most

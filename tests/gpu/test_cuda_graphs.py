@@ -14,7 +14,7 @@ from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_tr
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.cuda_graphs import WARM_UP_CALLS, GraphedFunction
 from deflow_cli.workflows.fit.step import LossStep
-from tests.inference.small import small_model
+from tests.inference.small import build
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,7 +39,7 @@ def step_of(model: DeFlow) -> LossStep:
 
 
 def trained(monkeypatch: pytest.MonkeyPatch, graphed: bool) -> tuple[dict[str, Tensor], list[float]]:
-    model = small_model().to("cuda")
+    model = build("mixture:2").to("cuda")
     model.train()
     step = step_of(model)
     if not graphed:
@@ -58,7 +58,7 @@ def test_replayed_steps_train_as_plain_ones(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_restored_optimiser_is_the_recorded_one(tmp_path: Path) -> None:
-    model = small_model().to("cuda")
+    model = build("mixture:2").to("cuda")
     model.train()
     step = step_of(model)
     for i in range(STEPS):

@@ -13,7 +13,9 @@ from deflow_cli.config.model import ModelConfig
 from deflow_cli.errors import ShapeError
 from deflow_cli.layers.invertible.actnorm import start_actnorms_from_next_batch
 from deflow_cli.layers.invertible.base import Condition
+from deflow_cli.layers.invertible.coupling import FlowStep
 from deflow_cli.layers.invertible.flow import ConditionalFlow
+from deflow_cli.layers.networks.rrdb import ResidualDenseBlock
 from deflow_cli.models.deflow.conditioning import DomainStatistics, condition_image
 from deflow_cli.models.deflow.encoder import ConditionEncoder
 from deflow_cli.models.deflow.latent import LatentPrior, factorised
@@ -60,6 +62,17 @@ class DeFlow(nn.Module):
         if self.encoder is not None:
             self.encoder.autocast_dtype = dtype
         self.flow.set_network_precision(dtype)
+
+    def compile_for_training(self) -> None:
+        """Compile flow steps and the encoder's dense blocks by ``torch.compile``, at their first call.
+
+        Blocks of one size share their code. Weights, their names and what they compute stay.
+        """
+        for module in self.modules():
+            if isinstance(module, FlowStep):
+                module.compile_for_training()
+            elif isinstance(module, ResidualDenseBlock):
+                module.compile(dynamic=False)
 
     # -- conditioning ---------------------------------------------------------------------------------
 
