@@ -1,0 +1,188 @@
+"""How fast on a GPU? Ours beside the published order of computation, in one process.
+
+    python tests/bench/gpu.py [--rows train,degrade] [--presets aim,ntire,base] [--no-compile] [--quick]
+
+Rows: a fit's step as the program takes it (bf16 networks, AdamW, one CUDA graph; compiled unless
+--no-compile) and with ``--memory low``, and degrading one picture of 512 x 512 with 1 and 8 samples. Plain is
+plain_flow.py by PyTorch's defaults, a training step without an optimiser. Medians of 7 after 5 that do not
+count (plain: 2), peaks of allocated memory; launches and the share of the time that the GPU is busy by
+torch's profiler. The last column says what a row should reach. About two minutes on one H100; --quick runs
+everything at small sizes, on a CPU too, and only shows that the script works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import speed
+import torch
+from torch import Tensor
+
+from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
+from deflow_cli.presets.reader import FIT
+from deflow_cli.workflows.fit.step import LossStep
+
+Action = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """target: ours / plain at most; None where there is none."""
+
+    name: str
+    ours: Callable[[], Action]
+    plain: Callable[[], Action]
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """ms: median. peak: MiB allocated. launches, busy: of one call; NaN without a GPU."""
+
+    ms: float
+    peak: int
+    launches: float
+    busy: float
+
+
+def fit_step(preset: str, batch: int, side: int, device: torch.device, low: bool, compiled: bool) -> Action:
+    """A fit's step on random images, as ``deflow fit`` takes it on a GPU."""
+    model = speed.build(preset, device).train()
+    if device.type == "cuda":  # bfloat16 is emulated on many CPUs
+        model.set_net_precision(torch.bfloat16)
+    model.to(memory_format=torch.channels_last)
+    if compiled:
+        model.compile_for_training()
+    objective = Objective(model, low_memory=low)
+    random = torch.Generator(device).manual_seed(0)
+    images = torch.rand(batch, 3, side, side, generator=random, device=device)
+
+    def loss_of(x: Tensor, uniform: Tensor, normal: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return objective(x[0::2], x[1::2], TrainingNoise(uniform, normal))
+
+    step = LossStep(
+        model,
+        FIT.load(preset).fit,
+        lambda index: (images, *draw_training_noise(model, images.shape, random)),
+        loss_of,
+        before_recording=lambda: model.statistics.active,
+    )
+    return functools.partial(step, 0, 0.1, 1.0)
+
+
+def plain_step(preset: str, batch: int, side: int, device: torch.device) -> Action:
+    model = speed.build(preset, device)
+    images = torch.rand(batch, 3, side, side, device=device)
+    return functools.partial(speed.training_step, model, images, "plain")
+
+
+def degrading(rival: str, preset: str, side: int, samples: int, device: torch.device) -> Action:
+    model = speed.build(preset, device).eval()
+    image = torch.rand(1, 3, side, side, device=device)
+    run = speed.degrade_plain if rival == "plain" else speed.degrade
+    return functools.partial(run, model, image, samples)
+
+
+def rows(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+    side, picture = (32, 32) if options.quick else (160, 512)
+    for preset in options.presets.split(","):
+        batch = 2 if options.quick else FIT.load(preset).fit.batch_size
+        name = preset.upper() if preset != "base" else preset
+        if "train" in options.rows:
+            ours = functools.partial(fit_step, preset, batch, side, device)
+            plain = functools.partial(plain_step, preset, batch, side, device)
+            title = f"training step {name}, {batch} x {side}"
+            yield Row(title, functools.partial(ours, False, options.compile), plain, 1 / 8)
+            if preset == "aim":
+                yield Row(f"{title}, `--memory low`", functools.partial(ours, True, False), plain, 1 / 4)
+        if "degrade" in options.rows and preset != "base":
+            for samples, target in ((1, 1 / 4), (8, 1 / 8)):
+                made = [
+                    functools.partial(degrading, rival, preset, picture, samples, device)
+                    for rival in ("ours", "plain")
+                ]
+                yield Row(f"degrade {picture}x{picture} {name}, {samples}", *made, target)
+
+
+def measure(make: Callable[[], Action], warm: int, runs: int, device: torch.device) -> Measured:
+    action = make()
+    for _ in range(warm):
+        action()
+    _synchronise(device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        action()
+        _synchronise(device)
+        times.append(1e3 * (time.perf_counter() - started))
+    peak = torch.cuda.max_memory_allocated() >> 20 if device.type == "cuda" else 0
+    ms = statistics.median(times)
+    launches, busy = profiled(action) if device.type == "cuda" else (float("nan"), float("nan"))
+    return Measured(ms, peak, launches, busy / ms)
+
+
+def profiled(action: Action) -> tuple[int, float]:
+    """Kernels of one call, and the milliseconds that they take together."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        action()
+        torch.cuda.synchronize()
+    kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return len(kernels), sum(event.device_time for event in kernels) / 1e3
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", default="train,degrade")
+    parser.add_argument("--presets", default="", help="default: aim,ntire,base; with --quick tiny")
+    parser.add_argument("--no-compile", dest="compile", action="store_false")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    options.presets = options.presets or ("tiny" if options.quick else "aim,ntire,base")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        assert options.quick, "no CUDA device: add --quick"
+        options.compile = False
+    torch._dynamo.config.cache_size_limit = 64  # sizes of steps: levels, and conditions of each
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    print(f"torch {torch.__version__}, {name}\n")
+    print(
+        "| | ours, ms | plain, ms | ratio | peak MiB, ours | plain | launches, ours | plain | busy | target |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    short = []
+    runs = 1 if options.quick else 7
+    known: dict[object, Measured] = {}
+    for row in rows(options, device):
+        ours = measure(row.ours, 1 if options.quick else 5, runs, device)
+        key = (row.plain.func, row.plain.args) if isinstance(row.plain, functools.partial) else row.name
+        plain = known[key] = known.get(key) or measure(row.plain, 1 if options.quick else 2, runs, device)
+        ratio = ours.ms / plain.ms
+        if row.target is not None and ratio > row.target:
+            short.append(row.name)
+        target = "" if row.target is None else f"{row.target:.3f}"
+        print(
+            f"| {row.name} | {ours.ms:.1f} | {plain.ms:.1f} | {ratio:.3f} | {ours.peak} | {plain.peak} | "
+            f"{ours.launches:.0f} | {plain.launches:.0f} | {ours.busy:.2f} | {target} |",
+            flush=True,
+        )
+    if short and not options.quick:
+        print(f"\nfell short: {'; '.join(short)}")
+
+
+if __name__ == "__main__":
+    main()
