@@ -1,5 +1,10 @@
 """Errors: everything a user can mend, said as value, expectation and next step."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DeflowError(Exception):
     """Base of all errors caused by input. ``str(error)`` is the message; ``next_step`` says what to do."""
@@ -35,3 +40,25 @@ class ShapeError(DeflowError):
 
 class TrainingError(DeflowError):
     """Training cannot go on."""
+
+
+@contextmanager
+def naming(
+    path: object, errors: type[DeflowError] = DeflowError, *, but: tuple[type[DeflowError], ...] = ()
+) -> Iterator[None]:
+    """Put a file's name (``path``) before the message of an error raised by code that knows no paths.
+
+    errors: the class that is renamed, with its subclasses; others pass. but: classes that pass although they
+    belong to it, because their messages already begin with the file.
+
+    >>> with naming("model.pth"):
+    ...     raise CheckpointError("holds no state dict", next_step="export the weights alone")
+    Traceback (most recent call last):
+    deflow_cli.errors.CheckpointError: model.pth: holds no state dict
+    """
+    try:
+        yield
+    except but:
+        raise
+    except errors as error:
+        raise type(error)(f"{path}: {error}", next_step=error.next_step) from error

@@ -89,11 +89,19 @@ def tensor_names(dialect: Dialect, blocks: int, doublings: int) -> dict[str, str
     return {f"{a}.{kind}": f"{b}.{kind}" for a, b in layers.items() for kind in ("weight", "bias")}
 
 
-def dialect_of(state: Mapping[str, Tensor]) -> Dialect:
-    """The naming of a state dict. Raises CheckpointError where it is none of the three."""
+def recognised(state: Mapping[str, Tensor]) -> Dialect | None:
+    """The naming of a state dict, by its first dense convolution; None where it is none of the three."""
     for dialect in DIALECTS.values():
         if dialect.dense.format(block=0, rdb=1, conv=1) + ".weight" in state:
             return dialect
+    return None
+
+
+def dialect_of(state: Mapping[str, Tensor]) -> Dialect:
+    """The naming of a state dict. Raises CheckpointError where it is none of the three."""
+    dialect = recognised(state)
+    if dialect is not None:
+        return dialect
     raise CheckpointError(
         "not ESRGAN weights: neither new, mid nor old keys are there",
         next_step="expected for instance body.0.rdb1.conv1.weight",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from deflow_cli.checkpoints.architectures import DegraderArchitecture, Loaded, misfits
 from deflow_cli.checkpoints.esrgan_keys import dialect_of, sizes_of, tensor_names
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
@@ -19,6 +20,7 @@ from deflow_cli.tensor_files import read_content
 
 CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "netG.")
+FLOW_PREFIX = "flowUpsamplerNet.layers."
 ENCODER_LACKS = ("conv_hr.", "conv_last.")  # the end of an ESRGAN generator, in our names
 
 # our name (as a pattern) -> the published DeFlow name
@@ -38,6 +40,20 @@ PUBLISHED_NET = (
     (r"norm_mid\.", "2.actnorm."),
     (r"conv_out\.", "4."),
 )
+
+
+class PublishedDeFlow(DegraderArchitecture):
+    """DeFlow (CVPR 2021) with the names that its authors publish; ESRGAN weights start its encoder alone."""
+
+    name = "deflow"
+
+    def detects(self, state: Mapping[str, Tensor]) -> bool:
+        # SRFlow's names have the same prefix; its 1x1 convolutions are dense, and not stored as factors
+        return any(key.startswith(FLOW_PREFIX) and key.endswith(".invconv.l") for key in state)
+
+    def load(self, state: Mapping[str, Tensor]) -> Loaded[DeFlow]:
+        model, unused = load_published(state)
+        return Loaded(model, "published", unused)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -137,8 +153,8 @@ def detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
 
 
 def _detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
-    layers = sorted({int(k.split(".")[2]) for k in state if k.startswith("flowUpsamplerNet.layers.")})
-    prefix = "flowUpsamplerNet.layers."
+    layers = sorted({int(k.split(".")[2]) for k in state if k.startswith(FLOW_PREFIX)})
+    prefix = FLOW_PREFIX
     couplings = [i for i in layers if f"{prefix}{i}.affine.fAffine.0.weight" in state]
     transitions = [i for i in layers if f"{prefix}{i}.invconv.l" in state and i not in couplings]
     splits = [i for i in layers if f"{prefix}{i}.conv.weight" in state]
@@ -202,17 +218,9 @@ def load_published(state: Mapping[str, Tensor]) -> tuple[DeFlow, list[str]]:
     """
     model = DeFlow(detect_published(state))
     layout, unused = published_layout(model), unused_published(model)
-    required = set(layout) - set(unused)
-    problems = [f"missing {key}" for key in sorted(required - set(state))]
-    problems += [f"unexpected {key}" for key in sorted(set(state) - set(layout))]
-    problems += [
-        f"{key} is {tuple(state[key].shape)}, expected {layout[key]}"
-        for key in sorted(set(state) & set(layout))
-        if tuple(state[key].shape) != layout[key]
-    ]
+    problems = misfits(state, dict(sorted(layout.items())), optional=unused)
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError("state dict does not fit the model: " + "; ".join(problems[:5]) + more)
+        raise CheckpointError(f"state dict does not fit the model: {problems}")
     ours = model.state_dict()
     for key, name in published_key_map(model).items():
         ours[key] = state[name].reshape(ours[key].shape).to(ours[key].dtype)

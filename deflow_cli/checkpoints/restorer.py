@@ -1,4 +1,4 @@
-"""Restorer files: an ESRGAN generator of ours in one safetensors file, and those of others in any dialect."""
+"""Restorer files: a restorer of ours in one safetensors file, and those of others in any known layout."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from deflow_cli import __version__
-from deflow_cli.checkpoints.esrgan_keys import Dialect, dialect_of, sizes_of, tensor_names
+from deflow_cli.checkpoints.architectures import read_restorer
+from deflow_cli.checkpoints.esrgan import Esrgan
 from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import FORMAT_VERSION, read_metadata, write_tensors
 from deflow_cli.config.restorer import RestorerConfig
-from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.errors import CheckpointError, ConfigError, naming
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.paths import RESTORER_FILE
 
@@ -37,7 +37,7 @@ def save_restorer(path: Path, model: RRDBNet, facts: Mapping[str, Any]) -> None:
     }
     metadata = {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "esrgan",
+        "modelspec.architecture": Esrgan.name,
         "modelspec.implementation": "deflow-cli",
         "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         **{f"modelspec.{key}": value for key, value in card.items()},
@@ -53,10 +53,11 @@ def save_restorer(path: Path, model: RRDBNet, facts: Mapping[str, Any]) -> None:
 def load_restorer(path: Path, device: torch.device | str = "cpu") -> tuple[RRDBNet, dict[str, Any]]:
     """A restorer in evaluation mode, float32, and the facts known of it.
 
-    path: a file of ours, an ESRGAN generator of others (.pth or .safetensors, any of the three dialects), or
+    path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or
     a folder with a ``restorer.safetensors``. Sizes come from the tensors' names and shapes. The facts have at
-    least ``title`` and ``dialect`` (new | mid | old), and of our own files also ``date``, ``version`` and
-    what ``save_restorer`` was given. Raises CheckpointError naming the file and the tensor that does not fit.
+    least ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), and of our own files
+    also ``date``, ``version`` and what ``save_restorer`` was given. Raises CheckpointError naming the file
+    and the tensor that does not fit.
     """
     path = path / RESTORER_FILE if path.is_dir() else path
     state = read_state_dict(path)
@@ -71,14 +72,12 @@ def load_restorer(path: Path, device: torch.device | str = "cpu") -> tuple[RRDBN
             f"{path}: restorer format {metadata.get('deflow.format')}, this deflow reads {FORMAT_VERSION}",
             next_step="update deflow",
         )
-    try:
-        model, dialect = restorer_from_state(state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}", next_step=error.next_step) from error
+    with naming(path, CheckpointError):
+        loaded = read_restorer(state)
     facts = _facts(path, metadata)
     if metadata.get("deflow.kind") == KIND:
-        _check_config(path, metadata, model.config)
-    return model.to(device), facts | {"dialect": dialect.name}
+        _check_config(path, metadata, loaded.model.config)
+    return loaded.model.to(device), facts | {"dialect": loaded.layout}
 
 
 def _check_config(path: Path, metadata: Mapping[str, str], found: RestorerConfig) -> None:
@@ -96,71 +95,6 @@ def _check_config(path: Path, metadata: Mapping[str, str], found: RestorerConfig
 
 def _explicit(config: RestorerConfig) -> RestorerConfig:
     return dataclasses.replace(config, unshuffle=config.unshuffle_factor)
-
-
-def restorer_from_state(state: Mapping[str, Tensor]) -> tuple[RRDBNet, Dialect]:
-    """A restorer with the tensors of a state dict, whose names may be of any dialect; and that dialect.
-
-    Raises CheckpointError naming the tensors that are missing, unexpected or misshapen, as they call them.
-    """
-    dialect = dialect_of(state)
-    blocks, doublings = sizes_of(state, dialect)
-    names = tensor_names(dialect, blocks, doublings)
-    missing = [theirs for theirs in names.values() if theirs not in state]
-    problems = [f"missing {key}" for key in missing]
-    problems += [f"unexpected {key}" for key in sorted(set(state) - set(names.values()))]
-    if not missing:
-        config = _config({ours: tuple(state[theirs].shape) for ours, theirs in names.items()}, names)
-        with torch.device("meta"):
-            model = RRDBNet(config)
-        expected = {names[ours]: tuple(value.shape) for ours, value in model.state_dict().items()}
-        problems += [
-            f"{key} is {tuple(state[key].shape)}, expected {shape}"
-            for key, shape in expected.items()
-            if tuple(state[key].shape) != shape
-        ]
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(
-            f"does not fit an ESRGAN generator of {blocks} blocks ({dialect.name} keys): "
-            + "; ".join(problems[:5])
-            + more,
-            next_step="variants of ESRGAN with other layers cannot be used",
-        )
-    tensors = {ours: state[theirs].detach().to(torch.float32) for ours, theirs in names.items()}
-    model.load_state_dict(tensors, strict=True, assign=True)
-    return model.requires_grad_(True).eval(), dialect
-
-
-def _config(shapes: Mapping[str, tuple[int, ...]], names: Mapping[str, str]) -> RestorerConfig:
-    """Sizes by the shapes under our names. Raises CheckpointError where they are of no such network."""
-    telling = ("conv_first.weight", "conv_last.weight", "body.0.rdb1.conv1.weight")
-    for key in telling:
-        if len(shapes[key]) != 4 or 0 in shapes[key]:
-            raise CheckpointError(f"{names[key]} is {shapes[key]}, not the weight of a convolution")
-    channels, inputs = shapes["conv_first.weight"][:2]
-    images = shapes["conv_last.weight"][0]
-    doublings = sum(key.startswith("conv_up") and key.endswith("weight") for key in shapes)
-    factor = next((r for r in (1, 2, 4) if inputs == images * r * r), None)
-    if factor is None or 2**doublings % factor:
-        raise CheckpointError(
-            f"{names['conv_first.weight']} takes {inputs} channels and {names['conv_last.weight']} gives "
-            f"{images}, with {doublings} doublings: not an ESRGAN of ours",
-            next_step="inputs are images, or their pixels unshuffled by 2 or 4",
-        )
-    try:
-        config = RestorerConfig(
-            scale=2**doublings // factor,
-            channels=channels,
-            blocks=1 + max(int(key.split(".")[1]) for key in shapes if key.startswith("body.")),
-            growth_channels=shapes["body.0.rdb1.conv1.weight"][0],
-            unshuffle=factor,
-            image_channels=images,
-        )
-    except ConfigError as error:
-        raise CheckpointError(str(error), next_step=error.next_step) from error
-    usual = dataclasses.replace(config, unshuffle=0)
-    return usual if usual.unshuffle_factor == factor else config
 
 
 def _facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array
 from deflow_cli.data.images.resize import Rule, downsample
 from deflow_cli.errors import ConfigError, DataError
-
-Array = NDArray[np.float64]
 
 KernelSampling = Literal["bicubic", "direct"]
 SAMPLINGS: tuple[KernelSampling, ...] = ("bicubic", "direct")

@@ -2,30 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from deflow_cli.arrays import Window
 from deflow_cli.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class CropBox:
-    """A rectangle of an image, in pixels from its upper left corner."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def divided(self, factor: int) -> CropBox:
-        """The same rectangle at 1 / factor of the resolution; its sides are multiples."""
-        sides = (self.top, self.left, self.height, self.width)
-        assert not any(side % factor for side in sides), f"{sides} at 1/{factor}"
-        return CropBox(*(side // factor for side in sides))
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Rows and columns of this rectangle."""
-        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 def starts(length: int, crop: int, stride: int) -> list[int]:
@@ -36,10 +14,10 @@ def starts(length: int, crop: int, stride: int) -> list[int]:
     return regular if regular[-1] + crop == length else [*regular, length - crop]
 
 
-def crop_boxes(height: int, width: int, crop: int, stride: int) -> list[CropBox]:
+def crop_windows(height: int, width: int, crop: int, stride: int) -> list[Window]:
     """Square windows of side ``crop`` over an image that is at least as large, row by row."""
     columns = starts(width, crop, stride)
-    return [CropBox(y, x, crop, crop) for y in starts(height, crop, stride) for x in columns]
+    return [Window(y, x, crop, crop) for y in starts(height, crop, stride) for x in columns]
 
 
 def check_crop(crop: int, stride: int, scale: int) -> None:

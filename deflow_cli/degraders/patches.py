@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from deflow_cli.degraders.base import DegraderConfig, DegraderContext, DegraderOption, ReadyDegrader
 from deflow_cli.degraders.shared_options import Noisy, require_noisy
-from deflow_cli.errors import DataError
+from deflow_cli.errors import DataError, naming
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,8 @@ class NoisePatchConfig(DegraderConfig):
 
         assert self.noisy is not None
         pictures = SamplePictures.whole(self.noisy, context.reporter)
-        try:
+        with naming(self.noisy, DataError):
             found = NoisePatches.collect(pictures, self.patch_size, self.patch_variance, self.patch_mean)
-        except DataError as error:
-            raise DataError(f"{self.noisy}: {error}", next_step=error.next_step) from error
         context.reporter.note(f"{len(found.tiles)} noise patches of {found.side} px from {self.noisy.name}")
         facts = {
             "name": self.name,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deflow_cli.inference.tiling import Window
+from deflow_cli.arrays import Window
 from deflow_cli.models.deflow.model import pad_to_multiple
 from deflow_cli.models.esrgan.generator import RRDBNet
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deflow_cli.arrays import Window
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
 from deflow_cli.inference.positional_noise import PositionalNoise, stable_generator
-from deflow_cli.inference.tiling import SMALLEST_TILE, Window, flow_tile_side, overlaps, round_up, tiles
+from deflow_cli.inference.tiling import SMALLEST_TILE, flow_tile_side, overlaps, round_up, tiles
 from deflow_cli.layers.networks.upsampled import LevelFeatures
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
 from deflow_cli.models.deflow.shift import ShiftDistribution, responsibilities

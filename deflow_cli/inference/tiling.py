@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 
+from deflow_cli.arrays import Window
 from deflow_cli.config.model import ModelConfig
 from deflow_cli.models.deflow.model import DeFlow
 
@@ -20,46 +20,6 @@ ENCODER_OVERLAP_LIMIT = 96  # image pixels, around the flow's
 CPU_BUDGET = 2_000_000_000  # bytes
 LARGEST_TILE = 2048
 SMALLEST_TILE = 32
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of an image, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @property
-    def bottom(self) -> int:
-        return self.top + self.height
-
-    @property
-    def right(self) -> int:
-        return self.left + self.width
-
-    def grown(self, by: int, height: int, width: int) -> Window:
-        """Larger by so many pixels on each side, within an image of the given size."""
-        top, left = max(self.top - by, 0), max(self.left - by, 0)
-        bottom, right = min(self.bottom + by, height), min(self.right + by, width)
-        return Window(top, left, bottom - top, right - left)
-
-    def divided(self, factor: int) -> Window:
-        """The same rectangle at 1 / factor of the resolution."""
-        sides = (self.top, self.left, self.height, self.width)
-        assert not any(side % factor for side in sides), f"{sides} at 1/{factor}"
-        return Window(*(side // factor for side in sides))
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Rows and columns of this rectangle in the whole image."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    def within(self, outer: Window) -> tuple[slice, slice]:
-        """Rows and columns of this rectangle in a tensor that shows ``outer``."""
-        top, left = self.top - outer.top, self.left - outer.left
-        return slice(top, top + self.height), slice(left, left + self.width)
 
 
 def tiles(height: int, width: int, side: int) -> Iterator[Window]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array, Pixels
 from deflow_cli.errors import DataError
-
-Array = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """Rec. 601 weights, on gamma-encoded RGB."""

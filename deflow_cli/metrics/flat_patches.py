@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow_cli.metrics.filters import INTENSITY_BINS, LUMA, Array, Pixels
+from deflow_cli.arrays import Array, Pixels
+from deflow_cli.metrics.filters import INTENSITY_BINS, LUMA
 
 MOST = 64  # patches kept of a picture, spread over its brightnesses
 _MARGIN = 4  # px along the border, where a 9 x 9 filter sees reflected pixels

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.config.restorer import SrConfig
-from deflow_cli.errors import ConfigError
+from deflow_cli.errors import ConfigError, naming
 from deflow_cli.presets.values import Value, ValueType, toml_value
 
 C = TypeVar("C", RunConfig, SrConfig)
@@ -88,9 +87,9 @@ class Presets(Generic[C]):
                     f"{origin}: {section} is a value, not a section", next_step=f"write [{section}]"
                 )
             values = {key: self._from_toml(f"{section}.{key}", v, origin) for key, v in table.items()}
-            with _named_by(origin):
+            with naming(origin, ConfigError):
                 sections[section] = self.sections[section](**values)
-        with _named_by(origin):
+        with naming(origin, ConfigError):
             return self.kind(**sections)
 
     def apply_overrides(self, config: C, overrides: Iterable[str]) -> C:
@@ -173,15 +172,6 @@ class Presets(Generic[C]):
 
 def _prefix_of(file_name: str) -> str:
     return next((prefix for prefix in _PREFIXES if file_name.startswith(prefix)), "")
-
-
-@contextmanager
-def _named_by(origin: str) -> Iterator[None]:
-    """Put the file's name before a configuration's errors."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}", next_step=error.next_step) from error
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

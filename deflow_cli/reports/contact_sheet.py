@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.errors import DataError, ShapeError
-
-Pixels = NDArray[np.uint8]
 
 GAP = 4
 BACKGROUND = 255

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 import torch
 from torch import Tensor
 
 WARM_UP_CALLS = 3
 
+_log = logging.getLogger("deflow.cuda_graphs")
+
 
 class GraphedFunction:
-    """Calls ``function(*inputs)`` as it is a few times, and from then on replays it as one CUDA graph.
+    """Calls ``function(*inputs)`` plainly a few times, and from then on replays it as one CUDA graph.
 
     A graph launches thousands of small kernels in the time that the host needs for one, and computes the same
-    numbers. What that asks of the function: all its inputs are CUDA tensors of unchanging shapes, it does not
+    numbers. What that asks of the function: its inputs are CUDA tensors of unchanging shapes, it does not
     make the host wait, it draws no random numbers, and all that it reads besides its inputs (weights, states
-    of optimisers) stays where it is in memory: values may change, tensors may not be replaced.
+    of optimisers) stays where it is in memory: values may change, tensors may not be replaced (``forget``).
 
-    The calls before the recording count as calls; nothing is computed twice. The results lie in memory that
-    the next call overwrites. Inputs of another shape, type or device than the recorded are computed plainly.
+    Every call counts, those before the recording too; nothing is computed twice. The results lie in memory
+    that the next call overwrites. Inputs of another shape, type or device than the recorded ones are computed
+    plainly, and so is everything where recording fails, which is logged once.
 
-    function: tensors in, tensors out. warm_up: plain calls before the recording, on another stream as CUDA
-    asks; they let libraries choose their algorithms. before_recording: what brings memory into the state that
-    the recorded function begins with, for instance gradients that are None.
+    before_recording: brings memory into the state that the recorded function begins with, for instance
+    gradients that are None.
     """
 
     def __init__(
         self,
         function: Callable[..., Sequence[Tensor]],
         *,
-        warm_up: int = WARM_UP_CALLS,
         before_recording: Callable[[], None] = lambda: None,
     ) -> None:
-        self.function, self.warm_up, self.before_recording = function, warm_up, before_recording
+        self.function, self.before_recording = function, before_recording
         self._calls = 0
+        self._failed = False
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, ...] = ()
@@ -45,26 +47,31 @@ class GraphedFunction:
         return self._graph is not None
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        if not inputs or not all(tensor.is_cuda for tensor in inputs):
+        if self._failed or not inputs or not all(tensor.is_cuda for tensor in inputs):
             return tuple(self.function(*inputs))
-        if self._graph is not None and not self._fits(inputs):
-            return tuple(self.function(*inputs))
-        if self._graph is None and self._calls < self.warm_up:
+        if self._graph is None and self._calls < WARM_UP_CALLS:
             self._calls += 1
-            with _SideStream():
-                return tuple(self.function(*inputs))
+            return self._on_side_stream(inputs)
         if self._graph is None:
             self._record(inputs)
-        assert self._graph is not None
-        for target, source in zip(self._inputs, inputs, strict=True):
-            target.copy_(source)
+        if self._graph is None or not self._fits(inputs):
+            return tuple(self.function(*inputs))
+        torch._foreach_copy_(list(self._inputs), list(inputs))
         self._graph.replay()
         return self._outputs
 
     def forget(self) -> None:
-        """Drop the recording, for instance because tensors that it reads were replaced; the next calls are
-        plain again."""
+        """Drop the recording, since tensors that it reads were replaced; the next calls are plain again."""
         self._graph, self._inputs, self._outputs, self._calls = None, (), (), 0
+
+    def _on_side_stream(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """A plain call on another stream, where libraries choose the algorithms that will be recorded."""
+        main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            outputs = tuple(self.function(*inputs))
+        main.wait_stream(side)
+        return outputs
 
     def _fits(self, inputs: Sequence[Tensor]) -> bool:
         return len(inputs) == len(self._inputs) and all(
@@ -76,25 +83,13 @@ class GraphedFunction:
         self._inputs = tuple(tensor.clone() for tensor in inputs)
         self.before_recording()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._outputs = tuple(self.function(*self._inputs))
+        try:
+            # other threads, which pin the next batches, may call CUDA meanwhile
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._outputs = tuple(self.function(*self._inputs))
+        except RuntimeError as error:
+            self._failed = True
+            self.forget()
+            _log.warning("steps are computed without a CUDA graph: %s", error)
+            return
         self._graph = graph
-
-
-class _SideStream:
-    """Work on another CUDA stream, ordered after what came before and before what comes after."""
-
-    def __enter__(self) -> None:
-        self._stream = torch.cuda.Stream()
-        self._stream.wait_stream(torch.cuda.current_stream())
-        self._context = torch.cuda.stream(self._stream)
-        self._context.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._context.__exit__(kind, error, traceback)
-        torch.cuda.current_stream().wait_stream(self._stream)

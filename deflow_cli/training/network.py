@@ -15,6 +15,7 @@ class Network:
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, prefix: str = "") -> None:
         self.module, self.optimizer, self.prefix = module, optimizer, prefix
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.replacements = 0  # how often ``load`` put new tensors into the optimiser's state
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and the optimiser's state, under their names in the state file."""
@@ -41,10 +42,19 @@ class Network:
         """Go back to what ``tensors`` gave. Raises RuntimeError where a tensor is missing or misshapen."""
         self.module.load_state_dict(_below(f"{self.prefix}model.", tensors), strict=True)
         for index, parameter in enumerate(self.parameters):
-            state = _below(f"{self.prefix}optimizer.{index}.", tensors)
-            self.optimizer.state[parameter] = {k: _placed(v, parameter) for k, v in state.items()}
-        for parameter in [p for p in self.optimizer.state if not self.optimizer.state[p]]:
-            del self.optimizer.state[parameter]
+            self._load_state(parameter, _below(f"{self.prefix}optimizer.{index}.", tensors))
+
+    def _load_state(self, parameter: nn.Parameter, saved: Mapping[str, Tensor]) -> None:
+        """Load the state of one parameter; in place where there is one, for the sake of recorded graphs."""
+        present = self.optimizer.state.get(parameter, {})
+        if saved and all(key in present and present[key].shape == saved[key].shape for key in saved):
+            for key, value in saved.items():
+                present[key].copy_(value)
+            return
+        self.replacements += 1
+        self.optimizer.state.pop(parameter, None)
+        if saved:
+            self.optimizer.state[parameter] = {key: _placed(v, parameter) for key, v in saved.items()}
 
 
 def move_together(values: list[Tensor], targets: list[Tensor], share: Tensor) -> None:

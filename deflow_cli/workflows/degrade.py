@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.data.images.files import Image, list_images, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
-from deflow_cli.errors import DataError, DeflowError
+from deflow_cli.errors import DataError, naming
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
-from deflow_cli.inference.tiling import Window
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution, shift_like
 from deflow_cli.runtime.device import choose_device
@@ -147,12 +147,8 @@ def _one(
     group = max(1, OUTPUT_BUDGET // image.pixels.nbytes)
     for first in range(0, request.samples, group):
         samples = range(first, min(first + group, request.samples))
-        try:
+        with naming(item.source, but=(DataError,)):
             outputs = _translate(translator, tensor, job, samples, image)
-        except DataError:
-            raise
-        except DeflowError as error:
-            raise type(error)(f"{item.source}: {error}", next_step=error.next_step) from error
         for sample, pixels in zip(samples, outputs, strict=True):
             done = Image(pixels, image.alpha, image.gray, image.icc, image.exif)
             write_image(item.targets[sample], done)

@@ -10,16 +10,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from deflow_cli.checkpoints.architectures import restorer_formats
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.restorer import CARD, load_restorer, save_restorer
-from deflow_cli.checkpoints.restorer_export import EXPORTS, caveats, export_restorer, open_model_db
+from deflow_cli.checkpoints.restorer_export import caveats, open_model_db
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.restore import find_restorer
 
 SAFETENSORS = "safetensors"
-FORMATS = (*EXPORTS, SAFETENSORS)
 READ_ANEW = ("dialect", "title", "date", "version")  # facts that a new file gets by itself
 
 
@@ -27,10 +27,10 @@ READ_ANEW = ("dialect", "title", "date", "version")  # facts that a new file get
 class ExportRequest:
     """What `deflow export` was asked for.
 
-    model: a file or a folder with one. target: the file to write. format: one of FORMATS. openmodeldb: a
-    .json file, or a folder where its name is the entry's id. entry_id: instead of the id made of scale and
-    name. name, author, license (SPDX), description: of the entry, and of a .safetensors file; empty: what the
-    model's file tells. tags, urls: of the entry.
+    model: a file or a folder with one. target: the file to write. format: one of ``restorer_formats``, or
+    safetensors. openmodeldb: a .json file, or a folder where its name is the entry's id. entry_id:
+    instead of the id made of scale and name. name, author, license (SPDX), description: of the entry, and of
+    a .safetensors file; empty: what the model's file tells. tags, urls: of the entry.
     """
 
     model: Path
@@ -72,7 +72,7 @@ def export(request: ExportRequest, reporter: Reporter) -> ExportReport:
         save_restorer(request.target, model, own | card)
         found = caveats(model.config)
     else:
-        found = export_restorer(model, request.target, request.format)
+        found = restorer_formats()[request.format].export(model, request.target, request.format)
     for caveat in found:
         reporter.warn(caveat)
     path, entry_id = None, ""
@@ -84,9 +84,10 @@ def export(request: ExportRequest, reporter: Reporter) -> ExportReport:
 
 
 def _check_names(request: ExportRequest, source: Path) -> None:
-    if request.format not in FORMATS:
+    formats = (*restorer_formats(), SAFETENSORS)
+    if request.format not in formats:
         raise ConfigError(
-            f"format {request.format!r} is not known", next_step=f"use one of {', '.join(FORMATS)}"
+            f"format {request.format!r} is not known", next_step=f"use one of {', '.join(formats)}"
         )
     wanted = ".safetensors" if request.format == SAFETENSORS else ".pth"
     if request.target.suffix != wanted:

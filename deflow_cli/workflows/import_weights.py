@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deflow_cli.checkpoints.foreign import load_published, read_state_dict
+from deflow_cli.checkpoints.architectures import read_degrader
+from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import save_model
-from deflow_cli.errors import CheckpointError
+from deflow_cli.errors import CheckpointError, naming
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,16 @@ class ImportReport:
 
 
 def import_weights(source: Path, target: Path) -> ImportReport:
-    """Read published DeFlow weights, derive the sizes, load strictly and save ``target`` as a model file.
+    """Save the published weights of a degradation model, of any known architecture, as a file of ours.
 
-    Raises CheckpointError naming the file and the tensor that does not fit.
+    The sizes follow from the tensors, which are loaded strictly. Raises CheckpointError naming the file and
+    the tensor that does not fit.
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(f"{target}: would overwrite its own source", next_step="choose another OUT")
     state = read_state_dict(source)
-    try:
-        model, unused = load_published(state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}", next_step=error.next_step) from error
-    facts = {"imported_from": source.name, "unused_tensors": unused}
-    save_model(target, model, facts, title=source.stem)
-    return ImportReport(asdict(model.config), len(state), unused)
+    with naming(source, CheckpointError):
+        loaded = read_degrader(state)
+    facts = {"imported_from": source.name, "unused_tensors": loaded.unused}
+    save_model(target, loaded.model, facts, title=source.stem)
+    return ImportReport(asdict(loaded.model.config), len(state), loaded.unused)

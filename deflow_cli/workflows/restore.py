@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.registry import RUNS, FoundModel
 from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.data.images.rescale import rescale
-from deflow_cli.errors import CheckpointError, DataError, DeflowError
+from deflow_cli.errors import CheckpointError, DataError, naming
 from deflow_cli.inference.restoring import Restorer
-from deflow_cli.inference.tiling import Window
 from deflow_cli.paths import RESTORER_FILE
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.memory import available_memory
@@ -159,12 +159,8 @@ def _one(item: PlannedOutput, outscale: float, restorer: Restorer, tell: Tell) -
     target = item.targets[0]
     height, width = (max(1, int(side * outscale + 0.5)) for side in image.pixels.shape[:2])
     _check_size(item.source, target, height, width)
-    try:
+    with naming(item.source, but=(DataError,)):
         pixels = _pixels(image, height, width, restorer, tell)
-    except DataError:
-        raise
-    except DeflowError as error:
-        raise type(error)(f"{item.source}: {error}", next_step=error.next_step) from error
     alpha = None if image.alpha is None else _alpha(image.alpha, height, width)
     write_image(target, replace(image, pixels=pixels, alpha=alpha))
     return RestoreRecord(item.source, target, width, height, time.perf_counter() - started)

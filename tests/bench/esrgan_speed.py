@@ -36,9 +36,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deflow_cli.arrays import Window
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.inference.restoring import Restorer
-from deflow_cli.inference.tiling import Window
 from deflow_cli.models.esrgan.discriminators import VggDiscriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.esrgan.losses import IMAGENET_MEAN, IMAGENET_STD, VGG19_PLAN, Vgg19Features

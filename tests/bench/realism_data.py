@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.data.camera_noise import camera_noise
 from deflow_cli.data.photos import packaged_photos
 
-Pixels = NDArray[np.uint8]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 

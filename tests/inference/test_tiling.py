@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 
+from deflow_cli.arrays import Window
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.inference import tiling
-from deflow_cli.inference.tiling import Window, flow_radius, flow_tile_side, overlaps, tiles
+from deflow_cli.inference.tiling import flow_radius, flow_tile_side, overlaps, tiles
 from tests.inference.small import small_model
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array, Pixels
 from deflow_cli.data.images.files import DECODE_ERRORS, open_header
-
-Array = NDArray[np.float64]
-Pixels = NDArray[np.uint8]
 
 # Measured on 25 photographs of BSDS500 (JPEG quality about 95): as they are, at least -15 dB of fine detail
 # and at most 1.18 of blocks; blurred by 1 px at most -27 dB, enlarged twice -26.6; of JPEG 60 mostly 1.3.

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.folders import name_some
 from deflow_cli.data.images.image_cache import GIB, ImagePool
 from deflow_cli.data.images.resize import downsample
@@ -20,7 +21,6 @@ from deflow_cli.data.pairs.crop_rounds import ONCE, Rounds
 from deflow_cli.data.pairs.records import Pairs
 from deflow_cli.errors import DataError
 
-Pixels = NDArray[np.uint8]
 KERNEL_REACH = 4  # px of the small picture around a crop that MATLAB's bicubic sees, rounded up
 
 

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple, Protocol, overload
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.errors import DataError
 
-Pixels = NDArray[np.uint8]
 SIDES = ("gt", "lq")
 STAGING = ".deflow-tmp"  # beside gt/ and lq/, where trainers trip over a file that is no image
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from deflow_cli.arrays import Window
 from deflow_cli.degraders.base import Draw, check_draws
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
-from deflow_cli.inference.tiling import Window
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 

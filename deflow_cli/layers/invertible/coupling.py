@@ -161,6 +161,11 @@ class FlowStep(LinearStep):
         """The networks may run in bfloat16; the flow itself, scales and log-dets stay as they are."""
         self.autocast_dtype = dtype
 
+    def compile_for_training(self) -> None:
+        """Compile the encoding and the condition by ``torch.compile``; steps of one size share the code."""
+        self.compile(dynamic=False)
+        self.condition = torch.compile(self.condition, dynamic=False)  # type: ignore[method-assign]
+
     def _changes(
         self, condition: Condition | None
     ) -> list[Callable[[Tensor, Condition | None, AffineMap], tuple[Tensor, Tensor]]]:

@@ -26,6 +26,8 @@ class FoldCache(nn.Module):
 
     def get(self, name: Hashable, weights: Sequence[Tensor], build: Callable[[], T]) -> T:
         """``build()``, or its cached result if ``weights`` have not changed. name: which value it is."""
+        if torch.compiler.is_compiling():
+            return build()
         if self.training or torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
             self._cached.clear()
             return build()

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array
 from deflow_cli.errors import DataError
-
-Array = NDArray[np.float64]
 
 CLIP = 5.0
 """Standardised features beyond this are cut: a wild patch must not decide a cubic kernel."""

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array, Pixels
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.filters import LUMA, Pixels, high_pass
+from deflow_cli.metrics.filters import LUMA, high_pass
 from deflow_cli.metrics.flat_patches import clipped, gradient_energy, patch_means
 from deflow_cli.metrics.nss import mscn
-
-Array = NDArray[np.float64]
 
 SIDE = 64
 """px."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.distances.patch_classifier import (
     NoiseClassifier,
@@ -18,7 +19,7 @@ from deflow_cli.metrics.distances.patch_classifier import (
     share_right,
     train,
 )
-from deflow_cli.metrics.filters import Pixels, high_pass
+from deflow_cli.metrics.filters import high_pass
 from deflow_cli.metrics.flat_patches import choose, patch_grid
 
 SIDE = 32  # px of a patch: larger ones are flat too seldom

@@ -8,8 +8,8 @@ from itertools import permutations
 import cv2
 import numpy as np
 
+from deflow_cli.arrays import Array
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.filters import Array
 
 SAMPLES = 50
 """Most samples of one picture that are averaged, as published."""

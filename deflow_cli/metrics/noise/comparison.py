@@ -9,8 +9,9 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.filters import INTENSITY_BINS, Array
+from deflow_cli.metrics.filters import INTENSITY_BINS
 from deflow_cli.metrics.noise.residual import (
     LAGS,
     acf_error,

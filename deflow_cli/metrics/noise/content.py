@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array, Pixels
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.filters import Array, Pixels
 from deflow_cli.metrics.noise.residual import low_pass_psnr, luma, residual_of
 
 BANDS = ((1 / 32, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))

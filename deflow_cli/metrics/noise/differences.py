@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow_cli.metrics.filters import Array
+from deflow_cli.arrays import Array
 
 TONES = {"shadows": slice(0, 5), "mid-tones": slice(5, 11), "highlights": slice(11, 16)}
 """Bins of the noise level by intensity: below 5/16 of full luma, from 11/16, and between."""

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array, Pixels
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.filters import INTENSITY_BINS, Array, Pixels, high_pass
+from deflow_cli.metrics.filters import INTENSITY_BINS, high_pass
 from deflow_cli.metrics.flat_patches import PatchGrid, choose, intensity_bins, patch_grid
 from deflow_cli.metrics.noise.comparison import PAIRS
 from deflow_cli.metrics.noise.residual import (

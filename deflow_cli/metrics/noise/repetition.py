@@ -11,8 +11,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array, Pixels
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.filters import Array, Pixels
 from deflow_cli.metrics.noise.content import without_content
 from deflow_cli.metrics.noise.residual import Fluctuation, chance_variance
 

@@ -16,8 +16,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Array, Pixels
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.filters import LUMA, Array, Pixels
+from deflow_cli.metrics.filters import LUMA
 
 SPECTRUM_BINS = 64
 LAGS = 4

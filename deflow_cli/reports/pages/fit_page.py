@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.reports.pages.rendering import CalloutKind, render_page
 from deflow_cli.reports.pages.tables import Cell, Table
 from deflow_cli.reports.svg.categorical_plots import bar_plot
 from deflow_cli.reports.svg.line_plots import Series, line_plot
 
-Pixels = NDArray[np.uint8]
 Sentence = tuple[CalloutKind, str]
 CaptionedPlot = tuple[str, str]  # SVG and caption
 Points = tuple[Sequence[float], Sequence[float]]  # steps and values

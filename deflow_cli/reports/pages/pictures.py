@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.errors import ShapeError
-
-Pixels = NDArray[np.uint8]
 
 JPEG_QUALITY = 92
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.reports.pages.rendering import CalloutKind, render_page
 from deflow_cli.reports.pages.tables import Cell, Table
 from deflow_cli.reports.svg.categorical_plots import strip_plot
 from deflow_cli.reports.svg.heatmap import heatmap
 from deflow_cli.reports.svg.line_plots import Series, histogram_plot, line_plot
 
-Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 

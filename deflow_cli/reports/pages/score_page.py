@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deflow_cli.reports.pages.pictures import Pixels
+from deflow_cli.arrays import Pixels
 from deflow_cli.reports.pages.rendering import render_page
 from deflow_cli.reports.pages.tables import Cell, Table, Undefined
 from deflow_cli.reports.svg.categorical_plots import strip_plot

@@ -15,7 +15,7 @@ from torch import Tensor
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import save_model, write_atomically
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.errors import CheckpointError
+from deflow_cli.errors import CheckpointError, naming
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
 from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
@@ -112,10 +112,8 @@ def fit(
 def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:
     """Start the encoder from an ESRGAN file. Raises CheckpointError naming it."""
     state = read_state_dict(path)
-    try:
+    with naming(path, CheckpointError):
         unused = load_encoder(model, state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}", next_step=error.next_step) from error
     reporter.note(f"encoder starts from {path} ({len(unused)} tensors unused)")
 
 
@@ -146,7 +144,13 @@ class FitRun:
         objective = Objective(model, config.fit.pair_share, config.fit.memory == "low")
         self.objective = wrap_objective(objective)
         self.closed_form = ClosedForm(self.sampler, config, self.device)
-        step = LossStep(model, config.fit, self.inputs_of, self.loss_of)
+        step = LossStep(
+            model,
+            config.fit,
+            self.inputs_of,
+            self.loss_of,
+            before_recording=lambda: model.statistics.active,
+        )
         self.engine = Engine([step.network], step, config.fit, request.out, reporter, started)
         self.records = FitRecords(domains, config, request.out, request.samples.held_out, self.device)
         self.bits = BITS_UNKNOWN

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deflow_cli.config.fit import FitConfig
+from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
@@ -21,7 +22,9 @@ class LossStep:
     """Takes a step of a network down a loss; the host waits for the device nowhere in it.
 
     inputs_of(step): all that the step is computed from, batch and random numbers, as tensors on the device.
-    loss_of(*inputs): the loss and the figures to log, a function of the inputs and the weights alone.
+    loss_of(*inputs): the loss and the figures to log, a function of the inputs and the weights alone. On a
+    CUDA device forward and backward pass, clipping and update are replayed as one CUDA graph;
+    before_recording: asks the device what the loss would ask it, as a recording must not.
     """
 
     def __init__(
@@ -30,27 +33,57 @@ class LossStep:
         fit: FitConfig,
         inputs_of: Callable[[int], Inputs],
         loss_of: Callable[..., tuple[Tensor, Mapping[str, Tensor]]],
+        before_recording: Callable[[], object] = lambda: None,
     ) -> None:
         self.fit, self.inputs_of, self.loss_of = fit, inputs_of, loss_of
-        fused = next(model.parameters()).device.type in ("cuda", "cpu")
+        device = next(model.parameters()).device
         groups = parameter_groups(model, fit)
-        optimizer = torch.optim.AdamW(groups, lr=fit.learning_rate, betas=fit.betas, fused=fused)
+        optimizer = torch.optim.AdamW(
+            groups,
+            lr=fit.learning_rate,
+            betas=fit.betas,
+            fused=device.type in ("cuda", "cpu"),
+            capturable=device.type == "cuda",
+        )
         self.network = Network(model, optimizer)
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        if device.type == "cuda":  # a graph reads rates from memory
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        self._names: tuple[str, ...] = ()
+
+        def before() -> None:
+            before_recording()
+            optimizer.zero_grad(set_to_none=True)
+
+        self._update = GraphedFunction(self._computed, before_recording=before)
+        self._replacements = self.network.replacements
 
     def __call__(self, step: int, share: float, rate_factor: float) -> Outcome:
         factor = schedule_factor(self.fit, share) * rate_factor
-        optimizer = self.network.optimizer
-        for group, rate in zip(optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * factor
-        loss, figures = self.loss_of(*self.inputs_of(step))
-        optimizer.zero_grad(set_to_none=True)
+        for group, rate in zip(self.network.optimizer.param_groups, self.base_rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
+                group["lr"] = rate * factor
+        if self._replacements != self.network.replacements:
+            self._update.forget()
+            self._replacements = self.network.replacements
+        *figures, norm, finite = self._update(*self.inputs_of(step))
+        named = dict(zip(self._names, figures, strict=True))
+        return Outcome({**named, "gradient_norm": norm}, factor, finite)
+
+    def _computed(self, *inputs: Tensor) -> list[Tensor]:
+        """The update of the weights; returns the figures, the gradients' norm, and whether it was finite."""
+        loss, figures = self.loss_of(*inputs)
+        self._names = tuple(figures)
+        self.network.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         limit = self.fit.clip_gradients or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters, limit)
         finite = Ranks.current().all_true(torch.isfinite(norm) & torch.isfinite(loss.detach()))
         self.network.update(finite)
-        return Outcome({**figures, "gradient_norm": norm}, factor, finite)
+        return [*(figure.detach() for figure in figures.values()), norm, finite]
 
 
 def schedule_factor(fit: FitConfig, share: float) -> float:

@@ -18,7 +18,7 @@ from deflow_cli.data.images.files import read_rgb8, to_pixels, to_tensor
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.data.pairs.records import EncodedPair, encode_png
 from deflow_cli.degraders.base import ReadyDegrader
-from deflow_cli.errors import DataError, DeflowError
+from deflow_cli.errors import DataError, naming
 from deflow_cli.workflows.pairs.plan import Manifest, PlannedImage
 from deflow_cli.workflows.pairs.sources import CleanImages
 
@@ -62,9 +62,8 @@ class PairMaker:
                 f"{path}: has changed meanwhile", next_step="start again when the images stay as they are"
             )
         try:
-            lq = self._degraded(gt, planned)
-        except DeflowError as error:
-            raise type(error)(f"{path}: {error}", next_step=error.next_step) from error
+            with naming(path):
+                lq = self._degraded(gt, planned)
         except MemoryError as error:
             raise DataError(
                 f"{path}: too large for this machine's memory", next_step="use fewer --workers"

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from deflow_cli import __version__
+from deflow_cli.arrays import Window
 from deflow_cli.data.blur_kernels import SAMPLINGS, BlurKernel, KernelSampling
-from deflow_cli.data.crops import CropBox, check_crop, crop_boxes
+from deflow_cli.data.crops import check_crop, crop_windows
 from deflow_cli.data.images.resize import RULES, Rule
 from deflow_cli.data.pairs.formats import FORMATS, PairFormat, pair_name
 from deflow_cli.data.pairs.records import PairSlot
@@ -105,7 +106,7 @@ class PlannedImage:
     draw: Draw
     kernel: int | None
     slots: tuple[PairSlot, ...]
-    boxes: tuple[CropBox, ...]
+    boxes: tuple[Window, ...]
 
 
 def plan_pairs(
@@ -141,12 +142,12 @@ def plan_pairs(
     return planned
 
 
-def _boxes(source: CleanImage, settings: PairSettings) -> list[CropBox]:
+def _boxes(source: CleanImage, settings: PairSettings) -> list[Window]:
     scale = settings.scale
     height, width = source.height // scale * scale, source.width // scale * scale
     if settings.crop is None:
-        return [CropBox(0, 0, height, width)]
-    return crop_boxes(height, width, settings.crop, settings.step)
+        return [Window(0, 0, height, width)]
+    return crop_windows(height, width, settings.crop, settings.step)
 
 
 def _draw(source: CleanImage, settings: PairSettings, variant: int) -> Draw:
@@ -155,7 +156,7 @@ def _draw(source: CleanImage, settings: PairSettings, variant: int) -> Draw:
     return Draw(settings.seed, source.key, variant, low + (high - low) * float(generator.random()))
 
 
-def _row(source: CleanImage, scale: int, draw: Draw, kernel: str | None, box: CropBox) -> dict[str, Any]:
+def _row(source: CleanImage, scale: int, draw: Draw, kernel: str | None, box: Window) -> dict[str, Any]:
     """Provenance of a pair. crop_box: left, top, right, bottom in the source."""
     return {
         "scale": scale,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.distances.kid import Kid, kid
 from deflow_cli.metrics.distances.patch_features import patch_features
@@ -23,7 +24,7 @@ from deflow_cli.metrics.noise.repetition import Repetition, measure_repetition
 from deflow_cli.metrics.noise.residual import level_histogram, residual_kl_naf, residual_of
 from deflow_cli.reports.findings import WordedFinding
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.workflows.realism.data import NoisyImage, NoisySet, Pixels
+from deflow_cli.workflows.realism.data import NoisyImage, NoisySet
 from deflow_cli.workflows.realism.wording import worded
 
 T = TypeVar("T")

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.data.folder_sample import MOST_IMAGES, centre, evenly_spread
 from deflow_cli.data.images.files import list_images, read_rgb8
 from deflow_cli.data.images.folders import inspect_size
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.noise.residual import low_pass_psnr
 from deflow_cli.runtime.progress import Reporter
-
-Pixels = NDArray[np.uint8]
 
 MOST_SAMPLES = 16  # of one image
 SMALLEST_SIDE = 64

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.noise.comparison import ResidualStatistics
@@ -20,7 +21,7 @@ from deflow_cli.reports.pages.realism_page import render_realism
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.realism.assess import Assessment, Features, RealSide, assess, measure_real
-from deflow_cli.workflows.realism.data import NoisySet, Pixels, clean_index, load_set
+from deflow_cli.workflows.realism.data import NoisySet, clean_index, load_set
 from deflow_cli.workflows.realism.figures import Figure, figures
 from deflow_cli.workflows.realism.view import realism_page
 

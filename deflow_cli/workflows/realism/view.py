@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.metrics.filters import high_pass
 from deflow_cli.metrics.mean_interval import mean_interval
 from deflow_cli.metrics.noise.comparison import ResidualStatistics
@@ -15,7 +16,7 @@ from deflow_cli.reports.contact_sheet import residual_view
 from deflow_cli.reports.pages.realism_page import CropRow, NoiseCurves, RealismPage, SyntheticPart
 from deflow_cli.reports.pages.tables import Cell
 from deflow_cli.workflows.realism.assess import Assessment, RealSide
-from deflow_cli.workflows.realism.data import NoisyImage, NoisySet, Pixels
+from deflow_cli.workflows.realism.data import NoisyImage, NoisySet
 from deflow_cli.workflows.realism.figures import Figure, figures
 
 COLUMNS = ("figure", "synthetic", "95 % interval", "reference", "which is", "what it says")

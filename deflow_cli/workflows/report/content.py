@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.errors import ConfigError, DataError
@@ -19,7 +20,7 @@ from deflow_cli.reports.pages.fit_page import Component, Points, Spectrum
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.run_folder import RunFolders
 from deflow_cli.workflows.fit.verdict import time_in_words
-from deflow_cli.workflows.report.samples import Pixels, centre_crop
+from deflow_cli.workflows.report.samples import centre_crop
 from deflow_cli.workflows.report.sources import ReportSource
 
 EXAMPLE_SIDE = 96  # px of the crops of a component's images

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.errors import DeflowError
 from deflow_cli.metrics.filters import high_pass
 from deflow_cli.reports.contact_sheet import residual_view
 from deflow_cli.reports.pages.fit_page import Preview
 from deflow_cli.workflows.realism.data import NoisyImage
-from deflow_cli.workflows.report.samples import Pixels, SampleDraw, Sampler, centre_crop, flattest_window
+from deflow_cli.workflows.report.samples import SampleDraw, Sampler, centre_crop, flattest_window
 from deflow_cli.workflows.report.sources import Subject
 
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)

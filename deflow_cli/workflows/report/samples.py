@@ -8,15 +8,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from deflow_cli.arrays import Pixels, Window
 from deflow_cli.data.images.files import to_pixels, to_tensor
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
-from deflow_cli.inference.tiling import Window
 from deflow_cli.models.deflow.shift import ShiftDistribution
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

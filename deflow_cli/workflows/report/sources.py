@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.images.folders import FolderScan, fingerprint, scan_folder
@@ -19,8 +19,6 @@ from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.run_folder import RunFolders
 from deflow_cli.workflows.fit.data import Domains
-
-Pixels = NDArray[np.uint8]
 
 SMALLEST_SHOWN = 64  # px of an image that is shown
 

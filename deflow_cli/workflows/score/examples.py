@@ -9,11 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.reference_matching import PairedImage
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.base import Metric
-from deflow_cli.reports.pages.score_page import Example, Pixels, Spread, figure, score_page
+from deflow_cli.reports.pages.score_page import Example, Spread, figure, score_page
 from deflow_cli.workflows.score.run import ScoreReport
 
 MOST_EXAMPLES = 8

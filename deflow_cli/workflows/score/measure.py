@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.images.folders import reason_of
 from deflow_cli.data.reference_matching import MethodImages, PairedImage
@@ -26,8 +26,6 @@ from deflow_cli.runtime.progress import Reporter
 BATCH_PIXELS = {"cpu": 1 << 20, "cuda": 1 << 22}  # of the images of one batch together
 MOST_WORKERS = 8
 CUDA_WORKERS = 4  # they read at the same time; one computes
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

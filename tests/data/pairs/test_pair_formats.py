@@ -17,7 +17,8 @@ import lmdb
 import numpy as np
 import pytest
 
-from deflow_cli.data.crops import CropBox, check_crop, crop_boxes
+from deflow_cli.arrays import Window
+from deflow_cli.data.crops import check_crop, crop_windows
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.pairs.formats import FORMATS, clear_pairs, make_writer, open_pairs, pair_name, side_files
 from deflow_cli.data.pairs.records import EncodedPair, PairSlot, decode_rgb8, encode_png
@@ -363,11 +364,11 @@ def test_clearing_stops_at_files_of_others(tmp_path, pairs):
 
 
 def test_crops_go_row_by_row_and_end_flush_with_the_edge():
-    boxes = crop_boxes(500, 1000, 480, 240)
+    boxes = crop_windows(500, 1000, 480, 240)
     assert [(box.top, box.left) for box in boxes] == [(y, x) for y in (0, 20) for x in (0, 240, 480, 520)]
-    assert crop_boxes(480, 480, 480, 240) == [CropBox(0, 0, 480, 480)]
-    assert [box.left for box in crop_boxes(8, 16, 8, 4)] == [0, 4, 8]
-    assert CropBox(20, 240, 480, 480).divided(4) == CropBox(5, 60, 120, 120)
+    assert crop_windows(480, 480, 480, 240) == [Window(0, 0, 480, 480)]
+    assert [box.left for box in crop_windows(8, 16, 8, 4)] == [0, 4, 8]
+    assert Window(20, 240, 480, 480).divided(4) == Window(5, 60, 120, 120)
 
 
 @pytest.mark.parametrize(

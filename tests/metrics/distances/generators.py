@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.data.camera_noise import camera_noise
 
-Pixels = NDArray[np.uint8]
 Field = NDArray[np.float64]
 Law = Callable[[Pixels, np.random.Generator], Pixels]
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from deflow_cli.arrays import Array
 
 
 @dataclass(frozen=True)

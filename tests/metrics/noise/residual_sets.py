@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deflow_cli.metrics.filters import Array
+from deflow_cli.arrays import Array
 from deflow_cli.metrics.noise.residual import (
     SPECTRUM_BINS,
     aligned_bins,

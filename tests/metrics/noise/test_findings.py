@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from deflow_cli.metrics.filters import Array
+from deflow_cli.arrays import Array
 from deflow_cli.metrics.noise import findings
 from deflow_cli.metrics.noise.comparison import ResidualStatistics, compare
 from deflow_cli.metrics.noise.content import Content, measure_content

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deflow_cli.arrays import Pixels
+
 FIGURES = Path(__file__).parents[2] / "golden" / "iqa_synth.csv"
 NAMES = ("A", "A_noise", "A_blur", "A_flat", "A_odd", "B", "A_dark")
 WITH_REFERENCE = ("A_noise", "A_blur", "A_flat", "A_dark")
 """Those of A's size, compared with A."""
-
-Pixels = NDArray[np.uint8]
 
 
 def box_sums(values: NDArray[np.int64], side: int) -> NDArray[np.int64]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate
 from scipy.special import gamma
 
-Array = NDArray[np.float64]
+from deflow_cli.arrays import Array
+
 GRID = np.array([k / 1000 for k in range(200, 10001)])
 RHO = gamma(2 / GRID) ** 2 / (gamma(1 / GRID) * gamma(3 / GRID))
 
