@@ -14,10 +14,6 @@ PACKAGE = ROOT / "deflow_cli"
 DOCS = ROOT / "docs"
 DECISIONS = sorted(DOCS.glob("decisions/*.md"))
 PAGES = ["architecture.md", "contributing.md", *(f"decisions/{path.name}" for path in DECISIONS)]
-    "architecture.md",
-    "contributing.md",
-    *(f"decisions/{path.name}" for path in DOCS.glob("decisions/*")),
-]
 
 
 @pytest.mark.parametrize("page", PAGES)
