@@ -11,7 +11,7 @@ import numpy as np
 
 from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.files import read_rgb8
-from deflow_cli.data.reference_matching import PairedImage
+from deflow_cli.data.reference_matching import MatchedImage
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.base import Metric
 from deflow_cli.reports.pages.score_page import Example, Spread, figure, score_page
@@ -73,7 +73,7 @@ def pick(report: ScoreReport) -> dict[Picked, list[str]]:
     return {key: worst[key] for key in chosen}
 
 
-def _paths(report: ScoreReport) -> dict[Picked, PairedImage]:
+def _paths(report: ScoreReport) -> dict[Picked, MatchedImage]:
     return {(method.name, image.name): image for method in report.methods for image in method.images}
 
 
@@ -157,7 +157,7 @@ def _spreads(report: ScoreReport) -> Iterator[Spread]:
 
 
 def _side_by_side(
-    names: Sequence[str], images: Sequence[PairedImage]
+    names: Sequence[str], images: Sequence[MatchedImage]
 ) -> tuple[list[tuple[str, Pixels]], str] | None:
     """The same window of each method, the reference first; None where their sizes differ."""
     pictures = [read_rgb8(image.path) for image in images]

@@ -18,7 +18,7 @@ from torch import Tensor
 from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.images.folders import reason_of
-from deflow_cli.data.reference_matching import MethodImages, PairedImage
+from deflow_cli.data.reference_matching import MatchedImage, MethodImages
 from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.metrics.base import Score, Scorer
 from deflow_cli.runtime.progress import Reporter
@@ -46,7 +46,7 @@ class ImageScore:
 @dataclass(frozen=True)
 class _Item:
     method: int
-    image: PairedImage
+    image: MatchedImage
 
 
 @dataclass(frozen=True)

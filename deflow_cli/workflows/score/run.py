@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from deflow_cli import __version__
-from deflow_cli.data.reference_matching import MethodImages, missing_names, pair_images
+from deflow_cli.data.reference_matching import MethodImages, match_references, missing_names
 from deflow_cli.errors import ConfigError
 from deflow_cli.metrics.base import Metric
 from deflow_cli.metrics.options import PROTOCOLS, ScorerOptions
@@ -158,7 +158,7 @@ def score(request: ScoreRequest, reporter: Reporter) -> ScoreReport:
     if request.options.crop_border is not None and request.options.crop_border < 0:
         raise ConfigError(f"crop border is {request.options.crop_border}", next_step="use 0 or more pixels")
     names = choose_metrics(request.metrics, request.reference is not None, request.options)
-    methods = pair_images(request.outputs, request.reference, request.pairing)
+    methods = match_references(request.outputs, request.reference, request.pairing)
     device = choose_device(request.device)
     scorers, missing = build_scorers(names, request.options, device)
     metrics = tuple(scorer.metric for scorer in scorers)
