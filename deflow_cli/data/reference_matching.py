@@ -1,4 +1,4 @@
-"""Pairing: the images of several methods, each with its partner among the references."""
+"""Matching: the images of several methods, each with its partner among the references."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from deflow_cli.data.images.files import list_images
 from deflow_cli.data.images.folders import inspect_size, name_some
 from deflow_cli.errors import ConfigError, DataError
 
-PAIRINGS = ("name", "order")
+MATCHINGS = ("name", "order")
 
 
 @dataclass(frozen=True)
-class PairedImage:
+class MatchedImage:
     """An image to score. name: shared by its partners in other methods.
 
     size: upright (width, height) by the header; None where that cannot be read.
@@ -34,7 +34,7 @@ class MethodImages:
 
     name: str
     source: Path
-    images: tuple[PairedImage, ...]
+    images: tuple[MatchedImage, ...]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Source:
     picked: bool
 
 
-def pair_images(
+def match_references(
     outputs: Sequence[Path], reference: Path | None = None, pairing: str = "name"
 ) -> tuple[MethodImages, ...]:
     """The methods given as folders (recursive) or single images, with references of the same names.
@@ -57,8 +57,8 @@ def pair_images(
     ConfigError for an unknown pairing, DataError naming files that have no partner, two candidates or
     another size.
     """
-    if pairing not in PAIRINGS:
-        raise ConfigError(f"pairing is {pairing!r}", next_step=f"use {' or '.join(PAIRINGS)}")
+    if pairing not in MATCHINGS:
+        raise ConfigError(f"pairing is {pairing!r}", next_step=f"use {' or '.join(MATCHINGS)}")
     sources = _sources(outputs, reference)
     names = method_names([source.path for source in sources])
     if reference is not None and not reference.exists():
@@ -302,6 +302,6 @@ def _with_sizes(
                 next_step="score images of the references' size (of a super-resolution its outputs, not its"
                 " inputs)",
             )
-        images = tuple(PairedImage(key, path, partner, sizes[path]) for key, path, partner in entries)
+        images = tuple(MatchedImage(key, path, partner, sizes[path]) for key, path, partner in entries)
         methods.append(MethodImages(name, source.path, images))
     return tuple(methods)

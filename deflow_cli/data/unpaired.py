@@ -19,28 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.data.images.folders import (
-    FolderScan,
-    check_domains,
-    fingerprint,
     name_some,
     reason_of,
-    scan_folder,
 )
-from deflow_cli.data.images.image_cache import ImagePool
+from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.errors import DataError
-
-__all__ = [
-    "Batch",
-    "FolderScan",
-    "ImagePool",
-    "Prefetcher",
-    "UnpairedSampler",
-    "check_domains",
-    "eval_crops",
-    "fingerprint",
-    "scan_folder",
-    "split_held_out",
-]
 
 T = TypeVar("T")
 
@@ -112,18 +95,18 @@ class Drops:
 
 
 def draw_image(
-    pool: ImagePool, patch_size: int, rng: np.random.Generator, drops: Drops
+    cache: ImageCache, patch_size: int, rng: np.random.Generator, drops: Drops
 ) -> tuple[Path, NDArray[np.uint8]]:
     """Draw images until one decodes and holds a patch; the outcome depends on files and ``rng`` only.
 
-    Raises DataError when every image of the pool was dropped.
+    Raises DataError when every image of the cache was dropped.
     """
     while True:
-        index = int(rng.integers(len(pool)))
-        path = pool.paths[index]
+        index = int(rng.integers(len(cache)))
+        path = cache.paths[index]
         if path not in drops:
             try:
-                image = pool.get(index)
+                image = cache.get(index)
                 if min(image.shape[:2]) >= patch_size:
                     return path, image
                 drops.add(
@@ -131,8 +114,8 @@ def draw_image(
                 )
             except DataError as error:
                 drops.add(path, reason_of(error, path))
-        if all(other in drops for other in pool.paths):
-            names = name_some(f"{p.name}: {reason}" for p, reason in drops.records if p in pool.paths)
+        if all(other in drops for other in cache.paths):
+            names = name_some(f"{p.name}: {reason}" for p, reason in drops.records if p in cache.paths)
             raise DataError(f"{path.parent}: no image is left to train on ({names})")
 
 
@@ -146,8 +129,8 @@ class UnpairedSampler:
 
     def __init__(
         self,
-        clean: ImagePool,
-        noisy: ImagePool,
+        clean: ImageCache,
+        noisy: ImageCache,
         *,
         patch_size: int,
         align: int = 1,
@@ -158,7 +141,7 @@ class UnpairedSampler:
         assert len(noisy)
         assert patch_size >= 1
         assert align >= 1
-        self.pools = (clean, noisy)
+        self.caches = (clean, noisy)
         self.patch_size, self.align, self.flips, self.seed = patch_size, align, flips, seed
         self._drops = Drops()
 
@@ -173,7 +156,7 @@ class UnpairedSampler:
         keys = []
         for i in range(batch_size):
             rng = np.random.Generator(np.random.PCG64([self.seed, step, i]))
-            path, image = draw_image(self.pools[i % 2], self.patch_size, rng, self._drops)
+            path, image = draw_image(self.caches[i % 2], self.patch_size, rng, self._drops)
             corner, turned = cut_patch(image, self.patch_size, self.align, self.flips, rng)
             patches[i].numpy()[...] = take_patch(image, self.patch_size, corner, turned)
             keys.append(str(path))
@@ -250,24 +233,24 @@ class Prefetcher(Generic[T]):
         self.close()
 
 
-def eval_crops(pool: ImagePool, patch_size: int, count: int, seed: int) -> Tensor:
+def eval_crops(cache: ImageCache, patch_size: int, count: int, seed: int) -> Tensor:
     """``count`` fixed crops, N x 3 x P x P uint8, spread evenly over the images that can give one.
 
     Raises DataError when none can.
     """
     drops = Drops()
-    order = np.random.Generator(np.random.PCG64([seed, 0])).permutation(len(pool))
+    order = np.random.Generator(np.random.PCG64([seed, 0])).permutation(len(cache))
     crops: list[NDArray[np.uint8]] = []
     for turn in range(count):
         before = len(crops)
         for index in order:
             if len(crops) == count:
                 break
-            path = pool.paths[index]
+            path = cache.paths[index]
             if path in drops:
                 continue
             try:
-                image = pool.get(int(index))
+                image = cache.get(int(index))
             except DataError as error:
                 drops.add(path, reason_of(error, path))
                 continue
@@ -280,5 +263,5 @@ def eval_crops(pool: ImagePool, patch_size: int, count: int, seed: int) -> Tenso
         if len(crops) in (before, count):
             break
     if not crops:
-        raise DataError(f"none of {len(pool)} held-out images gives a {patch_size} px crop")
+        raise DataError(f"none of {len(cache)} held-out images gives a {patch_size} px crop")
     return torch.from_numpy(np.stack(crops))

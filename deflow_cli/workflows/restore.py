@@ -18,7 +18,7 @@ from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
-from deflow_cli.data.images.rescale import rescale
+from deflow_cli.data.images.resize import rescale
 from deflow_cli.errors import CheckpointError, DataError, naming
 from deflow_cli.inference.restoring import Restorer
 from deflow_cli.paths import RESTORER_FILE

@@ -42,8 +42,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.data.photos import packaged_photos
-from deflow_cli.data.unpaired import ImagePool, Prefetcher, UnpairedSampler
+from deflow_cli.data.unpaired import Prefetcher, UnpairedSampler
 from deflow_cli.models.deflow.initialization import start_flow
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
@@ -286,7 +287,7 @@ def degrade_by_program(width: int, height: int, options: argparse.Namespace) -> 
 
 
 def patches_per_second(batch: int = 8, side: int = 160, count: int = 40) -> float:
-    clean, noisy = (ImagePool(paths, 2**31) for paths in packaged_photos())
+    clean, noisy = (ImageCache(paths, 2**31) for paths in packaged_photos())
     sampler = UnpairedSampler(clean, noisy, patch_size=side, seed=0)
     with Prefetcher(sampler, 0, batch) as batches:
         next(batches)

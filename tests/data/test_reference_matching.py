@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deflow_cli.data.reference_matching import method_names, missing_names, pair_images
+from deflow_cli.data.reference_matching import match_references, method_names, missing_names
 from deflow_cli.errors import ConfigError, DataError
 
 
@@ -31,7 +31,7 @@ def _names(methods) -> list[list[str]]:
 def test_partners_share_a_name_but_for_the_suffix(tmp_path):
     out = _folder(tmp_path, "out", ["b.png", "deep/a.png"])
     gt = _folder(tmp_path, "gt", ["b.jpg", "deep/a.bmp"])
-    (method,) = pair_images([out], gt)
+    (method,) = match_references([out], gt)
     assert (method.name, method.source) == ("out", out)
     assert [(i.name, i.path, i.reference, i.size) for i in method.images] == [
         ("b", out / "b.png", gt / "b.jpg", (8, 8)),
@@ -43,7 +43,7 @@ def test_missing_partners_on_both_sides_are_named(tmp_path):
     out = _folder(tmp_path, "out", [f"x{k}.png" for k in range(5)] + ["same.png"])
     gt = _folder(tmp_path, "gt", ["same.png", "lost.png"])
     with pytest.raises(DataError) as caught:
-        pair_images([out], gt)
+        match_references([out], gt)
     message = str(caught.value)
     assert "5 of 6 images have no reference" in message
     assert "x0, x1, x2 and 2 more" in message
@@ -54,16 +54,16 @@ def test_missing_partners_on_both_sides_are_named(tmp_path):
 def test_order_is_offered_where_the_counts_agree(tmp_path):
     out, gt = _folder(tmp_path, "out", ["a_x4.png"]), _folder(tmp_path, "gt", ["a.png"])
     with pytest.raises(DataError) as caught:
-        pair_images([out], gt)
+        match_references([out], gt)
     assert "--pairing order" in caught.value.next_step
-    ((image,),) = (method.images for method in pair_images([out], gt, "order"))
+    ((image,),) = (method.images for method in match_references([out], gt, "order"))
     assert (image.name, image.path.name, image.reference) == ("a.png", "a_x4.png", gt / "a.png")
 
 
 def test_order_wants_equal_counts(tmp_path):
     out, gt = _folder(tmp_path, "out", ["a.png"]), _folder(tmp_path, "gt", ["a.png", "b.png"])
     with pytest.raises(DataError, match=r"1 images, but .*gt holds 2"):
-        pair_images([out], gt, "order")
+        match_references([out], gt, "order")
 
 
 def test_sizes_that_differ_are_named(tmp_path):
@@ -71,7 +71,7 @@ def test_sizes_that_differ_are_named(tmp_path):
     out = _folder(tmp_path, "out", ["b.png"])
     _image(out / "a.png", (4, 6))
     with pytest.raises(DataError, match=r"1 of 2 .*a\.png \(4x6, not 8x8\)"):
-        pair_images([out], gt)
+        match_references([out], gt)
 
 
 @pytest.mark.parametrize("where", ["out", "gt"])
@@ -79,18 +79,18 @@ def test_two_candidates_for_a_name_are_named(tmp_path, where):
     out, gt = _folder(tmp_path, "out", ["a.png"]), _folder(tmp_path, "gt", ["a.png"])
     _image(tmp_path / where / "a.jpg")
     with pytest.raises(DataError, match=r"two candidates for one name: a\.jpg and a\.png"):
-        pair_images([out], gt)
+        match_references([out], gt)
 
 
 def test_alone_both_candidates_are_images(tmp_path):
     out = _folder(tmp_path, "out", ["a.png", "a.jpg", "b.png"])
-    assert _names(pair_images([out])) == [["a.jpg", "a.png", "b"]]
+    assert _names(match_references([out])) == [["a.jpg", "a.png", "b"]]
 
 
 def test_a_broken_file_is_kept_without_a_size(tmp_path):
     out, gt = _folder(tmp_path, "out", ["a.png", "b.png"]), _folder(tmp_path, "gt", ["a.png", "b.png"])
     (out / "a.png").write_bytes(b"no image")
-    (method,) = pair_images([out], gt)
+    (method,) = match_references([out], gt)
     assert [image.size for image in method.images] == [None, (8, 8)]
 
 
@@ -104,33 +104,33 @@ def test_methods_are_named_apart(tmp_path):
 
 def test_references_inside_an_output_folder_are_no_outputs(tmp_path):
     out, gt = _folder(tmp_path, "out", ["a.png"]), _folder(tmp_path, "out/gt", ["a.png"])
-    assert _names(pair_images([out], gt)) == [["a"]]
+    assert _names(match_references([out], gt)) == [["a"]]
 
 
 def test_single_images(tmp_path):
     a, b, gt = (_image(tmp_path / name) for name in ("one/x.png", "two/y.png", "true.png"))
-    methods = pair_images([a, b], gt)
+    methods = match_references([a, b], gt)
     assert [method.name for method in methods] == ["x.png", "y.png"]
     assert _names(methods) == [["true"], ["true"]]
     assert [method.images[0].reference for method in methods] == [gt, gt]
-    assert _names(pair_images([a])) == [["x"]]
+    assert _names(match_references([a])) == [["x"]]
 
 
 def test_single_images_find_their_reference_in_a_folder(tmp_path):
     out = _folder(tmp_path, "out", ["a.png", "b.png", "c.png"])
     gt = _folder(tmp_path, "gt", ["deep/a.png", "deep/b.png", "deep/c.png", "d.png"])
-    (method,) = pair_images([out / "b.png", out / "a.png"], gt)
+    (method,) = match_references([out / "b.png", out / "a.png"], gt)
     assert (method.name, _names([method])) == ("out", [["deep/a", "deep/b"]])
     _image(gt / "other/a.png")
     with pytest.raises(DataError, match=r"a\.png: has 2 candidates"):
-        pair_images([out / "a.png"], gt)
+        match_references([out / "a.png"], gt)
 
 
 def test_methods_without_references_find_each_other(tmp_path):
     a, b = _folder(tmp_path, "a", ["1.png", "2.png"]), _folder(tmp_path, "b", ["1.jpg", "3.jpg"])
-    methods = pair_images([a, b])
+    methods = match_references([a, b])
     assert missing_names(methods) == ("a lacks 1 of 3 images: 3", "b lacks 1 of 3 images: 2")
-    assert missing_names(pair_images([a, b], pairing="order")) == ()
+    assert missing_names(match_references([a, b], pairing="order")) == ()
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,9 @@ def test_refusals(tmp_path, monkeypatch, outputs, reference, error, words):
     _folder(tmp_path, "gt", ["a.png", "b.png"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(error, match=words):
-        pair_images([Path(path) for path in outputs], None if reference is None else Path(reference))
+        match_references([Path(path) for path in outputs], None if reference is None else Path(reference))
 
 
 def test_unknown_pairing(tmp_path):
     with pytest.raises(ConfigError, match="'size'"):
-        pair_images([tmp_path], None, "size")
+        match_references([tmp_path], None, "size")

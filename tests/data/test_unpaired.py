@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from deflow_cli.data.images.files import Image, write_image
-from deflow_cli.data.unpaired import ImagePool, Prefetcher, UnpairedSampler, eval_crops, split_held_out
+from deflow_cli.data.images.image_cache import ImageCache
+from deflow_cli.data.unpaired import Prefetcher, UnpairedSampler, eval_crops, split_held_out
 from deflow_cli.errors import DataError
 
 HEIGHT, WIDTH = 40, 52
@@ -34,7 +35,7 @@ def folders(tmp_path: Path) -> tuple[list[Path], list[Path]]:
 
 def sampler(folders: tuple[list[Path], list[Path]], **options: object) -> UnpairedSampler:
     settings = {"patch_size": 16, "align": 4, "flips": True, "seed": 3, **options}
-    return UnpairedSampler(ImagePool(folders[0]), ImagePool(folders[1]), **settings)  # type: ignore[arg-type]
+    return UnpairedSampler(ImageCache(folders[0]), ImageCache(folders[1]), **settings)  # type: ignore[arg-type]
 
 
 def test_batches_are_what_they_say(folders: tuple[list[Path], list[Path]]) -> None:
@@ -139,7 +140,7 @@ def test_broken_and_small_images_are_dropped_the_same_way_by_all(
 
 def test_pool_keeps_its_bound(folders: tuple[list[Path], list[Path]]) -> None:
     size = HEIGHT * WIDTH * 3
-    pool = ImagePool(folders[0], cache_bytes=2 * size)
+    pool = ImageCache(folders[0], cache_bytes=2 * size)
     with ThreadPoolExecutor(4) as threads:
         images = list(threads.map(pool.get, [i % 6 for i in range(120)]))
     assert all((image[..., 2] == i % 6).all() for i, image in enumerate(images))
@@ -148,7 +149,7 @@ def test_pool_keeps_its_bound(folders: tuple[list[Path], list[Path]]) -> None:
     assert pool.get(0) is first
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 0
-    tiny = ImagePool(folders[0], cache_bytes=10)
+    tiny = ImageCache(folders[0], cache_bytes=10)
     assert tiny.get(0).shape == (HEIGHT, WIDTH, 3)
     assert tiny.used_bytes == 0
 
@@ -169,13 +170,13 @@ def test_split_is_deterministic_and_moves_little(tmp_path: Path) -> None:
 
 def test_eval_crops_are_fixed_and_spread(folders: tuple[list[Path], list[Path]]) -> None:
     folders[0][1].write_bytes(b"junk")
-    crops = eval_crops(ImagePool(folders[0]), 16, 12, 0)
+    crops = eval_crops(ImageCache(folders[0]), 16, 12, 0)
     assert crops.shape == (12, 3, 16, 16)
     assert crops.dtype == torch.uint8
-    assert torch.equal(crops, eval_crops(ImagePool(folders[0], 0), 16, 12, 0))
+    assert torch.equal(crops, eval_crops(ImageCache(folders[0], 0), 16, 12, 0))
     counts = torch.bincount(crops[:, 2, 0, 0].int(), minlength=6)
     assert counts[1] == 0
     assert counts[[0, 2, 3, 4, 5]].min() >= 2
     assert len({tuple(c.tolist()) for c in crops[:, :2, 0, 0]}) > 6
     with pytest.raises(DataError, match="41 px"):
-        eval_crops(ImagePool(folders[0]), 41, 2, 0)
+        eval_crops(ImageCache(folders[0]), 41, 2, 0)

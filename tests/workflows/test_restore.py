@@ -14,8 +14,7 @@ from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.checkpoints.restorer_export import export_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
-from deflow_cli.data.images.rescale import rescale
-from deflow_cli.data.images.resize import downsample
+from deflow_cli.data.images.resize import downsample, rescale
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.inference.layerwise_tiling import StagedGenerator
 from deflow_cli.models.esrgan.generator import RRDBNet

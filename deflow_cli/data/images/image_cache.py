@@ -1,4 +1,4 @@
-"""A pool of decoded images, kept in memory within a bound."""
+"""Decoded images, cached in memory within a bound."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deflow_cli.data.images.files import read_rgb8
 GIB = 1 << 30
 
 
-class ImagePool:
+class ImageCache:
     """Images as H x W x 3 uint8, decoded on demand; the least recently used leave beyond ``cache_bytes``.
 
     Safe to use from several threads. An image above the bound is decoded anew each time.

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from deflow_cli.data.images.folders import fingerprint
-from deflow_cli.data.images.image_cache import ImagePool
+from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.errors import DataError
 from deflow_cli.layers.networks.resize import bicubic_downsample
 
@@ -60,18 +60,18 @@ def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def channel_statistics(
-    pool: ImagePool, *, downsample: int | None = None, max_images: int = 400
+    cache: ImageCache, *, downsample: int | None = None, max_images: int = 400
 ) -> ChannelStatistics:
-    """Statistics of at most ``max_images`` images, spread evenly over the pool; broken ones are left out.
+    """Statistics of at most ``max_images`` images, spread evenly over the cache; broken ones are left out.
 
     downsample: take them after bicubic downsampling by this factor, as the conditioning image h sees them.
     Raises DataError if no image can be read.
     """
-    picked = np.unique(np.linspace(0, len(pool) - 1, min(len(pool), max_images)).round().astype(int))
+    picked = np.unique(np.linspace(0, len(cache) - 1, min(len(cache), max_images)).round().astype(int))
     means, squares = [], []
     for index in picked:
         try:
-            pixels = pool.get(int(index))
+            pixels = cache.get(int(index))
         except DataError:
             continue
         values = pixels.reshape(-1, 3)
@@ -86,7 +86,7 @@ def channel_statistics(
             means.append(small.mean(1).numpy())
             squares.append(small.square().mean(1).numpy())
     if not means:
-        raise DataError(f"{pool.paths[0].parent if len(pool) else 'the pool'}: no image can be read")
+        raise DataError(f"{cache.paths[0].parent if len(cache) else 'the pool'}: no image can be read")
     image_means, image_squares = np.stack(means), np.stack(squares)
     mean = image_means.mean(0)
     std = np.sqrt(np.maximum(image_squares.mean(0) - mean**2, 0))

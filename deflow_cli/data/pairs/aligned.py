@@ -1,4 +1,8 @@
-"""Paired images: matched by name, checked, and cut at the same place."""
+"""Aligned pictures: one scene clean and noisy, of one size, matched by name and cut at the same place.
+
+They join the training of a degradation model. The pairs that a restorer is trained on, whose sides differ in
+size, are in ``records``; an output and its reference, which are only measured, in ``reference_matching``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from torch import Tensor
 
 from deflow_cli.data.images.files import list_images
 from deflow_cli.data.images.folders import PAIR_LAYOUTS, inspect_size, reason_of
-from deflow_cli.data.images.image_cache import GIB, ImagePool
+from deflow_cli.data.images.image_cache import GIB, ImageCache
 from deflow_cli.data.unpaired import Drops, cut_patch, draw_image, take_patch
 from deflow_cli.errors import DataError
 
@@ -29,7 +33,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def scan_pairs(folder: Path) -> list[tuple[Path, Path]]:
+def scan_aligned(folder: Path) -> list[tuple[Path, Path]]:
     """Pairs (clean, noisy) of DIR/clean and DIR/noisy, or DIR/gt and DIR/lq, matched by relative stem.
 
     Raises DataError naming the file for a missing partner, two candidates, sizes that differ or a file
@@ -63,7 +67,7 @@ def scan_pairs(folder: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-class PairedSampler:
+class AlignedSampler:
     """Random patches cut at the same place of clean and noisy, without state, as ``UnpairedSampler``.
 
     ``dropped`` lists (path, reason) of images that turned out broken, small or of another size.
@@ -80,8 +84,8 @@ class PairedSampler:
         cache_bytes: int = GIB,
     ) -> None:
         assert pairs
-        self.clean = ImagePool([clean for clean, _ in pairs], cache_bytes // 2)
-        self.noisy = ImagePool([noisy for _, noisy in pairs], cache_bytes // 2)
+        self.clean = ImageCache([clean for clean, _ in pairs], cache_bytes // 2)
+        self.noisy = ImageCache([noisy for _, noisy in pairs], cache_bytes // 2)
         self._index = {path: index for index, path in enumerate(self.clean.paths)}
         self.patch_size, self.align, self.flips, self.seed = patch_size, align, flips, seed
         self._drops = Drops()

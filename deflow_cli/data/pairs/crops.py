@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.folders import name_some
-from deflow_cli.data.images.image_cache import GIB, ImagePool
+from deflow_cli.data.images.image_cache import GIB, ImageCache
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.data.pairs.crop_rounds import ONCE, Rounds
 from deflow_cli.data.pairs.records import Pairs
@@ -217,10 +217,10 @@ class CleanCrops(PairCrops):
     ) -> None:
         names = [str(path) for path in paths]
         super().__init__(names, scale=scale, gt_size=gt_size, flips=flips, seed=seed, rounds=rounds)
-        self.pool = ImagePool(paths, cache_bytes)
+        self.cache = ImageCache(paths, cache_bytes)
 
     def load(self, index: int) -> tuple[Pixels, ...]:
-        return (self.pool.get(index),)
+        return (self.cache.get(index),)
 
     def size(self, loaded: tuple[Pixels, ...]) -> tuple[int, int]:
         height, width = loaded[0].shape[:2]

@@ -12,11 +12,9 @@ from typing import Literal
 from deflow_cli.data.images.folders import name_some
 from deflow_cli.data.pairs.folders import FolderPairs, FolderWriter
 from deflow_cli.data.pairs.lmdb import LmdbPairs, LmdbWriter, check_lmdb, folder_of
-from deflow_cli.data.pairs.records import SIDES, STAGING, Pair, Pairs, PairSlot, PairWriter
+from deflow_cli.data.pairs.records import SIDES, STAGING, Pairs, PairSlot, PairWriter
 from deflow_cli.data.pairs.webdataset import WebdatasetPairs, WebdatasetWriter
 from deflow_cli.errors import DataError
-
-__all__ = ["FORMATS", "Pair", "PairFormat", "Pairs", "clear_pairs", "make_writer", "open_pairs"]
 
 PairFormat = Literal["folders", "lmdb", "webdataset"]
 FORMATS: tuple[PairFormat, ...] = ("folders", "lmdb", "webdataset")

@@ -1,4 +1,4 @@
-"""Pairs: a large clean picture and its degraded small one, planned, encoded, stored and read back."""
+"""Pairs: a large clean picture (gt) and its small degraded one (lq), planned, encoded, stored, read back."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from deflow_cli.reports.svg.palette import AXIS, GRID, INK, MUTED, SERIES
 
 if TYPE_CHECKING:  # Matplotlib takes longer to import than many commands run: it waits for the first plot
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -89,6 +90,7 @@ class Canvas:
         self._settings = _settings()
         self.figure: Figure
         self.axes: Axes
+        self._backend: FigureCanvasSVG
 
     def __enter__(self) -> Canvas:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -96,7 +98,7 @@ class Canvas:
 
         self._settings.__enter__()
         self.figure = Figure(figsize=(WIDTH / 72, self._height / 72), dpi=72, layout="constrained")
-        FigureCanvasSVG(self.figure)
+        self._backend = FigureCanvasSVG(self.figure)
         self.figure.patch.set_visible(False)
         self.axes = self.figure.add_subplot()
         self.axes.patch.set_visible(False)
@@ -127,7 +129,8 @@ class Canvas:
         with warnings.catch_warnings():
             # The browser has glyphs that the font used for measuring lacks.
             warnings.filterwarnings("ignore", message=r"(?s)Glyph .* missing from")
-            self.figure.savefig(buffer, format="svg", metadata={"Date": None})
+            # Figure.savefig would draw everything twice, though the layout is part of drawing anyway.
+            self._backend.print_svg(buffer, metadata={"Date": None})
         return _embeddable(buffer.getvalue(), printable(title), printable(description))
 
 

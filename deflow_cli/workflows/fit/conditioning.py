@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deflow_cli.data.images.image_cache import ImagePool
+from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.errors import DataError
 from deflow_cli.layers.networks.resize import bicubic_downsample
 from deflow_cli.metrics.distances.domain_leak import SMALLEST, Leak, domain_leak, pool_leaks
@@ -53,7 +53,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _crops(pools: Sequence[ImagePool], seed: int, until: float) -> list[NDArray[np.uint8]]:
+def _crops(pools: Sequence[ImageCache], seed: int, until: float) -> list[NDArray[np.uint8]]:
     """A crop of at most CROP px per image, in the order of the paths; broken images are left out."""
     entries = [(path, pool, index) for pool in pools for index, path in enumerate(pool.paths)]
     entries.sort(key=lambda entry: entry[0])
@@ -129,11 +129,11 @@ def _decide(
 
 
 def choose_conditioning(
-    clean: ImagePool,
-    noisy: ImagePool,
+    clean: ImageCache,
+    noisy: ImageCache,
     *,
-    held_clean: ImagePool | None = None,
-    held_noisy: ImagePool | None = None,
+    held_clean: ImageCache | None = None,
+    held_noisy: ImageCache | None = None,
     levels_multiple: int = 1,
     candidates: Sequence[int] = (4, 8, 16),
     h_noise: float = 0.03,

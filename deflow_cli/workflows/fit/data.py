@@ -12,9 +12,10 @@ from torch import Tensor
 
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.folders import FolderScan, check_domains, fingerprint, scan_folder
+from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.data.images.statistics import channel_statistics, differ
-from deflow_cli.data.pairs.aligned import PairedSampler, scan_pairs
-from deflow_cli.data.unpaired import Batch, ImagePool, UnpairedSampler, split_held_out
+from deflow_cli.data.pairs.aligned import AlignedSampler, scan_aligned
+from deflow_cli.data.unpaired import Batch, UnpairedSampler, split_held_out
 from deflow_cli.errors import ConfigError
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.fit.conditioning import choose_conditioning
@@ -26,10 +27,10 @@ LEAK_CANDIDATES = (4, 8, 16)  # downsamplings of h that the domain-leak test tri
 class Domains:
     """The two folders, split into training and held-out images."""
 
-    clean: ImagePool
-    noisy: ImagePool
-    held_clean: ImagePool
-    held_noisy: ImagePool
+    clean: ImageCache
+    noisy: ImageCache
+    held_clean: ImageCache
+    held_noisy: ImageCache
     facts: dict[str, Any]
 
 
@@ -53,13 +54,13 @@ def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, r
     for name, scan in zip(("clean", "noisy"), scans, strict=True):
         _tell(name, scan, size, reporter)
     share, seed, cache = config.fit.held_out, config.fit.seed, config.fit.cache_mib * 2**20
-    pools: list[ImagePool] = []
+    pools: list[ImageCache] = []
     held_out = []
     for scan in scans:
         train, held = split_held_out(scan.paths, share, seed)
         bound = int(cache * len(scan.paths) / max(sum(len(s.paths) for s in scans), 1))
         # a set too small to hold images out is validated on its own images
-        pools += [ImagePool(train, bound), ImagePool(held or train, bound // 4)]
+        pools += [ImageCache(train, bound), ImageCache(held or train, bound // 4)]
         held_out.append(len(held))
     facts = {
         "clean_images": len(scans[0].paths),
@@ -159,22 +160,22 @@ class Samplers:
     """Stateless samplers of training patches. size: of a batch; pair_share: of it, where there are pairs."""
 
     unpaired: UnpairedSampler
-    paired: PairedSampler | None
+    aligned: AlignedSampler | None
     size: int
     pair_share: float
 
     @property
     def unpaired_size(self) -> int:
         """Patches per batch that are not pairs: an even number."""
-        if self.paired is None:
+        if self.aligned is None:
             return self.size
         return max(2, 2 * round(self.size * (1 - self.pair_share) / 2))
 
     def batch(self, step: int, unpaired_size: int) -> StepBatch:
         """What a step is trained on. Raises DataError if nothing is left."""
         pairs = None
-        if self.paired is not None:
-            pairs = self.paired.batch(step, max(1, self.size - unpaired_size))
+        if self.aligned is not None:
+            pairs = self.aligned.batch(step, max(1, self.size - unpaired_size))
         return self.unpaired.batch(step, unpaired_size), pairs
 
 
@@ -192,12 +193,12 @@ def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Sampler
     if pairs is None:
         return Samplers(unpaired, None, fit.batch_size, fit.pair_share)
     cache = fit.cache_mib * 2**18
-    paired = PairedSampler(
-        scan_pairs(pairs),
+    aligned = AlignedSampler(
+        scan_aligned(pairs),
         patch_size=fit.patch_size,
         align=config.flow.downsample,
         flips=fit.flips,
         seed=fit.seed,
         cache_bytes=cache,
     )
-    return Samplers(unpaired, paired, fit.batch_size, fit.pair_share)
+    return Samplers(unpaired, aligned, fit.batch_size, fit.pair_share)

@@ -18,7 +18,7 @@ from torch import Tensor
 from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.images.folders import reason_of
-from deflow_cli.data.reference_matching import MethodImages, PairedImage
+from deflow_cli.data.reference_matching import MatchedImage, MethodImages
 from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.metrics.base import Score, Scorer
 from deflow_cli.runtime.progress import Reporter
@@ -46,7 +46,7 @@ class ImageScore:
 @dataclass(frozen=True)
 class _Item:
     method: int
-    image: PairedImage
+    image: MatchedImage
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,8 @@ def _apply(scorer: Scorer, images: Tensor, references: Tensor | None) -> list[Sc
         if isinstance(error, RuntimeError) and not _out_of_memory(error):
             raise
         if len(images) == 1:
-            told = str(error) if isinstance(error, DeflowError) else "too large for this device's memory"
-            return [Score(math.nan, told)]
+            reason = str(error) if isinstance(error, DeflowError) else "too large for this device's memory"
+            return [Score(math.nan, reason)]
     alone = []
     for index in range(len(images)):
         one = slice(index, index + 1)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from deflow_cli import __version__
-from deflow_cli.data.reference_matching import MethodImages, missing_names, pair_images
+from deflow_cli.data.reference_matching import MethodImages, match_references, missing_names
 from deflow_cli.errors import ConfigError
 from deflow_cli.metrics.base import Metric
 from deflow_cli.metrics.options import PROTOCOLS, ScorerOptions
@@ -148,7 +148,7 @@ def _summary_row(row: MethodSummary) -> dict[str, Any]:
 
 
 def score(request: ScoreRequest, reporter: Reporter) -> ScoreReport:
-    """Score all images; what cannot be read, defined or had is told, and the rest is reported.
+    """Score all images; what cannot be read or is not defined gets a note, and the rest is reported.
 
     Raises DeflowErrors for what should be mended first: images without partners or of other sizes, options
     that do not fit.
@@ -158,7 +158,7 @@ def score(request: ScoreRequest, reporter: Reporter) -> ScoreReport:
     if request.options.crop_border is not None and request.options.crop_border < 0:
         raise ConfigError(f"crop border is {request.options.crop_border}", next_step="use 0 or more pixels")
     names = choose_metrics(request.metrics, request.reference is not None, request.options)
-    methods = pair_images(request.outputs, request.reference, request.pairing)
+    methods = match_references(request.outputs, request.reference, request.pairing)
     device = choose_device(request.device)
     scorers, missing = build_scorers(names, request.options, device)
     metrics = tuple(scorer.metric for scorer in scorers)
@@ -273,20 +273,20 @@ def _notes(
     if len(methods) > 1 and most == 1:
         notes.append("one image per method: no intervals and no ranks")
     for metric in metrics:
-        own = [one for one in scores if one.metric == metric.name]
-        infinite = sum(math.isinf(one.value) for one in own)
+        values = [one for one in scores if one.metric == metric.name]
+        infinite = sum(math.isinf(one.value) for one in values)
         if infinite:
             notes.append(
-                f"{metric.title}: {infinite} of {len(own)} values are infinite (images equal to their"
+                f"{metric.title}: {infinite} of {len(values)} values are infinite (images equal to their"
                 " references) and not in the means"
             )
-        reasons = Counter(one.reason for one in own if math.isnan(one.value) and one.readable)
-        told = [f"{reason} ({count})" for reason, count in reasons.most_common(3)]
-        if told:
+        reasons = Counter(one.reason for one in values if math.isnan(one.value) and one.readable)
+        listed = [f"{reason} ({count})" for reason, count in reasons.most_common(3)]
+        if listed:
             more = f" and {len(reasons) - 3} other reasons" if len(reasons) > 3 else ""
             notes.append(
-                f"{metric.title}: {reasons.total()} of {len(own)} values are not defined and not in the"
-                f" means: {'; '.join(told)}{more}"
+                f"{metric.title}: {reasons.total()} of {len(values)} values are not defined and not in the"
+                f" means: {'; '.join(listed)}{more}"
             )
     return tuple(notes)
 

@@ -1,5 +1,6 @@
 """Downsampling rules: recorded numbers, MATLAB's own pairs, the weight-matrix form."""
 
+import doctest
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deflow_cli.data.images import resize
 from deflow_cli.data.images.resize import _apply_axis, downsample
 from deflow_cli.errors import ConfigError
 
@@ -101,3 +103,17 @@ def test_matlab_doubles_at_other_factors() -> None:
     expected = scipy_io.loadmat(folder / "butterfly_123x234_aa.mat")["down_down_butterfly_irregular_aa"]
     found = _apply_axis(_apply_axis(pixels, 256 / 123, 0), 256 / 234, 1)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
+def test_the_example_runs():
+    result = doctest.testmod(resize)
+    assert result.attempted
+    assert not result.failed
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_the_two_definitions_of_the_weights_agree(factor):
+    """numpy's weights for any factor, torch's for whole ones: equal but for rounding in float64."""
+    values = np.random.default_rng(0).random((37, 51, 3))
+    ours = _apply_axis(_apply_axis(values, factor, 0), factor, 1)
+    assert np.abs(downsample(values, factor, "matlab-double") - ours).max() < 2e-15

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from deflow_cli.data.images.files import Image, write_image
+from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.data.images.statistics import ChannelStatistics, channel_statistics, differ
-from deflow_cli.data.unpaired import ImagePool
 from deflow_cli.errors import DataError
 
 
-def pool(folder: Path, seeds: range, *, gain: float = 1.0, noise: float = 0.0) -> ImagePool:
+def pool(folder: Path, seeds: range, *, gain: float = 1.0, noise: float = 0.0) -> ImageCache:
     for seed in seeds:
         rng = np.random.default_rng(seed)
         coarse = rng.uniform(30, 220, (4, 6, 3)) * [gain, 1, 1]
         pixels = coarse.repeat(8, 0).repeat(8, 1) + noise * rng.standard_normal((32, 48, 3))
         write_image(folder / f"{seed}.png", Image(np.clip(pixels + 0.5, 0, 255).astype(np.uint8)))
-    return ImagePool(sorted(folder.iterdir()))
+    return ImageCache(sorted(folder.iterdir()))
 
 
 def test_numbers_are_those_of_all_pixels(tmp_path: Path) -> None:
@@ -66,4 +66,4 @@ def test_colours_differ_and_noise_does_not(tmp_path: Path) -> None:
 def test_nothing_readable(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("junk")
     with pytest.raises(DataError, match="no image can be read"):
-        channel_statistics(ImagePool([tmp_path / "a.png"]))
+        channel_statistics(ImageCache([tmp_path / "a.png"]))

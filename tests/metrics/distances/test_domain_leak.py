@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deflow_cli.data.images.files import Image, write_image
-from deflow_cli.data.images.image_cache import ImagePool
+from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.errors import ShapeError
 from deflow_cli.metrics.distances.domain_leak import Leak, domain_leak, pool_leaks
 from deflow_cli.workflows.fit import conditioning as workflow
@@ -75,7 +75,7 @@ def test_too_small_images_are_refused() -> None:
         domain_leak(*[[torch.zeros(3, 8, 20)]] * 4, seed=0, steps=1)
 
 
-def pools(folder: Path, degrade: bool) -> list[ImagePool]:
+def pools(folder: Path, degrade: bool) -> list[ImageCache]:
     rng = np.random.default_rng(5)
     found = []
     for side in ("clean", "noisy"):
@@ -87,7 +87,7 @@ def pools(folder: Path, degrade: bool) -> list[ImagePool]:
                 if degrade:
                     pixels[..., 0] *= 0.4
             write_image(folder / side / f"{i:02d}.png", Image(np.clip(pixels, 0, 255).astype(np.uint8)))
-        found.append(ImagePool(sorted((folder / side).iterdir())))
+        found.append(ImageCache(sorted((folder / side).iterdir())))
     return found
 
 
@@ -124,6 +124,6 @@ def test_choice_keeps_its_time_and_works_on_little(tmp_path: Path, monkeypatch: 
     assert len(choice.table) == 1
     assert "Time ran out" in choice.text or choice.h_noise == 0.03
     assert time.monotonic() - start < 20
-    few = workflow.choose_conditioning(ImagePool(clean.paths[:2]), noisy, seed=0)
+    few = workflow.choose_conditioning(ImageCache(clean.paths[:2]), noisy, seed=0)
     assert (few.downsample, few.table) == (4, ())
     assert "untested" in few.text
