@@ -13,6 +13,7 @@ CONFIG_FILE = "config.toml"
 RUN_FILE = "run.json"  # the folders that a run was given
 LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
+RUNS_FOLDER = "runs"  # below the working folder: where runs are written and looked for
 
 _PACKAGE = Path(__file__).resolve().parent
 

@@ -43,10 +43,18 @@ def tree(path: Path) -> ast.Module:
 
 
 def public_names(module: ast.Module) -> Iterator[str]:
-    """Classes and functions that a module defines at its top level and does not mark private."""
+    """Classes, functions and constants that a module defines at its top level and does not mark private."""
     for node in module.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-            yield node.name
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+            # A single letter is a type variable.
+            names = [name.id for name in found if name.id.isupper() and len(name.id) > 1]
+        else:
+            continue
+        yield from (name for name in names if not name.startswith("_"))
 
 
 def are_one_command(places: list[str]) -> bool:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli.errors import CheckpointError, DataError
-from deflow_cli.paths import MODEL_FILE, weights_folder
+from deflow_cli.paths import MODEL_FILE, RUNS_FOLDER, weights_folder
 
-RUNS = "runs"
-MANIFEST = "manifest.toml"
+WEIGHTS_MANIFEST = "manifest.toml"
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def find_model(given: Path | None, working: Path, embedded: Path | None) -> Foun
 
 def newest_fit(working: Path) -> Path | None:
     """The ``runs/*/model.safetensors`` written last; None without any."""
-    found = [path for path in (working / RUNS).glob(f"*/{MODEL_FILE}") if path.is_file()]
+    found = [path for path in (working / RUNS_FOLDER).glob(f"*/{MODEL_FILE}") if path.is_file()]
     return max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()), default=None)
 
 
@@ -66,9 +65,9 @@ def embedded_model(folder: Path | None) -> Path:
     Raises CheckpointError where the package carries none, or a damaged one.
     """
     next_step = "fit one: deflow fit CLEAN NOISY, or name one with --model"
-    if folder is None or not (folder / MANIFEST).is_file():
+    if folder is None or not (folder / WEIGHTS_MANIFEST).is_file():
         raise CheckpointError("there is no fit here, and no embedded model is installed", next_step=next_step)
-    manifest = _read_manifest(folder / MANIFEST)
+    manifest = _read_manifest(folder / WEIGHTS_MANIFEST)
     name = manifest.get("default_model")
     if not isinstance(name, str):
         raise CheckpointError("there is no fit here, and this package embeds no model", next_step=next_step)
@@ -79,7 +78,8 @@ def embedded_model(folder: Path | None) -> Path:
     expected = entries[0].get("sha256") if entries else None
     if expected and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
         raise CheckpointError(
-            f"{path}: its checksum differs from the one in {MANIFEST}", next_step="install deflow-cli again"
+            f"{path}: its checksum differs from the one in {WEIGHTS_MANIFEST}",
+            next_step="install deflow-cli again",
         )
     return path
 

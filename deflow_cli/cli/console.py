@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+UNLIMITED_WIDTH = 240  # columns of a table where nobody's terminal limits them
 LINE_INTERVAL = 30.0  # seconds between progress lines where there is no terminal
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from deflow_cli.config.checks import Precision, check_choices, require
 
 # Sizes of the generator by name: features, RRDB blocks and growth inside a dense block.
-ARCHITECTURES = {"rrdb": (64, 23, 32), "rrdb-small": (64, 6, 32), "rrdb-tiny": (32, 1, 32)}
+RESTORER_SIZES = {"rrdb": (64, 23, 32), "rrdb-small": (64, 6, 32), "rrdb-tiny": (32, 1, 32)}
 StageSchedule = Literal["steps", "cosine", "constant"]
 DiscriminatorName = Literal["vgg", "patch", "unet"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deflow_cli.errors import DataError
 
-TONE = 20.0
+TONE_STEEPNESS = 20.0
 """k of the tone curve y = log(1 + k x) / log(1 + k): a gamma-like curve of finite slope (6.6) at black."""
 
 
@@ -46,12 +46,12 @@ def draw_gain(generator: np.random.Generator) -> CameraGain:
 
 def tone(linear: NDArray[np.float64]) -> NDArray[np.float64]:
     """Linear light to rendered value, y = log(1 + k x) / log(1 + k), x clipped at black."""
-    return np.log1p(TONE * np.maximum(linear, 0.0)) / np.log1p(TONE)
+    return np.log1p(TONE_STEEPNESS * np.maximum(linear, 0.0)) / np.log1p(TONE_STEEPNESS)
 
 
 def linearise(rendered: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of `tone`: x = ((1 + k)^y - 1) / k."""
-    return np.expm1(rendered * np.log1p(TONE)) / TONE
+    return np.expm1(rendered * np.log1p(TONE_STEEPNESS)) / TONE_STEEPNESS
 
 
 def _correlate(noise_hwc: NDArray[np.float64], gain: CameraGain) -> NDArray[np.float64]:
@@ -88,7 +88,7 @@ def camera_noise(
     gain = draw_gain(generator) if gain is None else gain
     linear = linearise(pixels_hwc / 255.0)
     middle = float(linearise(np.array(0.5)))
-    slope = TONE / ((1.0 + TONE * middle) * np.log1p(TONE))
+    slope = TONE_STEEPNESS / ((1.0 + TONE_STEEPNESS * middle) * np.log1p(TONE_STEEPNESS))
     variance = (gain.mid_tone / slope) ** 2
     photon = (1.0 - gain.read_share) * variance / middle
     read = np.sqrt(gain.read_share * variance)

@@ -31,7 +31,7 @@ Tell = Callable[[float], None]
 # 80, 0.04 with 96; its anime network (6 blocks) 36, 5.4, 0.37 and 0.006 with 10, 32, 48 and 64; an untrained
 # one of 23 blocks 0.001 with 8. Exact where the whole reach is less.
 PAD_LIMIT = 96  # trunk pixels
-LARGEST_TILE = 4096
+LARGEST_RESTORER_TILE = 4096
 DIHEDRAL = range(8)
 ONEDNN = "could not create a primitive"
 
@@ -63,7 +63,7 @@ def automatic_side(
     pixels = memory // bytes_per_pixel(config, dtype)
     if height * width <= pixels:
         return 0
-    side = min(max(math.isqrt(pixels) - 2 * pad, SMALLEST_TILE), LARGEST_TILE)
+    side = min(max(math.isqrt(pixels) - 2 * pad, SMALLEST_TILE), LARGEST_RESTORER_TILE)
     return round_up(side, config.unshuffle_factor)
 
 

@@ -23,7 +23,7 @@ from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.fit.run import FitRequest, fit
 
 CROP = 160
-SHOWN = 4
+PHOTOS_SHOWN = 4
 EVERY = 3  # of the scenes of half B, so many make one that is kept apart to score on
 TEXT = """\
 What to look at, in each row:
@@ -111,8 +111,10 @@ def demo(
     report = degrade(request, reporter)
     rows = []
     names = sorted(sources)
-    for index, record in enumerate(report.records[:: max(1, len(report.records) // SHOWN)][:SHOWN]):
-        name = names[index * len(names) // SHOWN]
+    for index, record in enumerate(
+        report.records[:: max(1, len(report.records) // PHOTOS_SHOWN)][:PHOTOS_SHOWN]
+    ):
+        name = names[index * len(names) // PHOTOS_SHOWN]
         rows.append(_row(record.source, record.targets, noisy / name, sources[name]))
     labels = ["clean", "model 1", "model 2", "residual x8", "real noisy", "real x8"]
     sheet = out / "contact_sheet.png"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.arrays import Window
-from deflow_cli.checkpoints.registry import RUNS, FoundModel
+from deflow_cli.checkpoints.registry import FoundModel
 from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
@@ -21,7 +21,7 @@ from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.data.images.resize import rescale
 from deflow_cli.errors import CheckpointError, DataError, naming
 from deflow_cli.inference.restoring import Restorer
-from deflow_cli.paths import RESTORER_FILE
+from deflow_cli.paths import RESTORER_FILE, RUNS_FOLDER
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter
@@ -93,10 +93,10 @@ def find_restorer(given: Path | None, working: Path) -> FoundModel:
                 next_step=f"pass an ESRGAN file, or a folder with {RESTORER_FILE}",
             )
         return FoundModel(path, "given")
-    found = [path for path in (working / RUNS).glob(f"*/{RESTORER_FILE}") if path.is_file()]
+    found = [path for path in (working / RUNS_FOLDER).glob(f"*/{RESTORER_FILE}") if path.is_file()]
     if not found:
         raise CheckpointError(
-            f"there is no {RUNS}/*/{RESTORER_FILE} here, and no restorer is embedded",
+            f"there is no {RUNS_FOLDER}/*/{RESTORER_FILE} here, and no restorer is embedded",
             next_step="train one: deflow sr-train PAIRS, or name any ESRGAN file with --model",
         )
     newest = max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()))

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.config.model import FlowConfig, ModelConfig
 from deflow_cli.layers.networks.conditioned import ZeroConv3x3
 from deflow_cli.models.deflow.initialization import start_flow
 from deflow_cli.models.deflow.model import DeFlow
+from tests.small import ENCODER, FLOW_SIZES
 
-ENCODER = EncoderConfig(channels=8, growth_channels=4, blocks=1, stacked_blocks=(0,))
 SHIFT_MEAN, SHIFT_STD = (0.3, -0.3), (0.2, 0.6)  # per component, of every latent channel
 
 
 def small_config(shift: str = "mixture:2", **flow: object) -> ModelConfig:
-    sizes = {"levels": 2, "steps": 2, "hidden_channels": 8, "splits": "none", "scale": "bounded"}
-    return ModelConfig(FlowConfig(**{**sizes, "condition_channels": 8, "shift": shift, **flow}), ENCODER)
+    choices = {"splits": "none", "scale": "bounded", "shift": shift, **flow}
+    return ModelConfig(FlowConfig(**{**FLOW_SIZES, **choices}), ENCODER)
 
 
 def smooth_images(count: int, height: int, width: int, seed: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest
 
-from deflow_cli.config.restorer import ARCHITECTURES, SrConfig
+from deflow_cli.config.restorer import RESTORER_SIZES, SrConfig
 from deflow_cli.errors import ConfigError
 from deflow_cli.presets.reader import FIT, SR
 
@@ -48,7 +48,7 @@ def test_paper_is_the_papers_restorer():
     config = SR.load("paper")
     assert config == SrConfig()
     restorer, loss, gan, sr = config.restorer, config.loss, config.gan, config.sr
-    assert (restorer.channels, restorer.blocks, restorer.growth_channels) == ARCHITECTURES["rrdb"]
+    assert (restorer.channels, restorer.blocks, restorer.growth_channels) == RESTORER_SIZES["rrdb"]
     assert (loss.pixel, loss.perceptual, loss.adversarial) == (1e-2, 1.0, 5e-3)
     assert (loss.features, loss.discriminator, loss.discriminator_channels) == ("vgg19", "vgg", 64)
     assert (gan.iterations, gan.learning_rate, gan.betas) == (60_000, 1e-4, (0.9, 0.999))

@@ -16,30 +16,20 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.presets.reader import FIT, SR
+from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.seeding import generator as seeded
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.fit.run import BatchObjective, fit
 from deflow_cli.workflows.fit.run import FitRequest as UsualFitRequest
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep
+from tests.small import small_run
 from tests.training.waiting import NoWaiting, WouldWait, without_waiting
 
 FitRequest = partial(UsualFitRequest, samples=SampleSizes(20, 20, 20, 20))
-TINY = [
-    "flow.levels=2",
-    "flow.steps=2",
-    "flow.hidden_channels=8",
-    "flow.condition_channels=8",
+SETTINGS = [
     "flow.shift=mixture:2",
-    "encoder.channels=8",
-    "encoder.growth_channels=4",
-    "encoder.blocks=1",
-    "encoder.stacked_blocks=[0]",
     "fit.iterations=3",
-    "fit.batch_size=4",
-    "fit.patch_size=32",
-    "fit.leak_test=false",
     "fit.channel_statistics=yes",
     "fit.coupling_rate=1.0",
     "fit.report=false",
@@ -47,7 +37,7 @@ TINY = [
 
 
 def tiny(*settings: str) -> RunConfig:
-    return FIT.apply_overrides(FIT.load("tiny"), [*TINY, *settings])
+    return small_run(*SETTINGS, *settings)
 
 
 def write_pictures(folder: Path, sigma: float, seed: int = 3, count: int = 6) -> None:

@@ -16,22 +16,12 @@ from deflow_cli.runtime.progress import Silent
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows import demo as workflow
 from deflow_cli.workflows.fit.closed_form import SampleSizes
+from tests.small import small_run
 
 FEW = 4  # photographs of each half
 STEPS = 8  # in place of as many as the time allows: a slow machine must not change the test
 QUICK = [
-    "flow.levels=2",
-    "flow.steps=2",
-    "flow.hidden_channels=8",
-    "flow.condition_channels=8",
     "flow.shift=correlated",
-    "encoder.channels=8",
-    "encoder.growth_channels=4",
-    "encoder.blocks=1",
-    "encoder.stacked_blocks=[0]",
-    "fit.batch_size=4",
-    "fit.patch_size=32",
-    "fit.leak_test=false",
     "fit.log_every=1",
 ]
 
@@ -47,7 +37,7 @@ def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("cut_short")
 def test_demo_fits_degrades_and_shows(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    quick = FIT.apply_overrides(FIT.load("tiny"), QUICK)
+    quick = small_run(*QUICK)
     report = workflow.demo(out, 90.0, "cpu", Silent(), quick, SampleSizes(8, 40, 80, 4))
 
     _, facts = load_model(report.model_path)

@@ -12,14 +12,12 @@ from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, 
 from deflow_cli.cli.guard import INTERRUPTED
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.errors import ConfigError
-from deflow_cli.paths import CONFIG_FILE
+from deflow_cli.paths import CONFIG_FILE, RUNS_FOLDER
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.reader import FIT
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.fit.run import FitResult
-
-RUNS = Path("runs")
 
 
 def fit(
@@ -159,9 +157,9 @@ def choose_run_dir(out: Path | None, name: str, resume: bool) -> Path:
                 f"{show_path(out)} holds a run already", next_step="pass --resume to go on, or another --out"
             )
         return out
-    taken = RUNS / name
+    taken = Path(RUNS_FOLDER) / name
     free, count = taken, 1
     while free.exists():
         taken, count = free, count + 1
-        free = RUNS / f"{name}-{count}"
+        free = Path(RUNS_FOLDER) / f"{name}-{count}"
     return taken if resume else free

@@ -15,7 +15,7 @@ from deflow_cli.cli.guard import INTERRUPTED
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.restoration import sr_train_options as options
 from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
-from deflow_cli.config.restorer import ARCHITECTURES, SrConfig
+from deflow_cli.config.restorer import RESTORER_SIZES, SrConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.durations import parse_duration
@@ -140,10 +140,10 @@ def collect_settings(
     """The settings that options stand for. An explicit ``--set`` comes after them, and so has precedence."""
     settings: list[str] = []
     if arch is not None:
-        if arch not in ARCHITECTURES:
-            raise ConfigError(f"--arch is {arch!r}", next_step=f"use {', '.join(ARCHITECTURES)}")
+        if arch not in RESTORER_SIZES:
+            raise ConfigError(f"--arch is {arch!r}", next_step=f"use {', '.join(RESTORER_SIZES)}")
         names = ("channels", "blocks", "growth_channels")
-        settings += [f"restorer.{n}={v}" for n, v in zip(names, ARCHITECTURES[arch], strict=True)]
+        settings += [f"restorer.{n}={v}" for n, v in zip(names, RESTORER_SIZES[arch], strict=True)]
     if iterations is not None and time_budget is not None:
         raise ConfigError("both --iterations and --time-budget given", next_step="leave one out")
     if iterations is not None:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from deflow_cli.cli.console import UNLIMITED_WIDTH
+
 if TYPE_CHECKING:
     from rich.table import Table
-
-WIDE = 240  # columns where nobody's terminal limits them
 
 
 def print_realism(document: Mapping[str, Any]) -> None:
@@ -19,7 +19,7 @@ def print_realism(document: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    console = Console(width=WIDE) if piped else Console()
+    console = Console(width=UNLIMITED_WIDTH) if piped else Console()
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

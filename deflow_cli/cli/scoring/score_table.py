@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from deflow_cli.cli.console import UNLIMITED_WIDTH
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 Document = Mapping[str, Any]  # a score report as a dictionary
-WIDE = 240  # columns where nobody's terminal limits them
 
 
 def print_score(document: Document) -> None:
@@ -21,7 +22,7 @@ def print_score(document: Document) -> None:
     from rich.console import Console
 
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    console = Console(width=WIDE) if piped else Console()
+    console = Console(width=UNLIMITED_WIDTH) if piped else Console()
     if document["summaries"]:
         several = len(document["methods"]) > 1
         console.print(_methods_table(document) if several else _metrics_table(document))

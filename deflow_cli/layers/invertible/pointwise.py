@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # Output channels from which oneDNN's convolution is faster than the product: by a third on two threads.
-WIDE = 64
+WIDE_CHANNELS = 64
 
 
 def conv1x1(x_bchw: Tensor, weight_oi: Tensor, bias_o: Tensor, *, relu: bool = False) -> Tensor:
@@ -16,7 +16,7 @@ def conv1x1(x_bchw: Tensor, weight_oi: Tensor, bias_o: Tensor, *, relu: bool = F
     Nothing is copied if x is in channels-last order too. On CUDA it is always a matrix product, which stays
     float32 where a convolution might use TF32.
     """
-    if x_bchw.device.type == "cpu" and len(weight_oi) >= WIDE:
+    if x_bchw.device.type == "cpu" and len(weight_oi) >= WIDE_CHANNELS:
         x_bchw = x_bchw.contiguous(memory_format=torch.channels_last)
         y_bchw = F.conv2d(x_bchw, weight_oi[:, :, None, None], bias_o)
     else:

@@ -13,12 +13,12 @@ from deflow_cli.errors import ShapeError
 from deflow_cli.layers.networks.trunk import frozen, full_float32, refuse_others, take
 from deflow_cli.tensor_files import read_trunk
 
-SIDE = 299  # pixels
-FEATURES = 2048
+INPUT_SIDE = 299  # pixels
+INCEPTION_FEATURES = 2048
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 EXPECTED = "torchvision's inception_v3_google-0cc3c7bd.pth"
-BATCH = 32  # patches at a time
+INCEPTION_BATCH = 32  # patches at a time
 UNUSED = ("fc.", "AuxLogits.")  # the classifiers above and beside the features
 
 
@@ -30,7 +30,7 @@ class InceptionFeatures:
     Raises CheckpointError for weights that do not fit.
     """
 
-    dimensions = FEATURES
+    dimensions = INCEPTION_FEATURES
 
     def __init__(self, weights: Mapping[str, Tensor] | Path, device: torch.device | str = "cpu") -> None:
         self._device = torch.device(device)
@@ -58,12 +58,14 @@ class InceptionFeatures:
                 f"patches: {patches_bchw.dtype} {tuple(patches_bchw.shape)}, not uint8 B x 3 x H x W"
             )
         with torch.inference_mode(), full_float32(self._device):
-            parts = [self._features(part_bchw) for part_bchw in patches_bchw.split(BATCH)]
-        return torch.cat(parts) if parts else torch.empty(0, FEATURES)
+            parts = [self._features(part_bchw) for part_bchw in patches_bchw.split(INCEPTION_BATCH)]
+        return torch.cat(parts) if parts else torch.empty(0, INCEPTION_FEATURES)
 
     def _features(self, patches_bchw: Tensor) -> Tensor:
         x_bchw = patches_bchw.to(self._device).to(torch.float32) / 255
-        x_bchw = interpolate(x_bchw, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+        x_bchw = interpolate(
+            x_bchw, (INPUT_SIDE, INPUT_SIDE), mode="bilinear", antialias=True, align_corners=False
+        )
         mean, deviation = (torch.tensor(v, device=self._device).view(1, 3, 1, 1) for v in (MEAN, DEVIATION))
         features_bd: Tensor = self._model((x_bchw - mean) / deviation)
         return features_bd.cpu()

@@ -12,7 +12,7 @@ from deflow_cli.errors import DataError
 
 CLIP = 5.0
 """Standardised features beyond this are cut: a wild patch must not decide a cubic kernel."""
-RESAMPLES = 1000
+KID_RESAMPLES = 1000
 SPLITS = 100
 _ROWS = 2048  # of the kernel matrix held at once
 _FEWEST = 4  # images a side
@@ -119,7 +119,7 @@ def _mmd(rr: Array, ff: Array, rf: Array, real: Array, fake: Array) -> Array:
 
 
 def _multinomial(count: int, rng: np.random.Generator) -> Array:
-    return rng.multinomial(count, np.full(count, 1.0 / count), RESAMPLES).astype(np.float64)
+    return rng.multinomial(count, np.full(count, 1.0 / count), KID_RESAMPLES).astype(np.float64)
 
 
 def _floor(rr: Array, rng: np.random.Generator) -> tuple[float, float]:

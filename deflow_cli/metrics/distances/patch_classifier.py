@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHANNELS = 16
-BATCH = 64
+HIDDEN_CHANNELS = 16
+TRAINING_BATCH = 64
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
 
@@ -25,14 +25,14 @@ Prepare = Callable[[Tensor], Tensor]
 class PatchClassifier(nn.Module):
     """Three convolutions over the prepared patch, mean and maximum over it, one logit (side 1 > 0)."""
 
-    features = 4 * CHANNELS
+    features = 4 * HIDDEN_CHANNELS
 
     def __init__(self, in_channels: int, prepare: Prepare, generator: torch.Generator) -> None:
         super().__init__()
         self._prepare = prepare
-        self.first = nn.Conv2d(in_channels, CHANNELS, 3)
-        self.second = nn.Conv2d(CHANNELS, 2 * CHANNELS, 3, stride=2)
-        self.third = nn.Conv2d(2 * CHANNELS, 2 * CHANNELS, 3)
+        self.first = nn.Conv2d(in_channels, HIDDEN_CHANNELS, 3)
+        self.second = nn.Conv2d(HIDDEN_CHANNELS, 2 * HIDDEN_CHANNELS, 3, stride=2)
+        self.third = nn.Conv2d(2 * HIDDEN_CHANNELS, 2 * HIDDEN_CHANNELS, 3)
         self.last = nn.Linear(self.features, 1)
         with torch.no_grad():
             for conv in (self.first, self.second, self.third):
@@ -60,7 +60,7 @@ class NoiseClassifier(PatchClassifier):
     brought to mean 0 and std 1, a difference of level is found in a few steps.
     """
 
-    features = 5 * CHANNELS
+    features = 5 * HIDDEN_CHANNELS
 
     def __init__(self, in_channels: int, prepare: Prepare, generator: torch.Generator) -> None:
         super().__init__(in_channels, prepare, generator)
@@ -80,11 +80,11 @@ def train(
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=LEARNING_RATE, total_steps=max(steps, 2))
     model.train()
-    labels = torch.cat([torch.zeros(BATCH // 2), torch.ones(BATCH // 2)])
+    labels = torch.cat([torch.zeros(TRAINING_BATCH // 2), torch.ones(TRAINING_BATCH // 2)])
     for _ in range(steps):
         halves = []
         for side, count in enumerate(counts):
-            which = torch.randint(count, (BATCH // 2,), generator=generator).tolist()
+            which = torch.randint(count, (TRAINING_BATCH // 2,), generator=generator).tolist()
             halves.append(draw(side, which))
         loss = F.binary_cross_entropy_with_logits(model(torch.cat(halves)), labels)
         optimiser.zero_grad()

@@ -16,7 +16,7 @@ from deflow_cli.metrics.filters import LUMA, high_pass
 from deflow_cli.metrics.flat_patches import clipped, gradient_energy, patch_means
 from deflow_cli.metrics.nss import mscn
 
-SIDE = 64
+FEATURE_PATCH_SIDE = 64
 """px."""
 SHARE = 0.5
 """Of a picture's patches the flattest half is looked at."""
@@ -26,7 +26,9 @@ _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
 _SOFTENING = 0.5  # grey levels added before a logarithm: below, quantisation decides
 
 
-def patch_features(images: Iterable[Pixels], side: int = SIDE, share: float = SHARE) -> list[Array]:
+def patch_features(
+    images: Iterable[Pixels], side: int = FEATURE_PATCH_SIDE, share: float = SHARE
+) -> list[Array]:
     """Features of the flattest patches of uint8 pictures H x W x 3: one n x D float64 array per picture.
 
     Per scale (full, half), of the flattest half of a patch's pixels: log std of the high-passed red, green,

@@ -22,12 +22,12 @@ from deflow_cli.metrics.distances.patch_classifier import (
 from deflow_cli.metrics.filters import high_pass
 from deflow_cli.metrics.flat_patches import choose, patch_grid
 
-SIDE = 32  # px of a patch: larger ones are flat too seldom
-STRIDE = 16
+TEST_PATCH_SIDE = 32  # px of a patch: larger ones are flat too seldom
+TEST_PATCH_STRIDE = 16
 PATCHES = 16  # at most, per image
-STEPS = 80  # of the classifier, per fold
+TWO_SAMPLE_STEPS = 80  # of the classifier, per fold
 QUICK_STEPS = 40
-MAX_IMAGES = 150  # per side; more are thinned evenly
+TWO_SAMPLE_IMAGES = 150  # per side; more are thinned evenly
 _FEWEST = 4  # images a side
 
 Groups = tuple[Sequence[Hashable], Sequence[Hashable]]
@@ -56,7 +56,7 @@ def two_sample(
     fake: Sequence[Pixels],
     *,
     seed: int,
-    steps: int = STEPS,
+    steps: int = TWO_SAMPLE_STEPS,
     folds: int = 2,
     groups: Groups | None = None,
     quick: bool = False,
@@ -74,7 +74,7 @@ def two_sample(
     for name, found in zip(("real", "synthetic"), crops, strict=True):
         if len(found) < max(_FEWEST, folds):
             raise DataError(
-                f"{len(found)} {name} images have an unclipped flat patch of {SIDE} px;"
+                f"{len(found)} {name} images have an unclipped flat patch of {TEST_PATCH_SIDE} px;"
                 f" the two-sample test needs {max(_FEWEST, folds)}",
                 next_step="give more or larger images, or leave the two-sample test out",
             )
@@ -98,14 +98,14 @@ def two_sample(
 
 def _crops(images: Sequence[Pixels]) -> dict[int, Tensor]:
     """Of every image, thinned evenly to 150, that has any: high-passed flat patches, n x 3 x 32 x 32."""
-    kept = np.linspace(0, len(images) - 1, min(len(images), MAX_IMAGES)).round().astype(int).tolist()
+    kept = np.linspace(0, len(images) - 1, min(len(images), TWO_SAMPLE_IMAGES)).round().astype(int).tolist()
     grids, patches = [], []
     for index in kept:
         residual = high_pass(images[index])
-        grid = patch_grid(images[index], residual, SIDE, STRIDE, PATCHES)
-        own = np.empty((len(grid), SIDE, SIDE, 3), dtype=np.float32)
+        grid = patch_grid(images[index], residual, TEST_PATCH_SIDE, TEST_PATCH_STRIDE, PATCHES)
+        own = np.empty((len(grid), TEST_PATCH_SIDE, TEST_PATCH_SIDE, 3), dtype=np.float32)
         for i, (y, x) in enumerate(grid.corners):
-            own[i] = residual[y : y + SIDE, x : x + SIDE]
+            own[i] = residual[y : y + TEST_PATCH_SIDE, x : x + TEST_PATCH_SIDE]
         grids.append(grid)
         patches.append(torch.from_numpy(own.transpose(0, 3, 1, 2)))
     chosen = choose(grids, fewest=max(2 * _FEWEST, len(kept) // 4))

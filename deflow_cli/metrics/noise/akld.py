@@ -11,7 +11,7 @@ import numpy as np
 from deflow_cli.arrays import Array
 from deflow_cli.errors import DataError
 
-SAMPLES = 50
+AKLD_SAMPLES = 50
 """Most samples of one picture that are averaged, as published."""
 FLOOR = 1e-10
 CLAMP = 10.0
@@ -55,7 +55,7 @@ def mean_akld(real: Sequence[Array], fakes: Sequence[Sequence[Array]]) -> float:
     return float(
         np.mean(
             [
-                np.mean([akld(truth, sample) for sample in samples[:SAMPLES]])
+                np.mean([akld(truth, sample) for sample in samples[:AKLD_SAMPLES]])
                 for truth, samples in zip(real, fakes, strict=True)
             ]
         )

@@ -59,7 +59,7 @@ FindingKind = Literal[
 ]
 ORDER: dict[Severity, int] = {"bad": 0, "warn": 1, "note": 2, "good": 3}
 
-CHANNELS = ("red", "green", "blue")
+CHANNEL_NAMES = ("red", "green", "blue")
 CHANNEL_PAIRS = ("red-green", "green-blue", "red-blue")
 
 # Just noticeable amounts. A difference counts if it is above these and above FLOORS times its floor, which is
@@ -272,7 +272,7 @@ def _colour(content: Content, real: Content | None) -> list[Finding]:
     }
     if real:
         figures["real"] = float(real.colour_shift[worst])
-    return [Finding("colour", severity, kind, {"channel": CHANNELS[worst], **figures})]
+    return [Finding("colour", severity, kind, {"channel": CHANNEL_NAMES[worst], **figures})]
 
 
 def _detail(content: Content, real: Content | None) -> list[Finding]:

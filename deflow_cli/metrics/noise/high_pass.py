@@ -30,9 +30,9 @@ from deflow_cli.metrics.noise.residual import (
     psd_error_db,
 )
 
-SIDE = 24  # px of a flat patch: larger ones are flat too seldom
-STRIDE = 12
-SPECTRUM_BINS = 12  # what a patch of 24 px resolves
+FLAT_PATCH_SIDE = 24  # px of a flat patch: larger ones are flat too seldom
+FLAT_PATCH_STRIDE = 12
+FLAT_SPECTRUM_BINS = 12  # what a patch of 24 px resolves
 _FEWEST_PATCHES = 3  # per intensity bin
 
 
@@ -66,7 +66,7 @@ class UnpairedStatistics:
         chosen = choose([grid for grid, _ in found])
         if not any(len(rows) for rows in chosen):
             raise DataError(
-                f"none of {len(found)} pictures has an unclipped patch of {SIDE} px",
+                f"none of {len(found)} pictures has an unclipped patch of {FLAT_PATCH_SIDE} px",
                 next_step="use larger pictures, or ones that are not clipped to black or white",
             )
         rows = [
@@ -138,16 +138,17 @@ class UnpairedStatistics:
         """Std in each of 16 bins of the patch's mean luma, [0, 1] scale; NaN with fewer than 3 patches."""
         sums = self.intensity.sum(axis=0)
         variance = sums[:, 2] / np.maximum(sums[:, 0], 1.0)
-        return np.where(sums[:, 0] >= _FEWEST_PATCHES * 3 * SIDE**2, np.sqrt(variance), np.nan)
+        return np.where(sums[:, 0] >= _FEWEST_PATCHES * 3 * FLAT_PATCH_SIDE**2, np.sqrt(variance), np.nan)
 
 
 def _candidates(image: Pixels) -> tuple[PatchGrid, NDArray[np.float16]]:
     """A picture's flattest patches, and what the filter leaves of them, n x S x S x 3."""
     residual = high_pass(image)
-    grid = patch_grid(image, residual, SIDE, STRIDE)
-    patches = np.empty((len(grid), SIDE, SIDE, 3), dtype=np.float16)  # a set's are held at once
+    grid = patch_grid(image, residual, FLAT_PATCH_SIDE, FLAT_PATCH_STRIDE)
+    # A set's patches are all in memory at once.
+    patches = np.empty((len(grid), FLAT_PATCH_SIDE, FLAT_PATCH_SIDE, 3), dtype=np.float16)
     for i, (y, x) in enumerate(grid.corners):
-        patches[i] = residual[y : y + SIDE, x : x + SIDE]
+        patches[i] = residual[y : y + FLAT_PATCH_SIDE, x : x + FLAT_PATCH_SIDE]
     return grid, patches
 
 
@@ -182,7 +183,7 @@ def _nothing() -> tuple[Any, ...]:
         np.zeros(511, dtype=np.int64),
         np.zeros(5),
         np.zeros((3, window, window)),
-        np.zeros((3, SPECTRUM_BINS)),
+        np.zeros((3, FLAT_SPECTRUM_BINS)),
         np.zeros((3, 3)),
         np.zeros((INTENSITY_BINS, 3)),
     )
@@ -210,10 +211,10 @@ def _radial_psd(patches: Array) -> Array:
     frequency = np.fft.fftfreq(side)
     radius = np.hypot(frequency[:, None], frequency[None])
     inside = radius <= 0.5
-    index = np.minimum((radius[inside] * 2 * SPECTRUM_BINS).astype(np.int64), SPECTRUM_BINS - 1)
-    count = np.bincount(index, minlength=SPECTRUM_BINS)
+    index = np.minimum((radius[inside] * 2 * FLAT_SPECTRUM_BINS).astype(np.int64), FLAT_SPECTRUM_BINS - 1)
+    count = np.bincount(index, minlength=FLAT_SPECTRUM_BINS)
     return np.stack(
-        [np.bincount(index, power[..., c][inside], SPECTRUM_BINS) / count for c in range(3)]
+        [np.bincount(index, power[..., c][inside], FLAT_SPECTRUM_BINS) / count for c in range(3)]
     ) / np.sum(window**2)
 
 

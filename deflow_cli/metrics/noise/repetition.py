@@ -18,7 +18,7 @@ from deflow_cli.metrics.noise.residual import Fluctuation, chance_variance
 
 NEAREST = 12
 """Displacements within a picture up to this many pixels are the noise's own grain, not a repetition."""
-LARGEST_SIDE = 384
+REPETITION_SIDE = 384
 MOST_PAIRS = 20
 LEAST_OVERLAP = 1 / 8
 SLACK = 1.4
@@ -84,8 +84,8 @@ def measure_repetition(residuals: Sequence[Array], cleans: Sequence[Pixels] | No
                 f"a residual of {residual.shape[1]}x{residual.shape[0]} is too small to look for repetition; "
                 "it takes 32 px"
             )
-        corner = residual[:LARGEST_SIDE, :LARGEST_SIDE]
-        clean = cleans[index][:LARGEST_SIDE, :LARGEST_SIDE] / 255.0 if cleans is not None else None
+        corner = residual[:REPETITION_SIDE, :REPETITION_SIDE]
+        clean = cleans[index][:REPETITION_SIDE, :REPETITION_SIDE] / 255.0 if cleans is not None else None
         fields.append(_Field.of(even_out(corner, clean)))
     within = [_peak(field, field, index, index, len(fields)) for index, field in enumerate(fields)]
     pairs = _pairs(len(fields))

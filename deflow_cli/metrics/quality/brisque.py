@@ -30,7 +30,7 @@ from deflow_cli.metrics.nss import (
 from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.registry import ScorerContext
 
-FEATURES = 36
+BRISQUE_FEATURES = 36
 LIVE_RANGES = (
     *((0.338, 10), (0.017204, 0.806612), (0.236, 1.642), (-0.123884, 0.20293), (0.000155, 0.712298)),
     *((0.001122, 0.470257), (0.244, 1.641), (-0.123586, 0.179083), (0.000152, 0.710456)),
@@ -132,12 +132,12 @@ def _read_header(path: Path, lines: Iterator[tuple[int, str]]) -> dict[str, floa
 
 def _read_vector(path: Path, number: int, line: str) -> tuple[float, list[float]]:
     """Coefficient and 36 figures of ``coefficient 1:value 2:value ...``; libsvm leaves out zeros."""
-    expected = f"'coefficient 1:value ... {FEATURES}:value'"
+    expected = f"'coefficient 1:value ... {BRISQUE_FEATURES}:value'"
     coefficient, *pairs = line.split()
-    vector = [0.0] * FEATURES
+    vector = [0.0] * BRISQUE_FEATURES
     for pair in pairs:
         index, colon, value = pair.partition(":")
-        if not (colon and index.isdigit() and 1 <= int(index) <= FEATURES):
+        if not (colon and index.isdigit() and 1 <= int(index) <= BRISQUE_FEATURES):
             raise CheckpointError(f"{path}:{number}: {pair!r}; expected {expected}")
         vector[int(index) - 1] = _number(value, path, number, expected)
     return _number(coefficient, path, number, expected), vector
@@ -164,9 +164,9 @@ def _read_ranges(path: Path) -> list[tuple[float, float]]:
         if len(fields) != 3 or fields[1] >= fields[2]:
             raise CheckpointError(f"{path}:{number}: {line.strip()!r}; expected {expected}")
         ranges[int(fields[0])] = (fields[1], fields[2])
-    if sorted(ranges) != list(range(1, FEATURES + 1)):
-        raise CheckpointError(f"{path}: ranges of {len(ranges)} features; expected 1 to {FEATURES}")
-    return [ranges[index] for index in range(1, FEATURES + 1)]
+    if sorted(ranges) != list(range(1, BRISQUE_FEATURES + 1)):
+        raise CheckpointError(f"{path}: ranges of {len(ranges)} features; expected 1 to {BRISQUE_FEATURES}")
+    return [ranges[index] for index in range(1, BRISQUE_FEATURES + 1)]
 
 
 def _number(text: str, path: Path, line: int, expected: str) -> float:

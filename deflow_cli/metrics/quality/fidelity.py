@@ -28,14 +28,14 @@ PEAK = 255.0
 STABILISERS = ((0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2)
 UNIFORM_SIDE = 7
 GAUSSIAN_SIDE, GAUSSIAN_SIGMA = 11, 1.5
-LUMA = (65.481, 128.553, 24.966)
+STUDIO_LUMA = (65.481, 128.553, 24.966)
 """BT.601, studio range: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255."""
 
 
 def luma_y(images_bchw: Tensor) -> Tensor:
     """Y of BT.601 in studio range (16..235), float64 B x 1 x H x W, unrounded, of RGB on the 0..255 scale."""
     red, green, blue = images_bchw.to(torch.float64).unbind(1)
-    return (16.0 + (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue) / PEAK)[:, None]
+    return (16.0 + (STUDIO_LUMA[0] * red + STUDIO_LUMA[1] * green + STUDIO_LUMA[2] * blue) / PEAK)[:, None]
 
 
 def psnr(a_bchw: Tensor, b_bchw: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.registry import ScorerContext
 from deflow_cli.paths import weights_folder
 
-BLOCK = 96
-FEATURES = 36
+NIQE_BLOCK = 96
+NIQE_FEATURES = 36
 SHARPNESS = 0.75
 """A pristine block is kept where its mean local sigma exceeds this share of its image's largest."""
 KEYS = (("mean", "covariance"), ("mu_prisparam", "cov_prisparam"), ("mu_pris_param", "cov_pris_param"))
@@ -92,7 +92,7 @@ def _read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
 
 
 def _checked(mean: NDArray[Any], covariance: NDArray[Any], origin: str, path: Path) -> NiqeModel:
-    if mean.size != FEATURES or covariance.shape != (FEATURES, FEATURES):
+    if mean.size != NIQE_FEATURES or covariance.shape != (NIQE_FEATURES, NIQE_FEATURES):
         raise CheckpointError(
             f"{path}: mean of {mean.size} and covariance {covariance.shape}; expected 36 and (36, 36)"
         )
@@ -113,12 +113,12 @@ def niqe_features(images_bchw: Tensor) -> tuple[Tensor, Tensor]:
     half-scale image likewise, into 48x48. Features of a block that is too flat for a fit are NaN.
     """
     gray = matlab_gray(images_bchw)
-    height, width = (size // BLOCK * BLOCK for size in gray.shape[1:])
+    height, width = (size // NIQE_BLOCK * NIQE_BLOCK for size in gray.shape[1:])
     gray = gray[:, :height, :width]
     normalised, sigma = mscn(gray)
-    sharpness = cut_blocks(sigma, BLOCK).mean((-2, -1))
-    fine = _block_features(cut_blocks(normalised, BLOCK))
-    coarse = _block_features(cut_blocks(mscn(half_scale(gray))[0], BLOCK // 2))
+    sharpness = cut_blocks(sigma, NIQE_BLOCK).mean((-2, -1))
+    fine = _block_features(cut_blocks(normalised, NIQE_BLOCK))
+    coarse = _block_features(cut_blocks(mscn(half_scale(gray))[0], NIQE_BLOCK // 2))
     return torch.cat((fine, coarse), dim=-1), sharpness
 
 
@@ -165,8 +165,8 @@ class Niqe:
         """One score per uint8 image; references are ignored. NaN with a reason below two textured blocks."""
         check_images(images_bchw)
         height, width = images_bchw.shape[-2:]
-        if (height // BLOCK) * (width // BLOCK) < 2:
-            reason = f"{width}x{height}: NIQE needs at least two whole blocks of {BLOCK} px"
+        if (height // NIQE_BLOCK) * (width // NIQE_BLOCK) < 2:
+            reason = f"{width}x{height}: NIQE needs at least two whole blocks of {NIQE_BLOCK} px"
             return [Score(float("nan"), reason)] * len(images_bchw)
         features = one_by_one(lambda part: niqe_features(part)[0], images_bchw.to(self.device)).cpu()
         return [self._score(rows) for rows in features]
@@ -176,7 +176,7 @@ class Niqe:
         if textured < 2:
             return Score(
                 float("nan"),
-                f"{textured} of {len(features)} blocks of {BLOCK} px have texture: NIQE needs two",
+                f"{textured} of {len(features)} blocks of {NIQE_BLOCK} px have texture: NIQE needs two",
             )
         return Score(niqe_distance(features, self.model))
 

@@ -19,7 +19,7 @@ from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.registry import ScorerContext
 
 Padding = Literal["replicate", "symmetric"]
-BLOCK = 16
+PIQE_BLOCK = 16
 ACTIVE_VARIANCE = 0.1
 RUN = 6
 """Samples of a block's border line that make a visible edge where they hardly vary."""
@@ -30,7 +30,7 @@ def _pad_to_blocks(gray_bhw: Tensor, padding: Padding) -> Tensor:
     """Extend the bottom and the right to whole blocks."""
     for dim in (-2, -1):
         size = gray_bhw.shape[dim]
-        whole = -(-size // BLOCK) * BLOCK
+        whole = -(-size // PIQE_BLOCK) * PIQE_BLOCK
         if padding == "replicate":
             index = torch.arange(whole, device=gray_bhw.device).clamp(max=size - 1)
         else:
@@ -49,7 +49,7 @@ def _variance(blocks: Tensor) -> Tensor:
 def _impaired(blocks: Tensor) -> Tensor:
     """B x N: is there a run of six nearly equal samples along one of the four border lines?"""
     lines = torch.stack((blocks[..., 0, :], blocks[..., -1, :], blocks[..., 0], blocks[..., -1]), dim=-2)
-    runs = [lines[..., start : BLOCK - RUN + 1 + start] for start in range(RUN)]
+    runs = [lines[..., start : PIQE_BLOCK - RUN + 1 + start] for start in range(RUN)]
     mean = sum(runs[1:], start=runs[0]) / RUN
     square = sum(((run - mean).square_() for run in runs[1:]), start=(runs[0] - mean).square_())
     return ((square / (RUN - 1)).sqrt_() < RUN_STD).flatten(2).any(-1)
@@ -71,7 +71,7 @@ def _noisy(blocks: Tensor, std: Tensor) -> Tensor:
 def piqe(images_bchw: Tensor, padding: Padding = "replicate") -> Tensor:
     """PIQE of uint8 B x 3 x H x W images: float64 B, higher is worse; 100 where no block is active."""
     normalised, _ = mscn(_pad_to_blocks(matlab_gray(images_bchw), padding))
-    blocks = cut_blocks(normalised, BLOCK)
+    blocks = cut_blocks(normalised, PIQE_BLOCK)
     variance = _variance(blocks)
     active = variance > ACTIVE_VARIANCE
     distortion = _impaired(blocks) * (1 - variance) + _noisy(blocks, variance.sqrt()) * variance

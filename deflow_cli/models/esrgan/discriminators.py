@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from deflow_cli.errors import ConfigError, ShapeError
 
-KINDS = ("vgg", "patch", "unet")
+DISCRIMINATOR_KINDS = ("vgg", "patch", "unet")
 SLOPE = 0.2  # of every leaky ReLU
 
 
@@ -28,7 +28,9 @@ def build_discriminator(
         return PatchDiscriminator(channels, generator=generator)
     if kind == "unet":
         return UnetDiscriminator(channels, generator)
-    raise ConfigError(f"discriminator {kind!r} is not known", next_step=f"use one of {', '.join(KINDS)}")
+    raise ConfigError(
+        f"discriminator {kind!r} is not known", next_step=f"use one of {', '.join(DISCRIMINATOR_KINDS)}"
+    )
 
 
 class VggDiscriminator(nn.Module):

@@ -18,10 +18,10 @@ from deflow_cli.errors import DataError
 from deflow_cli.layers.networks.resize import bicubic_downsample
 from deflow_cli.metrics.distances.domain_leak import SMALLEST, Leak, domain_leak, pool_leaks
 
-CROP = 384  # px of each image looked at; enough for one patch of h at s = 16
-MAX_IMAGES = 150  # per domain
+LEAK_TEST_CROP = 384  # px of each image looked at; enough for one patch of h at s = 16
+LEAK_TEST_IMAGES = 150  # per domain
 FOLDS = 2
-STEPS = 300  # of the classifier, per fold
+LEAK_TEST_STEPS = 300  # of the classifier, per fold
 MARGIN = 0.05  # accuracy above chance that counts as a leak
 _LOADING_SHARE = 0.4  # of the time limit; reading large photographs stops there
 _FEWEST = 4  # images per domain: below, nothing can be said
@@ -57,7 +57,9 @@ def _crops(pools: Sequence[ImageCache], seed: int, until: float) -> list[NDArray
     """A crop of at most CROP px per image, in the order of the paths; broken images are left out."""
     entries = [(path, pool, index) for pool in pools for index, path in enumerate(pool.paths)]
     entries.sort(key=lambda entry: entry[0])
-    picked = np.unique(np.linspace(0, len(entries) - 1, min(len(entries), MAX_IMAGES)).round().astype(int))
+    picked = np.unique(
+        np.linspace(0, len(entries) - 1, min(len(entries), LEAK_TEST_IMAGES)).round().astype(int)
+    )
     found: dict[int, NDArray[np.uint8]] = {}
     for place in np.random.Generator(np.random.PCG64(seed)).permutation(picked):
         if len(found) >= 2 * _FEWEST and time.monotonic() > until:
@@ -67,8 +69,8 @@ def _crops(pools: Sequence[ImageCache], seed: int, until: float) -> list[NDArray
             image = pool.get(index)
         except DataError:
             continue
-        y, x = (max(0, side - CROP) // 2 for side in image.shape[:2])
-        found[int(place)] = image[y : y + CROP, x : x + CROP].copy()
+        y, x = (max(0, side - LEAK_TEST_CROP) // 2 for side in image.shape[:2])
+        found[int(place)] = image[y : y + LEAK_TEST_CROP, x : x + LEAK_TEST_CROP].copy()
     return [found[place] for place in sorted(found)]
 
 
@@ -103,7 +105,7 @@ def _cross_fit(clean: Sequence[Tensor], noisy: Sequence[Tensor], seed: int, h_no
                 clean_held,
                 noisy_held,
                 seed=seed + fold,
-                steps=STEPS,
+                steps=LEAK_TEST_STEPS,
                 h_noise=h_noise,
             )
         )

@@ -13,7 +13,7 @@ from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.reports.contact_sheet import contact_sheet, residual_view
 from deflow_cli.runtime.seeding import generator
 
-SAMPLES = 3
+PREVIEW_SAMPLES = 3
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def preview_grid(path: Path, model: DeFlow, clean_u8: Tensor, noisy_u8: Tensor, 
     clean = clean_u8.to(device).float() / 255
     samples = [
         sample_patches(model, clean, generator(seed, "preview", i, device=device), 1.0)
-        for i in range(SAMPLES)
+        for i in range(PREVIEW_SAMPLES)
     ]
     rows = []
     for index in range(min(len(clean), len(noisy_u8))):
@@ -47,7 +47,7 @@ def preview_grid(path: Path, model: DeFlow, clean_u8: Tensor, noisy_u8: Tensor, 
         residual = (samples[0][index] - clean[index]).permute(1, 2, 0).cpu().numpy()
         real = [t.permute(1, 2, 0).numpy() for t in (clean_u8[index], noisy_u8[index])]
         rows.append([*real, *drawn, residual_view(residual)])
-    labels = ["clean", "real noisy", *(f"sample {i + 1}" for i in range(SAMPLES)), "residual x8"]
+    labels = ["clean", "real noisy", *(f"sample {i + 1}" for i in range(PREVIEW_SAMPLES)), "residual x8"]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, Image(contact_sheet(rows, labels, scale=2)))
 

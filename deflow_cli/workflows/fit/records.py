@@ -18,7 +18,7 @@ from deflow_cli.workflows.fit.previews import component_grid, preview_grid
 
 HELD_OUT_CHUNK = 8  # patches of each domain that are measured together
 PREVIEW_PATCHES = 4  # of each domain
-EXAMPLES = 4  # images shown of a mixture component
+COMPONENT_EXAMPLES = 4  # images shown of a mixture component
 BITS_UNKNOWN = (math.nan, math.nan)
 
 
@@ -72,7 +72,10 @@ class FitRecords:
 
     def draw_components(self, clusters: Sequence[Sequence[str]]) -> list[list[str]]:
         """Draw some noisy images of each mixture component; returns their file names."""
-        examples = [members[:: max(1, len(members) // EXAMPLES)][:EXAMPLES] for members in clusters]
+        examples = [
+            members[:: max(1, len(members) // COMPONENT_EXAMPLES)][:COMPONENT_EXAMPLES]
+            for members in clusters
+        ]
         path = self.out / "previews" / "components.png"
         component_grid(path, [[Path(key) for key in members] for members in examples])
         return [[Path(key).name for key in members] for members in examples]

@@ -25,7 +25,7 @@ from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.workflows.pairs.sources import LEAST_LQ_SIDE, CleanImage, CleanImages
 
 SCALES = (1, 2, 3, 4, 8)
-KIND, VERSION = "deflow-pairs", 1
+MANIFEST_KIND, VERSION = "deflow-pairs", 1
 _COMPARED = {
     "device": "the device",
     "recipe": "the recipe",
@@ -190,7 +190,7 @@ class Manifest:
     def as_dict(self) -> dict[str, Any]:
         recipe = {**asdict(self.settings), "temperature": list(self.settings.temperature)}
         return {
-            "kind": KIND,
+            "kind": MANIFEST_KIND,
             "version": VERSION,
             "deflow": __version__,
             "libraries": dict(LIBRARIES),
@@ -248,9 +248,12 @@ def load_content(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path}: cannot be read ({error})", next_step="pass a data set's deflow.json"
         ) from error
-    if not isinstance(content, dict) or (content.get("kind"), content.get("version")) != (KIND, VERSION):
+    if not isinstance(content, dict) or (content.get("kind"), content.get("version")) != (
+        MANIFEST_KIND,
+        VERSION,
+    ):
         raise DataError(
-            f"{path}: not a manifest of pairs (kind {KIND}, version {VERSION})",
+            f"{path}: not a manifest of pairs (kind {MANIFEST_KIND}, version {VERSION})",
             next_step="pass a data set's deflow.json",
         )
     return content

@@ -28,7 +28,7 @@ class Figure:
     what: str = ""
 
 
-HALVES, REAL, BOUND, IDEAL = "real halves", "real", "bound", "ideal"
+HALVES_LABEL, REAL, BOUND, IDEAL = "real halves", "real", "bound", "ideal"
 
 _DISTANCES = (
     ("kl", "KL of histograms", 4, "nats, pooled, 8-bit levels within +-0.1; lower is better"),
@@ -68,7 +68,7 @@ def _distances(section: str, values: Mapping[str, float], floor: Mapping[str, fl
     for key, name, digits, what in _DISTANCES:
         if key in values:
             reference = floor.get(key, math.nan)
-            yield Figure(section, name, values[key], reference, HALVES, digits=digits, what=what)
+            yield Figure(section, name, values[key], reference, HALVES_LABEL, digits=digits, what=what)
 
 
 def _per_scene(found: Assessment) -> Iterator[Figure]:
@@ -85,7 +85,14 @@ def _told_apart(real: RealSide, found: Assessment) -> Iterator[Figure]:
         if record is not None:
             what = "squared kernel distance of patches; up to 97.5 % of real halves is no difference"
             yield Figure(
-                section, name, record.value, record.floor_high, HALVES, record.low, record.high, what=what
+                section,
+                name,
+                record.value,
+                record.floor_high,
+                HALVES_LABEL,
+                record.low,
+                record.high,
+                what=what,
             )
     if found.two_sample is not None:
         test, floor = found.two_sample, real.two_sample_floor
@@ -94,7 +101,7 @@ def _told_apart(real: RealSide, found: Assessment) -> Iterator[Figure]:
             "a small CNN",
             test.accuracy,
             floor.accuracy if floor else 0.5,
-            HALVES if floor else IDEAL,
+            HALVES_LABEL if floor else IDEAL,
             test.low,
             test.high,
             what="balanced accuracy on held-out images; 0.5 cannot be told apart",

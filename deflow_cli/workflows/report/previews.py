@@ -20,7 +20,7 @@ from deflow_cli.workflows.report.sources import Subject
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)
 PREVIEW_ROWS = 4
 PREVIEW_SIDE = 160  # px of a crop that is drawn
-SHOWN = 136  # px of it that are shown: seven stand side by side
+SHOWN_WINDOW = 136  # px of it that are shown: seven stand side by side
 GRAIN_SIDE, GRAIN_WITHIN = 64, 512  # px of the flat crops whose grain is shown, and of where they are sought
 MOST_COMPONENTS = 8
 SHOWN_STD = 28.0  # grey levels that the std of a residual takes when it is made visible
@@ -110,7 +110,7 @@ def _row(one: _Drawn, real: Subject | None, gain: float) -> Preview:
         caption += f"; the real one is {real.name}{seen[real.held_out]}"
     words = f"Amplified {gain:g} times, zero is mid-grey."
     shown, views = (
-        [(label, centre_crop(pixels, SHOWN)) for label, pixels in row] for row in (pictures, residuals)
+        [(label, centre_crop(pixels, SHOWN_WINDOW)) for label, pixels in row] for row in (pictures, residuals)
     )
     return Preview(caption, shown, views, words, (one.samples[1.0], one.second))
 

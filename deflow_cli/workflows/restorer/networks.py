@@ -10,7 +10,7 @@ from torch import nn
 
 from deflow_cli.checkpoints.hub import locate
 from deflow_cli.checkpoints.restorer import load_restorer
-from deflow_cli.config.restorer import ARCHITECTURES, LossConfig, SrConfig
+from deflow_cli.config.restorer import RESTORER_SIZES, LossConfig, SrConfig
 from deflow_cli.errors import CheckpointError
 from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
@@ -34,7 +34,7 @@ def start_from(path: Path, scale: int, arch: str | None, reporter: Reporter) -> 
     if found.image_channels != 3:
         raise CheckpointError(f"{path}: is for images of {found.image_channels} channels, not 3")
     sizes = (found.channels, found.blocks, found.growth_channels)
-    if arch is not None and sizes != ARCHITECTURES[arch]:
+    if arch is not None and sizes != RESTORER_SIZES[arch]:
         raise CheckpointError(
             f"{path}: {sizes[0]} features and {sizes[1]} blocks, not those of {arch}",
             next_step="leave --arch out",

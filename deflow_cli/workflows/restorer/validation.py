@@ -21,7 +21,7 @@ from deflow_cli.reports.contact_sheet import contact_sheet
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.score.scorers import build_scorers
 
-SHOWN = 4  # pairs of a preview
+PREVIEW_PAIRS = 4  # pairs of a preview
 SHOWN_SIDE = 128  # px of gt
 
 
@@ -97,7 +97,7 @@ class Validation:
     def preview(self, path: Path, model: nn.Module) -> None:
         """Write a PNG: a row per pair with its degraded, restored and clean middle."""
         rows, names = [], []
-        for pair in self.pairs[:SHOWN]:
+        for pair in self.pairs[:PREVIEW_PAIRS]:
             scale = pair.gt.shape[0] // pair.lq.shape[0]
             restored = self._restored(model, pair)[0].permute(1, 2, 0).cpu().numpy()
             degraded = pair.lq.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -18,7 +18,7 @@ from deflow_cli.reports.pages.score_page import Example, Spread, figure, score_p
 from deflow_cli.workflows.score.run import ScoreReport
 
 MOST_EXAMPLES = 8
-LARGEST_SIDE = 1200  # px; larger pictures are cut where they differ most, or reduced
+LARGEST_EXAMPLE = 1200  # px; larger pictures are cut where they differ most, or reduced
 WINDOW = 640  # px of a cut
 SPREAD_WINDOW = 240  # px of the windows that stand side by side
 SPREADS = 3
@@ -93,7 +93,7 @@ def _examples(report: ScoreReport) -> Iterator[Example]:
             if (one.method, one.image, one.metric) == (method, name, metric.name)
         )
         cut = ""
-        if max(picture.shape[:2]) > LARGEST_SIDE:
+        if max(picture.shape[:2]) > LARGEST_EXAMPLE:
             picture, reference, cut = _reduced(picture, reference)
         reasons = ", ".join(why)
         yield Example(reasons[0].upper() + reasons[1:], method, name, values, picture, reference, cut)
@@ -103,7 +103,7 @@ def _reduced(picture: Pixels, reference: Pixels | None) -> tuple[Pixels, Pixels 
     """A window of a large pair where it differs most; a large picture alone is made smaller."""
     height, width = picture.shape[:2]
     if reference is None:
-        scale = LARGEST_SIDE / max(height, width)
+        scale = LARGEST_EXAMPLE / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
         return small, None, f"reduced from {width}x{height}"

@@ -92,7 +92,7 @@ def pools(folder: Path, degrade: bool) -> list[ImageCache]:
 
 
 def test_choice_takes_the_least_that_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "STEPS", 60)
+    monkeypatch.setattr(workflow, "LEAK_TEST_STEPS", 60)
     clean, noisy = pools(tmp_path, False)
     choice = workflow.choose_conditioning(clean, noisy, candidates=(1, 4, 8), levels_multiple=8, seed=0)
     assert (choice.downsample, choice.h_noise) == (4, 0.03)
@@ -104,7 +104,7 @@ def test_choice_takes_the_least_that_hides(tmp_path: Path, monkeypatch: pytest.M
 def test_choice_says_when_nothing_hides_and_affine_maps_help(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow, "STEPS", 60)
+    monkeypatch.setattr(workflow, "LEAK_TEST_STEPS", 60)
     clean, noisy = pools(tmp_path, True)
     choice = workflow.choose_conditioning(clean, noisy, candidates=(4, 8), seed=0)
     assert choice.h_noise == 0.06
@@ -117,7 +117,7 @@ def test_choice_says_when_nothing_hides_and_affine_maps_help(
 
 
 def test_choice_keeps_its_time_and_works_on_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "STEPS", 20)
+    monkeypatch.setattr(workflow, "LEAK_TEST_STEPS", 20)
     clean, noisy = pools(tmp_path, True)
     start = time.monotonic()
     choice = workflow.choose_conditioning(clean, noisy, candidates=(1, 2, 4), seed=0, time_limit=0.0)

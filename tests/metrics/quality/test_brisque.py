@@ -11,7 +11,7 @@ import pytest
 
 from deflow_cli.errors import CheckpointError, ShapeError
 from deflow_cli.metrics.quality.brisque import (
-    FEATURES,
+    BRISQUE_FEATURES,
     LIVE_RANGES,
     Brisque,
     BrisqueModel,
@@ -33,7 +33,7 @@ HEADER = (
 def model_text(count: int = 5, seed: int = 0) -> tuple[str, np.ndarray, np.ndarray]:
     """A libsvm text with its coefficients and vectors; zeros are left out, as libsvm does."""
     rng = np.random.default_rng(seed)
-    vectors = np.round(rng.uniform(-1, 1, (count, FEATURES)), 6)
+    vectors = np.round(rng.uniform(-1, 1, (count, BRISQUE_FEATURES)), 6)
     vectors[1, ::5] = 0
     coefficients = np.round(rng.uniform(-1024, 1024, count), 4)
     lines = [

@@ -29,21 +29,12 @@ from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.fit import run as workflow
 from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.fit.run import BatchObjective, WrapObjective, fit
+from tests.small import small_run
 
-SMALL = [
-    "flow.levels=2",
+SETTINGS = [
     "flow.steps=1",
-    "flow.hidden_channels=8",
-    "flow.condition_channels=8",
     "flow.shift=mixture:2",
-    "encoder.channels=8",
-    "encoder.growth_channels=4",
-    "encoder.blocks=1",
-    "encoder.stacked_blocks=[0]",
     "fit.iterations=12",
-    "fit.batch_size=4",
-    "fit.patch_size=32",
-    "fit.leak_test=false",
     "fit.channel_statistics=no",
     "fit.log_every=2",
     "fit.validate_every=6",
@@ -55,7 +46,7 @@ SMALL = [
 
 
 def small(*settings: str) -> RunConfig:
-    return FIT.apply_overrides(FIT.load("tiny"), [*SMALL, *settings])
+    return small_run(*SETTINGS, *settings)
 
 
 # Closed forms from few patches: these tests are about bookkeeping.

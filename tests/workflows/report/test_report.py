@@ -34,21 +34,13 @@ from deflow_cli.workflows.report import run as workflow
 from deflow_cli.workflows.report.content import public
 from deflow_cli.workflows.report.run import ReportRequest, report
 from deflow_cli.workflows.report.samples import flattest_window
+from tests.small import small_run
 
-SMALL = [
-    "flow.levels=2",
+SETTINGS = [
     "flow.steps=1",
-    "flow.hidden_channels=8",
-    "flow.condition_channels=8",
     "flow.shift=mixture:2",
-    "encoder.channels=8",
-    "encoder.growth_channels=4",
-    "encoder.blocks=1",
-    "encoder.stacked_blocks=[0]",
     "fit.iterations=60",
     "fit.batch_size=2",
-    "fit.patch_size=32",
-    "fit.leak_test=false",
     "fit.channel_statistics=no",
     "fit.log_every=2",
     "fit.validate_every=20",
@@ -58,7 +50,7 @@ SMALL = [
 
 
 def small(*settings: str) -> RunConfig:
-    return FIT.apply_overrides(FIT.load("tiny"), [*SMALL, *settings])
+    return small_run(*SETTINGS, *settings)
 
 
 class Listens(Silent):
