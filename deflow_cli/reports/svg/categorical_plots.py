@@ -60,10 +60,10 @@ def strip_plot(
         ]
         canvas.legend(key, columns=2)
         _finish(canvas, len(groups), limits, x_label)
-        told = "; ".join(
+        description = "; ".join(
             f"{name}: {_summary(found)}" for (name, _), found in zip(groups, values, strict=True)
         )
-        return canvas.svg(canvas.title or x_label, told)
+        return canvas.svg(canvas.title or x_label, description)
 
 
 def bar_plot(
@@ -91,8 +91,8 @@ def bar_plot(
                 canvas.axes.plot([low, high], [index + 0.7] * 2, "|-", color=INK, linewidth=2, markersize=10)
         canvas.axes.axvline(0.0, color=INK, linewidth=1)
         _finish(canvas, len(rows), limits, x_label)
-        told = "; ".join(f"{row[0]}: {short_number(row[1])}" for row in rows)
-        return canvas.svg(canvas.title or x_label, told)
+        description = "; ".join(f"{row[0]}: {short_number(row[1])}" for row in rows)
+        return canvas.svg(canvas.title or x_label, description)
 
 
 def _real(value: float | None) -> float:

@@ -66,8 +66,10 @@ def heatmap(
         if cells and max(values.shape) <= MOST_FIGURES:
             _print_values(canvas, values, max(abs(low), abs(high)))
         rows, columns = values.shape
-        told = f"{rows} rows by {columns} columns, colours from {short_number(low)} to {short_number(high)}"
-        return canvas.svg(canvas.title or y_label or x_label or "heatmap", told)
+        description = (
+            f"{rows} rows by {columns} columns, colours from {short_number(low)} to {short_number(high)}"
+        )
+        return canvas.svg(canvas.title or y_label or x_label or "heatmap", description)
 
 
 def _draw(canvas: Canvas, values: NDArray[np.float64], largest: float, bar: tuple[float, float]) -> None:

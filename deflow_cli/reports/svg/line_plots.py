@@ -59,7 +59,9 @@ def line_plot(
     points = [_points(one, log_x, log_y) for one in series]
     xs, ys = (np.concatenate([found[k] for found in points] or [np.empty(0)]) for k in (0, 1))
     drawn = np.isfinite(xs) & np.isfinite(ys)
-    x_limits = fitted_range(xs[drawn], x_range, log_x, 0.0)
+    dotted = all(np.isfinite(y).sum() <= FEW_POINTS for _, y in points)
+    # Without room at the sides the frame would cut the first and the last dot in half.
+    x_limits = fitted_range(xs[drawn], x_range, log_x, 0.02 if dotted else 0.0)
     if x_limits is None or not drawn.any():
         return no_data(title, x_label)
     inside = drawn & (xs >= x_limits[0]) & (xs <= x_limits[1])
@@ -105,15 +107,15 @@ def _draw(canvas: Canvas, index: int, one: Series, x: NDArray[np.float64], y: ND
 def _thinned(
     x: NDArray[np.float64], y: NDArray[np.float64], dots: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """A long line reduced to the lowest and the highest point of each sliver, gaps and dots kept."""
+    """A long line reduced to the lowest and the highest point of each sliver, with all gaps and dots."""
     if len(y) <= MOST_POINTS:
         return x, y, dots
-    kept = {0, len(y) - 1, *np.flatnonzero(np.isnan(y) | dots).tolist()}
+    chosen = {0, len(y) - 1, *np.flatnonzero(np.isnan(y) | dots).tolist()}
     for sliver in np.array_split(np.arange(len(y)), MOST_POINTS // 2):
         values = y[sliver]
         if np.isfinite(values).any():
-            kept |= {int(sliver[np.nanargmin(values)]), int(sliver[np.nanargmax(values)])}
-    places = sorted(kept)
+            chosen |= {int(sliver[np.nanargmin(values)]), int(sliver[np.nanargmax(values)])}
+    places = sorted(chosen)
     return x[places], y[places], dots[places]
 
 

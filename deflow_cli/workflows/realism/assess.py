@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ def _floor(
 def measure_real(
     images: NoisySet, seed: int, quick: bool, inception: Features | None, reporter: Reporter
 ) -> RealSide:
-    """Everything of the real side, its floors between its own halves among it."""
+    """All that is measured of the real images once, with the floors between random halves of them."""
     reporter.start(f"measuring {images.name}", None)
     pictures, attempt = images.pictures, Attempts()
     unpaired = attempt("flat patches", lambda: UnpairedStatistics.of(pictures))
@@ -139,7 +139,7 @@ def measure_real(
 
 
 class Attempts:
-    """Runs what some data do not allow; a refusal gives None and is kept as a sentence."""
+    """Runs measurements that some data do not allow; a refused one gives None and its reason is collected."""
 
     def __init__(self) -> None:
         self.refused: list[str] = []
@@ -161,54 +161,57 @@ def assess(
     inception: Features | None,
     reporter: Reporter,
 ) -> Assessment:
-    """Measure a synthetic set against the real one; what its pictures do not allow is left out and told."""
+    """Measure a synthetic set against the real one; what its pictures do not allow is listed as left out."""
     reporter.start(f"measuring {fake.name}", None)
     pictures, attempt = fake.pictures, Attempts()
-    figures: dict[str, Any] = {}
+    found = Assessment(fake.name, fake)
     unpaired = attempt("flat patches", lambda: UnpairedStatistics.of(pictures))
     if unpaired is not None and real.unpaired is not None:
-        figures |= {"unpaired_statistics": unpaired, "unpaired": compare_unpaired(real.unpaired, unpaired)}
-    figures["kid"] = attempt(
+        distances = compare_unpaired(real.unpaired, unpaired)
+        found = replace(found, unpaired_statistics=unpaired, unpaired=distances)
+    kernel_distance = attempt(
         "KID", lambda: kid(real.features, patch_features(pictures), np.random.default_rng(seed))
     )
+    found = replace(found, kid=kernel_distance)
     if inception is not None and real.inception is not None:
         deep, features = real.inception, [inception(picture) for picture in pictures]
-        figures["inception"] = attempt(
+        on_inception = attempt(
             "KID on Inception", lambda: kid(deep, features, np.random.default_rng(seed), standardise=False)
         )
-    figures["two_sample"] = attempt("two-sample test", lambda: _classify(real, fake, seed, quick))
+        found = replace(found, inception=on_inception)
+    found = replace(found, two_sample=attempt("two-sample test", lambda: _classify(real, fake, seed, quick)))
     known = fake.with_clean
     if known:
-        figures |= _with_clean(real, known, seed, attempt)
-    found = _judge(real, unpaired, figures)
+        found = _with_clean(found, real, known, seed, attempt)
+    findings = _judge(real, unpaired, found)
     reporter.finish()
-    return Assessment(fake.name, fake, found, tuple(attempt.refused), **figures)
+    return replace(found, findings=findings, left_out=tuple(attempt.refused))
 
 
 def _judge(
-    real: RealSide, unpaired: UnpairedStatistics | None, figures: Mapping[str, Any]
+    real: RealSide, unpaired: UnpairedStatistics | None, found: Assessment
 ) -> tuple[WordedFinding, ...]:
-    """The sentences: of residuals where both sides have them, else of high-passed flat patches."""
-    residuals: ResidualStatistics | None = figures.get("residuals")
+    """The findings: of residuals where both sides have them, else of high-passed flat patches."""
     truth: ResidualStatistics | UnpairedStatistics | None
-    own: ResidualStatistics | UnpairedStatistics
-    if residuals is not None and (real.residuals is not None or unpaired is None):
-        truth, own, floors = real.residuals, residuals, real.residual_floors
+    statistics: ResidualStatistics | UnpairedStatistics
+    if found.residuals is not None and (real.residuals is not None or unpaired is None):
+        truth, statistics, floors = real.residuals, found.residuals, real.residual_floors
     elif unpaired is not None:
-        truth, own, floors = real.unpaired, unpaired, real.unpaired_floors
+        truth, statistics, floors = real.unpaired, unpaired, real.unpaired_floors
     else:
         return ()
-    found = judge(
-        truth,
-        own,
-        content=figures.get("content"),
-        real_content=real.content,
-        independence=figures.get("independence"),
-        repetition=figures.get("repetition"),
-        real_repetition=real.repetition,
-        floors=floors,
+    return worded(
+        judge(
+            truth,
+            statistics,
+            content=found.content,
+            real_content=real.content,
+            independence=found.independence,
+            repetition=found.repetition,
+            real_repetition=real.repetition,
+            floors=floors,
+        )
     )
-    return worded(found)
 
 
 def _classify(real: RealSide, fake: NoisySet, seed: int, quick: bool) -> TwoSample:
@@ -218,37 +221,50 @@ def _classify(real: RealSide, fake: NoisySet, seed: int, quick: bool) -> TwoSamp
     return two_sample(real.images.pictures, fake.pictures, seed=seed, groups=groups, quick=quick)
 
 
-def _with_clean(real: RealSide, known: Sequence[NoisyImage], seed: int, attempt: Attempts) -> dict[str, Any]:
-    """What a known input allows: residuals, content, repetition and independence."""
+def _with_clean(
+    found: Assessment, real: RealSide, known: Sequence[NoisyImage], seed: int, attempt: Attempts
+) -> Assessment:
+    """The assessment with what known clean pictures allow: residuals, content, repetition, independence."""
     cleans = [image.clean for image in known if image.clean is not None]
-    result: dict[str, Any] = {
-        "residuals": statistics_of(known),
-        "content": measure_content(cleans, [image.samples[0] for image in known]),
-        "repetition": measure_repetition(residuals_of(known), cleans),
-    }
+    statistics = statistics_of(known)
+    found = replace(
+        found,
+        residuals=statistics,
+        content=measure_content(cleans, [image.samples[0] for image in known]),
+        repetition=measure_repetition(residuals_of(known), cleans),
+    )
     sampled = [image for image in known if len(image.samples) > 1]
     if not sampled:
         attempt.refused.append("independence: one degradation of each image; give several (--samples 4)")
     else:
-        result["independence"] = measure_independence(
+        independence = measure_independence(
             [image.clean for image in sampled if image.clean is not None],
             [image.samples for image in sampled],
         )
-    if real.residuals is not None:
-        result |= _against_residuals(real, known, result["residuals"], seed)
-    return result
+        found = replace(found, independence=independence)
+    if real.residuals is None:
+        return found
+    return _against_residuals(found, real.images, real.residuals, known, statistics, seed)
 
 
 def _against_residuals(
-    real: RealSide, known: Sequence[NoisyImage], own: ResidualStatistics, seed: int
-) -> dict[str, Any]:
-    """Residual distances: over the scenes that both sides show where they show the same, else pooled."""
-    assert real.residuals is not None
+    found: Assessment,
+    real_images: NoisySet,
+    real: ResidualStatistics,
+    known: Sequence[NoisyImage],
+    statistics: ResidualStatistics,
+    seed: int,
+) -> Assessment:
+    """The assessment with residual distances.
+
+    They are measured over the scenes that both sides show, if all real scenes are among them with the same
+    clean pictures; otherwise over all images, pooled.
+    """
     ours = {image.name: image for image in known}
-    theirs = {image.name: image for image in real.images.with_clean}
+    theirs = {image.name: image for image in real_images.with_clean}
     shared = [name for name in theirs if name in ours and _same(theirs[name], ours[name])]
     if len(shared) < len(theirs):
-        return {"residual": compare(real.residuals, own), "same_scenes": False}
+        return replace(found, residual=compare(real, statistics))
     truth = residuals_of([theirs[name] for name in shared])
     drawn = [
         [residual_of(clean, sample) for sample in ours[name].samples]
@@ -262,15 +278,17 @@ def _against_residuals(
         }
         for name, one, many in zip(shared, truth, drawn, strict=True)
     }
-    return {
-        "residual": compare(
-            statistics_of([theirs[name] for name in shared]), statistics_of([ours[name] for name in shared])
-        ),
-        "same_scenes": True,
-        "scenes": scenes,
-        "akld": float(np.mean([figures["akld"] for figures in scenes.values()])),
-        "akld_floor": akld_self_floor(drawn, np.random.default_rng([seed, 1])),
-    }
+    distances = compare(
+        statistics_of([theirs[name] for name in shared]), statistics_of([ours[name] for name in shared])
+    )
+    return replace(
+        found,
+        residual=distances,
+        same_scenes=True,
+        scenes=scenes,
+        akld=float(np.mean([figures["akld"] for figures in scenes.values()])),
+        akld_floor=akld_self_floor(drawn, np.random.default_rng([seed, 1])),
+    )
 
 
 def _same(one: NoisyImage, other: NoisyImage) -> bool:

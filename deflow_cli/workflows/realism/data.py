@@ -94,7 +94,7 @@ def load_set(
 
 
 def _group(files: Sequence[Path], cleans: Mapping[str, list[Path]], samples: bool) -> dict[str, list[Path]]:
-    """Scene -> its files; without ``samples`` every file is a scene of its own.
+    """Scene -> its files; without ``samples`` every file is a scene by itself.
 
     Crops of data sets are named like samples (NAME_s001): what has a clean partner under its full name is a
     scene, and without any partner only two digits make a sample.

@@ -102,8 +102,8 @@ def _told_apart(real: RealSide, found: Assessment) -> Iterator[Figure]:
 
 
 def _content(real: RealSide, found: Assessment) -> Iterator[Figure]:
-    own, theirs = found.content, real.content
-    if own is None:
+    ours, theirs = found.content, real.content
+    if ours is None:
         return
     section = "content"
 
@@ -121,14 +121,14 @@ def _content(real: RealSide, found: Assessment) -> Iterator[Figure]:
 
     what = "dB, after a blur of sigma 8: whether the picture stays what it was"
     psnr = theirs.low_pass_psnr if theirs else None
-    yield row("low-pass PSNR", own.low_pass_psnr, psnr, math.inf, 1, what)
+    yield row("low-pass PSNR", ours.low_pass_psnr, psnr, math.inf, 1, what)
     for channel, name in enumerate(("red", "green", "blue")):
         what = "mean of noisy minus clean, grey levels"
         shift = float(theirs.colour_shift[channel]) if theirs else None
-        yield row(f"colour shift, {name}", float(own.colour_shift[channel]), shift, 0.0, 2, what)
+        yield row(f"colour shift, {name}", float(ours.colour_shift[channel]), shift, 0.0, 2, what)
     what = "share of the clean picture's finest octave that survives"
     gain = float(theirs.gain[-1]) if theirs else None
-    yield row("finest detail kept", float(own.gain[-1]), gain, 1.0, 2, what)
+    yield row("finest detail kept", float(ours.gain[-1]), gain, 1.0, 2, what)
 
 
 def _randomness(real: RealSide, found: Assessment) -> Iterator[Figure]:

@@ -37,8 +37,8 @@ def realism_page(real: RealSide, found: Sequence[Assessment]) -> RealismPage:
         title="How real is this degradation?",
         subtitle=f"{', '.join(one.name for one in found)} against {real.images.name}",
         facts={
-            f"Real: {real.images.name}": told(real.images),
-            **{f"Synthetic: {one.name}": told(one.images) for one in found},
+            f"Real: {real.images.name}": describe_images(real.images),
+            **{f"Synthetic: {one.name}": describe_images(one.images) for one in found},
         },
         kind="Measured on residuals, noisy minus clean."
         if paired
@@ -60,7 +60,7 @@ def realism_page(real: RealSide, found: Sequence[Assessment]) -> RealismPage:
     )
 
 
-def told(images: NoisySet) -> str:
+def describe_images(images: NoisySet) -> str:
     """How many pictures, of how many, with how many samples and partners."""
     count = len(images.images)
     of = "" if count == images.total else f" of {images.total}"
@@ -105,10 +105,10 @@ def folders_side_by_side(
         for row in table:
             rows.setdefault((row.section, row.name), {})[index] = row
     lines: list[list[Cell]] = []
-    for (section, name), own in rows.items():
-        one = next(iter(own.values()))
+    for (section, name), columns in rows.items():
+        one = next(iter(columns.values()))
         common = one.against in ("real", "real halves") and one.reference == one.reference
-        values = [shown(own[i].value, one.digits) if i in own else "" for i in range(len(found))]
+        values = [shown(columns[i].value, one.digits) if i in columns else "" for i in range(len(found))]
         reference = f"{shown(one.reference, one.digits)} ({one.against})" if common else ""
         lines.append([f"{section}: {name}", *values, reference])
     return ["figure", *(one.name for one in found), "real"], lines

@@ -50,7 +50,7 @@ NOT_OF_A_PRESET = {
 
 
 def config_of(facts: Mapping[str, Any]) -> RunConfig | None:
-    """The run's configuration as its model tells it; None where it does not, or in another deflow's words."""
+    """The configuration that the model file records; None without one, or if this version cannot read it."""
     try:
         return FIT.parse_toml(facts["config"], "the model") if "config" in facts else None
     except ConfigError:
@@ -69,7 +69,7 @@ def facts_of(
     """What the model is: names and values."""
     flow, content = model.config.flow, path.read_bytes()
     parameters = sum(p.numel() for p in model.parameters())
-    told = {
+    described = {
         "Preset": preset_of(config) if config else "",
         "Size": f"{parameters / 1e6:.2f} M parameters, {len(content) / 1e6:.1f} MB; "
         f"{flow.levels} levels × {flow.steps} steps",
@@ -87,7 +87,7 @@ def facts_of(
         "Made": _made(facts),
         "File": f"sha256 {hashlib.sha256(content).hexdigest()[:16]}…",
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in described.items() if value}
 
 
 def _folder(domain: str, place: int, facts: Mapping[str, Any], folder: Path | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.noise.content import measure_content
@@ -61,30 +61,35 @@ def compare_with_real(
 
 def _statistics_only(real: NoisySet, fake: NoisySet) -> tuple[RealSide, Assessment]:
     """The part of an assessment that trains nothing."""
-    truth, own = _flat(real), _flat(fake)
+    truth, statistics = _flat(real), _flat(fake)
     cleans = [image.clean for image in fake.with_clean if image.clean is not None]
     sampled = [image for image in fake.with_clean if len(image.samples) > 1]
-    content = measure_content(cleans, [image.samples[0] for image in fake.with_clean])
-    repetition = measure_repetition(residuals_of(fake.images), cleans)
-    independence = measure_independence(
-        [image.clean for image in sampled if image.clean is not None], [image.samples for image in sampled]
+    found = Assessment(
+        fake.name,
+        fake,
+        content=measure_content(cleans, [image.samples[0] for image in fake.with_clean]),
+        repetition=measure_repetition(residuals_of(fake.images), cleans),
+        independence=measure_independence(
+            [image.clean for image in sampled if image.clean is not None],
+            [image.samples for image in sampled],
+        ),
+        unpaired_statistics=statistics,
     )
     floors = measure_floors(truth) if truth is not None else None
     side = RealSide(real, truth, {}, [], None, None, unpaired_floors=floors)
-    told: dict[str, Any] = {
-        "content": content,
-        "independence": independence,
-        "repetition": repetition,
-        "unpaired_statistics": own,
-    }
-    if own is None:
-        return side, Assessment(fake.name, fake, left_out=("the noise: no flat patches",), **told)
+    if statistics is None:
+        return side, replace(found, left_out=("the noise: no flat patches",))
     if truth is not None:
-        told["unpaired"] = compare_unpaired(truth, own)
+        found = replace(found, unpaired=compare_unpaired(truth, statistics))
     findings = judge(
-        truth, own, content=content, independence=independence, repetition=repetition, floors=floors
+        truth,
+        statistics,
+        content=found.content,
+        independence=found.independence,
+        repetition=found.repetition,
+        floors=floors,
     )
-    return side, Assessment(fake.name, fake, worded(findings), **told)
+    return side, replace(found, findings=worded(findings))
 
 
 def _flat(images: NoisySet) -> UnpairedStatistics | None:

@@ -104,7 +104,7 @@ def report(
     look = _look(request, model, device, sources, clock, reporter)
     log = read_log(run_dir) if run_dir else None
     verdict = [*look.verdict, *judge_training(facts, config, log)]
-    verdict.sort(key=lambda told: ORDER[told[0]])
+    verdict.sort(key=lambda sentence: ORDER[sentence[0]])
     page = FitPage(
         title=f"Degradation model “{(run_dir and facts['title']) or model_path.stem}”",
         subtitle="What it learnt, what it does, and whether to use it",

@@ -27,7 +27,7 @@ SMALLEST_SHOWN = 64  # px of an image that is shown
 class ReportSource:
     """Images of one domain. name: of their folder. held_out: files that the training never saw.
 
-    training: whether they are the training's own, by the fingerprint; None where it is not known.
+    training: whether the fingerprint says that they are the training's images; None if that is unknown.
     """
 
     name: str
@@ -66,8 +66,10 @@ def sources_of_fit(domains: Domains, clean: Path, noisy: Path) -> ReportSources:
         (clean, domains.clean, domains.held_clean, counts[0]),
         (noisy, domains.noisy, domains.held_noisy, counts[1]),
     ):
-        kept = frozenset(held.paths if count else ())
-        sides.append(ReportSource(folder.resolve().name, (*train.paths, *kept), kept, training=True))
+        held_paths = frozenset(held.paths if count else ())
+        sides.append(
+            ReportSource(folder.resolve().name, (*train.paths, *held_paths), held_paths, training=True)
+        )
     return ReportSources(sides[0], sides[1])
 
 
@@ -79,8 +81,8 @@ def find_sources(
     Raises DataError for a given folder that cannot be used; a recorded one that is gone becomes a note.
     """
     found, notes = [], []
-    for domain, given, kept in (("clean", clean, recorded.clean), ("noisy", noisy, recorded.noisy)):
-        source, note = _find(domain, given, kept, facts, config)
+    for domain, given, folder in (("clean", clean, recorded.clean), ("noisy", noisy, recorded.noisy)):
+        source, note = _find(domain, given, folder, facts, config)
         found.append(source)
         notes += [note] if note else []
     if found[0] is not None:
@@ -139,7 +141,7 @@ def _scan(folder: Path, patch_size: int) -> FolderScan:
 
 
 def pick_subjects(source: ReportSource, count: int, reporter: Reporter) -> list[Subject]:
-    """Up to ``count`` images, held-out ones first, evenly spread; unreadable ones are left out and told."""
+    """Up to ``count`` images, held-out ones first, evenly spread; a warning tells of unreadable ones."""
     held = [path for path in source.paths if path in source.held_out]
     rest = [path for path in source.paths if path not in source.held_out]
     chosen = _spread(held, count)

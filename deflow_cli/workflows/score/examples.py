@@ -68,9 +68,9 @@ def pick(report: ScoreReport) -> dict[Picked, list[str]]:
         worst.setdefault(key, []).extend(why)
     if len(worst) <= MOST_EXAMPLES:
         return worst
-    kept = [key for key in worst if key in best][: MOST_EXAMPLES // 3]
-    kept = [key for key in worst if key not in best][: MOST_EXAMPLES - len(kept)] + kept
-    return {key: worst[key] for key in kept}
+    chosen = [key for key in worst if key in best][: MOST_EXAMPLES // 3]
+    chosen = [key for key in worst if key not in best][: MOST_EXAMPLES - len(chosen)] + chosen
+    return {key: worst[key] for key in chosen}
 
 
 def _paths(report: ScoreReport) -> dict[Picked, MatchedImage]:
@@ -108,8 +108,10 @@ def _reduced(picture: Pixels, reference: Pixels | None) -> tuple[Pixels, Pixels 
         small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
         return small, None, f"reduced from {width}x{height}"
     rows, columns = window_of(_error(picture, reference), WINDOW)
-    told = f"window at {columns.start}, {rows.start} of {width}x{height}, where the difference is largest"
-    return picture[rows, columns], reference[rows, columns], told
+    description = (
+        f"window at {columns.start}, {rows.start} of {width}x{height}, where the difference is largest"
+    )
+    return picture[rows, columns], reference[rows, columns], description
 
 
 def _error(picture: Pixels, reference: Pixels) -> np.ndarray:
@@ -150,8 +152,8 @@ def _spreads(report: ScoreReport) -> Iterator[Spread]:
         except DataError:
             continue
         if found is not None:
-            told = f"{figure(spread[name], metric.digits)} {metric.unit}".rstrip()
-            yield Spread(f"Methods differ by {told} in {metric.title}", name, tuple(found[0]), found[1])
+            difference = f"{figure(spread[name], metric.digits)} {metric.unit}".rstrip()
+            yield Spread(f"Methods differ by {difference} in {metric.title}", name, tuple(found[0]), found[1])
 
 
 def _side_by_side(

@@ -198,8 +198,8 @@ def _apply(scorer: Scorer, images: Tensor, references: Tensor | None) -> list[Sc
         if isinstance(error, RuntimeError) and not _out_of_memory(error):
             raise
         if len(images) == 1:
-            told = str(error) if isinstance(error, DeflowError) else "too large for this device's memory"
-            return [Score(math.nan, told)]
+            reason = str(error) if isinstance(error, DeflowError) else "too large for this device's memory"
+            return [Score(math.nan, reason)]
     alone = []
     for index in range(len(images)):
         one = slice(index, index + 1)

@@ -148,7 +148,7 @@ def _summary_row(row: MethodSummary) -> dict[str, Any]:
 
 
 def score(request: ScoreRequest, reporter: Reporter) -> ScoreReport:
-    """Score all images; what cannot be read, defined or had is told, and the rest is reported.
+    """Score all images; what cannot be read or is not defined gets a note, and the rest is reported.
 
     Raises DeflowErrors for what should be mended first: images without partners or of other sizes, options
     that do not fit.
@@ -273,20 +273,20 @@ def _notes(
     if len(methods) > 1 and most == 1:
         notes.append("one image per method: no intervals and no ranks")
     for metric in metrics:
-        own = [one for one in scores if one.metric == metric.name]
-        infinite = sum(math.isinf(one.value) for one in own)
+        values = [one for one in scores if one.metric == metric.name]
+        infinite = sum(math.isinf(one.value) for one in values)
         if infinite:
             notes.append(
-                f"{metric.title}: {infinite} of {len(own)} values are infinite (images equal to their"
+                f"{metric.title}: {infinite} of {len(values)} values are infinite (images equal to their"
                 " references) and not in the means"
             )
-        reasons = Counter(one.reason for one in own if math.isnan(one.value) and one.readable)
-        told = [f"{reason} ({count})" for reason, count in reasons.most_common(3)]
-        if told:
+        reasons = Counter(one.reason for one in values if math.isnan(one.value) and one.readable)
+        listed = [f"{reason} ({count})" for reason, count in reasons.most_common(3)]
+        if listed:
             more = f" and {len(reasons) - 3} other reasons" if len(reasons) > 3 else ""
             notes.append(
-                f"{metric.title}: {reasons.total()} of {len(own)} values are not defined and not in the"
-                f" means: {'; '.join(told)}{more}"
+                f"{metric.title}: {reasons.total()} of {len(values)} values are not defined and not in the"
+                f" means: {'; '.join(listed)}{more}"
             )
     return tuple(notes)
 
