@@ -1,4 +1,4 @@
-"""ESRGAN keys: the three namings of one generator's tensors, and which of them a file uses."""
+"""ESRGAN keys: the three namings of one generator's tensors, and which one a file uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deflow_cli.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a naming calls the layers; our own model has the names of ``new``.
+    """The names that one naming has for the layers; ``RRDBNet`` has those of ``new``.
 
     dense: with {block} from 0, {rdb} 1 to 3 and {conv} 1 to 5. up: with {index} from 1. ``old`` numbers its
     layers in sequence: {place} of an up-convolution, {hr} and {last}, and {blocks} behind the last block.

@@ -32,7 +32,7 @@ class RemoteFile:
     """A file that others publish and the package does not carry.
 
     name: as on the command line. file: its name at the source. sha256: the digest, or its first digits (at
-    least eight) where no more is published. bytes: its size, to be told. note: what it is, in the plural.
+    least eight) where no more is published. bytes: its size. note: what it is, in the plural.
     purpose: what needs it.
     """
 
@@ -96,13 +96,13 @@ def remote_file(name: str) -> RemoteFile:
 
 
 def cache_folder() -> Path:
-    """Where pulled files are kept: $DEFLOW_CACHE, else deflow/ in $XDG_CACHE_HOME, else in ~/.cache."""
-    own = os.environ.get("DEFLOW_CACHE")
-    return Path(own).expanduser() if own else _user_cache() / "deflow"
+    """The folder of pulled files: $DEFLOW_CACHE, else deflow/ in $XDG_CACHE_HOME, else in ~/.cache."""
+    given = os.environ.get("DEFLOW_CACHE")
+    return Path(given).expanduser() if given else _user_cache() / "deflow"
 
 
 def torch_folder() -> Path:
-    """Where torch keeps the files that torchvision downloads: hub/checkpoints in $TORCH_HOME or its cache."""
+    """The folder of the files that torchvision downloads: hub/checkpoints in $TORCH_HOME or its cache."""
     home = os.environ.get("TORCH_HOME")
     return (Path(home).expanduser() if home else _user_cache() / "torch") / "hub" / "checkpoints"
 
@@ -213,7 +213,7 @@ def _store(
 
 
 def _chunks_of_url(remote: RemoteFile, next_step: str) -> Chunks:
-    """The body in pieces, each with the length of the whole where the server tells it."""
+    """The body in pieces, each with the length of the whole where the server sends it."""
     request = urllib.request.Request(remote.url, headers={"User-Agent": "deflow-cli"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:

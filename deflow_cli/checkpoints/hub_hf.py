@@ -1,4 +1,4 @@
-"""Hugging Face: files named hf://OWNER/REPO/path[@revision], kept in the cache beside the others."""
+"""Hugging Face: files named hf://OWNER/REPO/path[@revision], in the cache beside the others."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def find_hf(name: str) -> Path | None:
 
 
 def pull_hf(name: str) -> Pulled:
-    """Bring a file of the hub into the cache, by the hub's own client (its tokens and mirrors apply).
+    """Bring a file of the hub into the cache, by the hub's client, so that its tokens and mirrors apply.
 
-    A large file is verified by the sha256 that the hub tells, a small one by its size. Raises CheckpointError
+    The sha256 that the hub states verifies a large file, its size a small one. Raises CheckpointError
     naming the file and the cause.
     """
     file = parse(name)
@@ -53,13 +53,13 @@ def pull_hf(name: str) -> Pulled:
     earlier = find_hf(name)
     try:
         # Asked for once before: the client would try an absent network again and again for half a minute.
-        told = get_hf_file_metadata(hf_hub_url(file.repo, file.path, revision=file.revision))
+        stated = get_hf_file_metadata(hf_hub_url(file.repo, file.path, revision=file.revision))
         path = Path(hf_hub_download(file.repo, file.path, revision=file.revision, cache_dir=_folder()))
     except _hub_errors() as error:
         raise CheckpointError(
             f"{name}: cannot be downloaded ({' '.join(str(error).split())})", next_step=_next_step(earlier)
         ) from error
-    etag = told.etag or ""
+    etag = stated.etag or ""
     if not _SHA256.fullmatch(etag):
         verified = "verified by its size"
     else:
@@ -90,7 +90,7 @@ def _folder() -> Path:
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
-    """What the client raises: its own errors are OSErrors; newer ones let httpx's through."""
+    """What the client raises: errors of the hub are OSErrors; newer clients raise httpx's errors too."""
     from huggingface_hub.errors import HfHubHTTPError
 
     kinds: list[type[Exception]] = [OSError, ValueError, HfHubHTTPError]

@@ -86,8 +86,6 @@ def open_model_db(
         raise ConfigError(f"{file}: OpenModelDB lists .pth and .safetensors files", next_step="export one")
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file", next_step="export the restorer first")
-    with open(file, "rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
     entry = {
         "name": name,
         "author": author,
@@ -100,15 +98,20 @@ def open_model_db(
         "scale": config.scale,
         "inputChannels": config.image_channels,
         "outputChannels": config.image_channels,
-        "resources": [
-            {
-                "platform": "pytorch",
-                "type": RESOURCE_TYPES[file.suffix],
-                "size": file.stat().st_size,
-                "sha256": digest,
-                "urls": list(urls),
-            }
-        ],
+        "resources": [_resource(file, urls)],
         "images": [],
     }
     return f"{config.scale}x-{slug}", entry
+
+
+def _resource(file: Path, urls: Sequence[str]) -> dict[str, Any]:
+    """The file of an entry: type, size, checksum and where it can be downloaded."""
+    with open(file, "rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return {
+        "platform": "pytorch",
+        "type": RESOURCE_TYPES[file.suffix],
+        "size": file.stat().st_size,
+        "sha256": digest,
+        "urls": list(urls),
+    }

@@ -86,9 +86,9 @@ def _load(path: Path, name: str) -> BlurKernel:
 def place_kernel(kernel: BlurKernel, displacement: float) -> BlurKernel:
     """The kernel with its centre of mass ``displacement`` px below and right of size // 2.
 
-    It is moved by a cubic spline on a wider support (KernelGAN's own way), and left alone within 0.01 px.
+    It is moved by a cubic spline on a wider support, as KernelGAN does, unless it is within 0.01 px already.
     """
-    shift = [displacement - own for own in kernel.displacement]
+    shift = [displacement - present for present in kernel.displacement]
     if max(abs(move) for move in shift) <= _STILL:
         return kernel
     from scipy import ndimage
@@ -115,7 +115,7 @@ def blur_and_downsample(
     """Blur in float, then downsample by ``factor``, aligned with plain bicubic downsampling.
 
     ``bicubic``: the kernel, centred, blurs before bicubic downsampling by the rule. ``direct``: the kernel is
-    the whole downsampling, as KernelGAN estimates it: every factor-th pixel from (0, 0) is kept, and the
+    the whole downsampling, as KernelGAN estimates it: every factor-th pixel from (0, 0) is taken, and the
     kernel's centre of mass lies (factor - 1) / 2 px off, in the middle of the pixels that become one. Rules
     of whole numbers round the blurred pixels once (halves up, or to even for ``deflow``). Returns what
     ``downsample`` does.

@@ -52,8 +52,8 @@ def match_references(
     """The methods given as folders (recursive) or single images, with references of the same names.
 
     Names are relative paths without suffix; ``pairing="order"`` pairs the n-th with the n-th of the sorted
-    paths instead. A single image is a method of its own, except with a folder of references: there images
-    are methods by their folder. Only headers are read; a broken file is kept, without a size. Raises
+    paths instead. Each single image is a method, except with a folder of references: there the images
+    of one folder are a method. Only headers are read; a broken file stays in the list, without a size. Raises
     ConfigError for an unknown pairing, DataError naming files that have no partner, two candidates or
     another size.
     """
@@ -86,7 +86,7 @@ def missing_names(methods: Sequence[MethodImages]) -> tuple[str, ...]:
 
 
 def method_names(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, with as many parents as tell equal ones apart.
+    """The last part of each path, with as many parents as make equal names unique.
 
     Raises DataError if a path is given twice.
     """
@@ -96,7 +96,7 @@ def method_names(paths: Sequence[Path]) -> list[str]:
         raise DataError(f"{twice[0]}: given twice", next_step="pass each folder once")
     depths = [1] * len(parts)
     while True:
-        names = ["/".join(own[-depth:]) for own, depth in zip(parts, depths, strict=True)]
+        names = ["/".join(each[-depth:]) for each, depth in zip(parts, depths, strict=True)]
         equal = [index for index, name in enumerate(names) if names.count(name) > 1]
         if not equal:
             return names
@@ -130,9 +130,9 @@ def _sources(outputs: Sequence[Path], reference: Path | None) -> list[_Source]:
 
 def _files_of(folder: Path, given: Sequence[Path]) -> list[Path]:
     """Images below a folder, without those of other given folders that lie inside it. DataError if none."""
-    own = folder.resolve()
+    root = folder.resolve()
     inner = [other.resolve() for other in given if other.is_dir()]
-    inner = [other for other in inner if other != own and other.is_relative_to(own)]
+    inner = [other for other in inner if other != root and other.is_relative_to(root)]
     files = [
         path
         for path in list_images(folder)
@@ -260,13 +260,13 @@ def _all_partners(source: _Source, partners: Mapping[str, Path], reference: Path
     ours = _by_stem(source.files, source.path)
     lonely, forgotten = sorted(ours.keys() - partners.keys()), sorted(partners.keys() - ours.keys())
     if lonely or forgotten:
-        told = []
+        problems = []
         if lonely:
-            told.append(
+            problems.append(
                 f"{len(lonely)} of {len(ours)} images have no reference in {reference}: {name_some(lonely)}"
             )
         if forgotten:
-            told.append(
+            problems.append(
                 f"{len(forgotten)} of {len(partners)} references have no output: {name_some(forgotten)}"
             )
         step = "add what is missing, or remove what has no partner"
@@ -274,7 +274,7 @@ def _all_partners(source: _Source, partners: Mapping[str, Path], reference: Path
             step += "; to score these alone, pass the images instead of the folder"
         if len(ours) == len(partners):
             step += "; if both sides correspond in sorted order, add --pairing order"
-        raise DataError(f"{source.path}: {'; '.join(told)}", next_step=step)
+        raise DataError(f"{source.path}: {'; '.join(problems)}", next_step=step)
     return [(stem, ours[stem], partners[stem]) for stem in ours]
 
 

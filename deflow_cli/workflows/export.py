@@ -30,7 +30,7 @@ class ExportRequest:
     model: a file or a folder with one. target: the file to write. format: one of ``restorer_formats``, or
     safetensors. openmodeldb: a .json file, or a folder where its name is the entry's id. entry_id:
     instead of the id made of scale and name. name, author, license (SPDX), description: of the entry, and of
-    a .safetensors file; empty: what the model's file tells. tags, urls: of the entry.
+    a .safetensors file; empty: as in the model's file. tags, urls: of the entry.
     """
 
     model: Path
@@ -68,8 +68,8 @@ def export(request: ExportRequest, reporter: Reporter) -> ExportReport:
     if request.openmodeldb is not None:
         _check_card(card)
     if request.format == SAFETENSORS:
-        own = {key: value for key, value in facts.items() if key not in (*READ_ANEW, *CARD)}
-        save_restorer(request.target, model, own | card)
+        training = {key: value for key, value in facts.items() if key not in (*READ_ANEW, *CARD)}
+        save_restorer(request.target, model, training | card)
         found = caveats(model.config)
     else:
         found = restorer_formats()[request.format].export(model, request.target, request.format)

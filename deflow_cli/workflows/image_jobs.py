@@ -1,4 +1,4 @@
-"""Image jobs: which files a command reads and writes, and going through them whatever happens to one."""
+"""Image jobs: which files a command reads and writes, and a loop over them that survives bad files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run_images(
     title: str,
     skip_existing: bool,
 ) -> Done[Record]:
-    """Do ``one`` to every file; a bad one is kept with the reason it raised, and the rest goes on."""
+    """Do ``one`` to every file; a file that fails is listed with the reason, and the others go on."""
     done: Done[Record] = Done([], [], [])
     reporter.start(title, len(planned))
     for index, item in enumerate(planned):

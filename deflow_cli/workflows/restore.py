@@ -27,7 +27,7 @@ from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import Tell, plan_images, run_images
 
-MEMORY_SHARE = 0.5  # of what is left, for the network; the rest for pictures and other programs
+MEMORY_SHARE = 0.5  # of the free memory, for the network; the rest is for pictures and other programs
 LARGEST_SIDES = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # what the formats can hold
 
 
@@ -120,7 +120,7 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
         raise CheckpointError(
             f"{found.path}: restores images of {config.image_channels} channels", next_step="use 1 or 3"
         )
-    reporter.note(f"restorer: {found.path} ({found.origin}), {_told(config)}, on {device}{_in(dtype)}")
+    reporter.note(f"restorer: {found.path} ({found.origin}), {_sizes(config)}, on {device}{_in(dtype)}")
     restorer = Restorer(
         model,
         device,
@@ -144,7 +144,7 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     )
 
 
-def _told(config: RestorerConfig) -> str:
+def _sizes(config: RestorerConfig) -> str:
     return f"x{config.scale}, {config.blocks} blocks of {config.channels} channels"
 
 
@@ -167,7 +167,7 @@ def _one(item: PlannedOutput, outscale: float, restorer: Restorer, tell: Tell) -
 
 
 def _check_size(source: Path, target: Path, height: int, width: int) -> None:
-    """Before the work rather than after it. Raises DataError where the format cannot hold the output."""
+    """Check, before the work, that the format can hold the output. Raises DataError where it cannot."""
     most = LARGEST_SIDES.get(target.suffix.lower(), 1 << 31)
     if max(height, width) > most:
         raise DataError(
@@ -181,9 +181,9 @@ def _pixels(image: Image, height: int, width: int, restorer: Restorer, tell: Tel
     tensor = to_tensor(image.pixels)
     if image.gray and restorer.config.image_channels == 1:
         tensor = tensor[:, :1]  # the three are equal
-    own = tuple(side * restorer.scale for side in image.pixels.shape[:2])
-    resized = own != (height, width)
-    result = np.empty((*own, 3), np.float32 if resized else image.pixels.dtype)
+    restored = tuple(side * restorer.scale for side in image.pixels.shape[:2])
+    resized = restored != (height, width)
+    result = np.empty((*restored, 3), np.float32 if resized else image.pixels.dtype)
 
     def write(window: Window, piece: Tensor) -> None:
         values = piece.expand(-1, 3, -1, -1)

@@ -74,7 +74,7 @@ def pull_weights(name: str, file: Path | None, reporter: Reporter) -> Pulled:
             )
         pulled = hub_hf.pull_hf(name)
     else:
-        pulled = hub.pull(name, file=file, progress=_told_to(reporter, name))
+        pulled = hub.pull(name, file=file, progress=_progress_of(reporter, name))
         reporter.finish()
     if pulled.already_here:
         reporter.note(f"{name}: already here, {pulled.verified}; nothing was downloaded")
@@ -83,7 +83,7 @@ def pull_weights(name: str, file: Path | None, reporter: Reporter) -> Pulled:
     return pulled
 
 
-def _told_to(reporter: Reporter, name: str) -> Callable[[int, int | None], None]:
+def _progress_of(reporter: Reporter, name: str) -> Callable[[int, int | None], None]:
     """Arriving bytes as a task in kB or MB, which starts with the first of them."""
     unit = 0
 

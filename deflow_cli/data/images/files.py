@@ -128,18 +128,18 @@ def _clean_exif(exif: Pillow.Exif) -> tuple[int, bytes | None]:
     """Orientation, and the block to carry on: upright, without thumbnail and storage tags."""
     try:
         orientation = int(exif.get(274, 1) or 1)
-        kept = Pillow.Exif()
+        remaining = Pillow.Exif()
         for tag in _EXIF_TAGS:
             if tag in exif:
-                kept[tag] = exif[tag]
+                remaining[tag] = exif[tag]
         for tag in _EXIF_FOLDERS:
             values = {k: v for k, v in exif.get_ifd(tag).items() if k not in _EXIF_SIZES}
             if values:
-                kept[tag] = values
-        if not len(kept):
+                remaining[tag] = values
+        if not len(remaining):
             return orientation, None
-        kept[274] = 1
-        return orientation, kept.tobytes()
+        remaining[274] = 1
+        return orientation, remaining.tobytes()
     except DECODE_ERRORS:  # broken EXIF must not cost the picture
         return 1, None
 

@@ -1,4 +1,4 @@
-"""OpenCV's decoder, used where Pillow would drop bits, kept quiet."""
+"""OpenCV's decoder without its messages on stderr, used where Pillow would drop bits."""
 
 from __future__ import annotations
 

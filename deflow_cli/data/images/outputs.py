@@ -55,8 +55,8 @@ def _name_all(
             for key, level, suffix in zip(keys, levels, suffixes, strict=True)
         ]
         users: dict[str, set[int]] = defaultdict(set)
-        for index, own in enumerate(names):
-            for name in own:
+        for index, variants in enumerate(names):
+            for name in variants:
                 users[_folded(name)].add(index)
         crowded = {i for group in users.values() if len(group) > 1 for i in group if levels[i] < 2}
         if not crowded:
@@ -67,7 +67,7 @@ def _name_all(
 
 @dataclass(frozen=True)
 class _Formats:
-    """Chooses the format of an output: ext, ``auto`` for the input's own, unless PNG must hold it."""
+    """Chooses the format of an output: ext (``auto``: the input's), or PNG where that cannot hold it."""
 
     ext: str
     needs_png: Callable[[Path], bool] | None
@@ -104,7 +104,7 @@ def _refuse_overwriting(planned: Sequence[PlannedOutput]) -> None:
             if hit is None:
                 continue
             if hit.name != target.name and target.exists() and not os.path.samefile(hit, target):
-                continue  # names that differ by case only, on a file system that tells them apart
+                continue  # names that differ by case only, on a file system that distinguishes them
             raise DataError(f"{target}: would overwrite the input {hit}", next_step="choose another OUT")
 
 
@@ -146,8 +146,8 @@ def plan_outputs(
         keys = [PurePosixPath(Path(source).relative_to(root).as_posix()) for source in inputs]
         names = _name_all(keys, [formats.suffix(Path(source)) for source in inputs], samples, tag)
         planned = [
-            PlannedOutput(Path(source), key.as_posix(), tuple(target / name for name in own))
-            for source, key, own in zip(inputs, keys, names, strict=True)
+            PlannedOutput(Path(source), key.as_posix(), tuple(target / name for name in variants))
+            for source, key, variants in zip(inputs, keys, names, strict=True)
         ]
     _refuse_overwriting(planned)
     return planned

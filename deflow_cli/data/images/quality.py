@@ -35,10 +35,10 @@ def doubts_about(path: Path, pixels: Pixels) -> list[str]:
         doubts.append(f"shows JPEG blocks ({blocks:.2f} times the differences across their borders)")
     detail = fine_detail_db(luma)
     if detail < LEAST_DETAIL_DB:
-        told = (
+        finding = (
             f"{detail:.0f} dB of fine detail where it has most" if np.isfinite(detail) else "flat everywhere"
         )
-        doubts.append(f"blurred or enlarged ({told})")
+        doubts.append(f"blurred or enlarged ({finding})")
     return doubts
 
 

@@ -103,23 +103,24 @@ def differ(
     """Whether a channel's mean or std differs by more than ``threshold`` standard errors and ``minimum``.
 
     Noise alone raises the std: compare statistics of downsampled images to ask for colours and contrast.
-    Sets of one image have no error to speak of and never differ.
+    A set of one image has no standard error, so it never differs.
     """
     if min(len(clean.image_means), len(noisy.image_means)) < 2:
         zero = (0.0, 0.0, 0.0)
         return ChannelDifference(False, zero, zero, "too few images to compare channel statistics")
-    gaps = np.stack(
+    differences = np.stack(
         [np.subtract(noisy.mean, clean.mean), np.subtract(noisy.std, clean.std)]  # 2 x 3: mean, std
     )
     errors = np.stack(
         [np.hypot(clean.mean_errors, noisy.mean_errors), np.hypot(clean.std_errors, noisy.std_errors)]
     )
-    z = gaps / np.maximum(errors, 1e-9)
-    hits = (np.abs(z) > threshold) & (np.abs(gaps) > minimum)
+    z = differences / np.maximum(errors, 1e-9)
+    hits = (np.abs(z) > threshold) & (np.abs(differences) > minimum)
     kind, channel = np.unravel_index(
         np.argmax(np.where(hits, np.abs(z), -1) if hits.any() else np.abs(z)), z.shape
     )
-    what = f"the {_CHANNELS[channel]} {('mean', 'std')[kind]} differs by {255 * gaps[kind, channel]:+.1f}/255"
+    levels = 255 * differences[kind, channel]
+    what = f"the {_CHANNELS[channel]} {('mean', 'std')[kind]} differs by {levels:+.1f}/255"
     verdict = "beyond" if hits.any() else "within"
     text = f"{what} (z = {z[kind, channel]:+.1f}), {verdict} sampling error over images"
     return ChannelDifference(bool(hits.any()), _triple(z[0]), _triple(z[1]), text)

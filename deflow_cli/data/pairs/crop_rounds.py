@@ -1,4 +1,4 @@
-"""Rounds: in which steps each crop comes back; a function of (seed, step)."""
+"""Rounds: in which steps each crop is used again, as a function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rounds:
-    """A round passes ``uses`` times over the crops of ``steps`` steps, which no other round has.
+    """A round passes ``uses`` times over the new crops of ``steps`` steps.
 
-    The first pass takes them in their order, each further one in an order of its own: a crop comes back after
-    ``steps`` steps on average and in other company. With one use every step has crops of its own.
+    The first pass takes the crops as they are made, every further pass in another random order, so that a
+    crop is used again after ``steps`` steps on average and beside other crops. With one use all are new.
     """
 
     uses: int = 1

@@ -27,9 +27,9 @@ KERNEL_REACH = 4  # px of the small picture around a crop that MATLAB's bicubic 
 class PairCrops(ABC):
     """Crops of pairs, mirrored and transposed at random; without state, so a resumed run goes on exactly.
 
-    One crop a pair and epoch, in an order of its own for each epoch; the place by (seed, step, row). Where
-    crops are used several times, as ``rounds`` has it, (step, row) are those of the first use: place and turn
-    stay. A pair that cannot be used is named in ``dropped`` with its reason, and another drawn in its place.
+    Every epoch takes one crop of each pair, in a new random order; (seed, step, row) determine where a crop
+    is cut. Where ``rounds`` uses crops several times, (step, row) are those of the first use, so that the
+    crop stays the same. A pair that cannot be used is named in ``dropped`` with its reason; another is drawn.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class PairCrops(ABC):
         return self.rounds.numbers(step, count, self.seed)
 
     def numbered(self, numbers: Sequence[int], count: int) -> tuple[Tensor, Tensor]:
-        """As ``batch``, of the crops that have these numbers in batches of ``count``."""
+        """As ``batch``, the crops of these numbers, which count crops in batches of ``count``."""
         large, small = self.side * self.scale, self.side
         gt = torch.empty(len(numbers), 3, large, large, dtype=torch.uint8)
         lq = torch.empty(len(numbers), 3, small, small, dtype=torch.uint8)
@@ -87,7 +87,7 @@ class PairCrops(ABC):
         return gt, lq
 
     def _crop(self, number: int, count: int) -> tuple[Pixels, Pixels]:
-        """Clean and small crop, 3 x P x P; those that come again are kept for a round."""
+        """Clean and small crop, 3 x P x P; crops that are used again stay in memory for their round."""
         if self.rounds.uses == 1:
             return self._new_crop(number, count)
         with self._lock:
@@ -168,7 +168,7 @@ class StoredCrops(PairCrops):
         names = [pairs.keys[index] for index in indices]
         super().__init__(names, scale=pairs.scale, gt_size=gt_size, flips=flips, seed=seed)
         self.pairs, self.indices, self.cache_bytes = pairs, tuple(indices), cache_bytes
-        self._kept: OrderedDict[int, tuple[Pixels, Pixels]] = OrderedDict()
+        self._decoded: OrderedDict[int, tuple[Pixels, Pixels]] = OrderedDict()
         self._used = 0
 
     def size(self, loaded: tuple[Pixels, ...]) -> tuple[int, int]:
@@ -183,19 +183,19 @@ class StoredCrops(PairCrops):
 
     def load(self, index: int) -> tuple[Pixels, ...]:
         with self._lock:
-            if index in self._kept:
-                self._kept.move_to_end(index)
-                return self._kept[index]
+            if index in self._decoded:
+                self._decoded.move_to_end(index)
+                return self._decoded[index]
         pair = self.pairs[self.indices[index]]  # outside the lock: threads decode at the same time
-        kept = (pair.gt, pair.lq)
+        decoded = (pair.gt, pair.lq)
         size = pair.gt.nbytes + pair.lq.nbytes
         with self._lock:
-            if index not in self._kept and size <= self.cache_bytes:
-                self._kept[index] = kept
+            if index not in self._decoded and size <= self.cache_bytes:
+                self._decoded[index] = decoded
                 self._used += size
                 while self._used > self.cache_bytes:
-                    self._used -= sum(part.nbytes for part in self._kept.popitem(last=False)[1])
-        return kept
+                    self._used -= sum(part.nbytes for part in self._decoded.popitem(last=False)[1])
+        return decoded
 
 
 class CleanCrops(PairCrops):

@@ -140,7 +140,7 @@ class Pairs(ABC, Sequence[Pair]):
 def encode_png(pixels: Pixels) -> bytes:
     """PNG of H x W x 3 RGB. One encoder at one level for all formats, so that equal pictures are equal files.
 
-    Level 1, as trainers' own tools have it: higher ones save 5 % and decode no faster.
+    Level 1, as the tools of common trainers use: higher levels save 5 % and decode no faster.
     """
     done, data = cv2.imencode(".png", pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done

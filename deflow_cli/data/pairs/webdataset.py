@@ -20,7 +20,7 @@ _GT, _LQ, _ROW = "gt.png", "lq.png", "json"
 
 
 def plan_shards(slots: Sequence[PairSlot]) -> list[list[PairSlot]]:
-    """Slots by shard, images kept whole: a shard ends with the image that brings it to its limit."""
+    """Slots by shard; no image is split: a shard ends with the image that brings it to its limit."""
     shards: list[list[PairSlot]] = []
     pixels = 0
     previous = None
