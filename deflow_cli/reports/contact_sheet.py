@@ -18,7 +18,7 @@ LABEL_INK = (0, 0, 0)
 FONT_SIZE = 12
 
 
-def _font() -> Any:
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(FONT_SIZE)
 
 
@@ -51,7 +51,7 @@ def side_by_side(pictures: Sequence[Pixels], gap: int = GAP) -> Pixels:
     return row
 
 
-def _fit_text(text: str, width: int, font: Any) -> str:
+def _fit_text(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """The text, cut with an ellipsis to ``width`` pixels."""
     if font.getlength(text) <= width:
         return text

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.paths import MODEL_FILE, REPORT_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import FitPage, RealismPart, Sentence, render_fit
+from deflow_cli.reports.pages.tables import Cell
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.training.run_folder import RunFolders, is_run, read_log, recorded_folders
@@ -80,7 +80,7 @@ class ReportResult:
     notes: list[str]
     clean_images: int
     noisy_images: int
-    figures: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[dict[str, Cell]] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -250,7 +250,7 @@ def _realism(
         return None
 
 
-def _figures(realism: RealismPart | None) -> list[dict[str, Any]]:
+def _figures(realism: RealismPart | None) -> list[dict[str, Cell]]:
     if realism is None:
         return []
     columns, rows = realism.table
