@@ -15,12 +15,17 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # a GPU machine may have the checkout alone
 
 import speed
-import torch
 from torch import Tensor
 
 from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
