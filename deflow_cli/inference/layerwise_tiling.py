@@ -1,4 +1,4 @@
-"""Staged: a generator over a large image layer by layer in pieces, exact, without the memory of the whole."""
+"""Layerwise tiling: a generator over a large image, each layer in pieces; exact, in little memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CUDA_PIECE = 512
 SMALLEST_PIECE = 16
 
 
-class StagedGenerator:
+class LayerwiseGenerator:
     """Computes what ``model(images)`` computes, up to rounding.
 
     The residual sum over the blocks stays float32; with ``dtype`` the convolutions compute in it, except the

@@ -14,7 +14,7 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
-from deflow_cli.inference.layerwise_tiling import SMALLEST_PIECE, StagedGenerator, zoomed
+from deflow_cli.inference.layerwise_tiling import SMALLEST_PIECE, LayerwiseGenerator, zoomed
 from deflow_cli.inference.sampling import exact_convolutions
 from deflow_cli.inference.tiling import SMALLEST_TILE, round_up, tiles
 from deflow_cli.models.deflow.model import pad_to_multiple
@@ -124,7 +124,7 @@ class Restorer:
         self._dtype = dtype or torch.float32
         self._model = model
         self._piece: int | None = None
-        self._generators: dict[torch.dtype, StagedGenerator] = {}
+        self._generators: dict[torch.dtype, LayerwiseGenerator] = {}
 
     @property
     def scale(self) -> int:
@@ -178,7 +178,7 @@ class Restorer:
                 torch.cuda.empty_cache()  # here, where the error no longer holds the tile's tensors
 
     def _tile(
-        self, generator: StagedGenerator, padded: Tensor, tile: Window, image: Window, tell: Tell
+        self, generator: LayerwiseGenerator, padded: Tensor, tile: Window, image: Window, tell: Tell
     ) -> tuple[Window, Tensor]:
         """The window of the output that a tile gives, and its pixels."""
         seen = tile.grown(self.pad, *padded.shape[-2:])
@@ -194,7 +194,7 @@ class Restorer:
             raise DeflowError("the restorer gives values that are not finite", next_step=step)
         return target, piece
 
-    def _picture(self, generator: StagedGenerator, window_bchw: Tensor, tell: Tell) -> Tensor:
+    def _picture(self, generator: LayerwiseGenerator, window_bchw: Tensor, tell: Tell) -> Tensor:
         exact = generator.dtype == torch.float32
         with exact_convolutions(self.device) if exact else contextlib.nullcontext():
             if not self.tta:
@@ -207,10 +207,10 @@ class Restorer:
             assert total is not None
             return total / len(DIHEDRAL)
 
-    def _generator(self, dtype: torch.dtype) -> StagedGenerator:
+    def _generator(self, dtype: torch.dtype) -> LayerwiseGenerator:
         if dtype not in self._generators:
             model = copy.deepcopy(self._model)  # which stays float32 for the other precision
-            self._generators[dtype] = StagedGenerator(model, self.device, dtype, self._piece)
+            self._generators[dtype] = LayerwiseGenerator(model, self.device, dtype, self._piece)
         return self._generators[dtype]
 
     def _checked(self, image_bchw: Tensor) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import to_pixels
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
 from deflow_cli.inference import restoring
-from deflow_cli.inference.layerwise_tiling import StagedGenerator
+from deflow_cli.inference.layerwise_tiling import LayerwiseGenerator
 from deflow_cli.inference.restoring import (
     Restorer,
     automatic_side,
@@ -65,7 +65,7 @@ def test_pieces_change_nothing(scale: int, sizes: dict[str, int], piece: int) ->
     images = smooth_images(2, 37, 50)
     expected = whole(model, images)
     assert expected.shape == (2, 3, 37 * scale, 50 * scale)
-    difference = StagedGenerator(copy.deepcopy(model), piece=piece)(images) - expected
+    difference = LayerwiseGenerator(copy.deepcopy(model), piece=piece)(images) - expected
     assert float(difference.abs().max()) < 1e-5
 
 
@@ -161,15 +161,15 @@ def test_memory_running_out_halves_the_tile_and_is_said_once(
     images = smooth_images(1, 130, 140)
     expected = whole(model, images)
     largest, sides = 90 * 90, []
-    genuine = StagedGenerator.__call__
+    genuine = LayerwiseGenerator.__call__
 
-    def limited(self: StagedGenerator, images_bchw: Tensor, *tell: object) -> Tensor:
+    def limited(self: LayerwiseGenerator, images_bchw: Tensor, *tell: object) -> Tensor:
         sides.append(images_bchw.shape[-2:])
         if images_bchw[0, 0].numel() > largest:
             raise error
         return genuine(self, images_bchw, *tell)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(StagedGenerator, "__call__", limited)
+    monkeypatch.setattr(LayerwiseGenerator, "__call__", limited)
     said: list[str] = []
     restorer = Restorer(model, tile_pad=24, told=said.append)
     assert torch.allclose(restored(restorer, images), expected, atol=1e-3)
@@ -185,10 +185,10 @@ def test_memory_running_out_halves_the_tile_and_is_said_once(
 
 
 def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: StagedGenerator, *images: object) -> Tensor:
+    def broken(self: LayerwiseGenerator, *images: object) -> Tensor:
         raise RuntimeError("sizes of tensors must match")
 
-    monkeypatch.setattr(StagedGenerator, "__call__", broken)
+    monkeypatch.setattr(LayerwiseGenerator, "__call__", broken)
     with pytest.raises(RuntimeError, match="must match"):
         restored(Restorer(network()), smooth_images(1, 8, 8))
 

@@ -16,7 +16,7 @@ from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.resize import downsample, rescale
 from deflow_cli.errors import CheckpointError, DataError
-from deflow_cli.inference.layerwise_tiling import StagedGenerator
+from deflow_cli.inference.layerwise_tiling import LayerwiseGenerator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows import restore as workflow
@@ -236,7 +236,7 @@ def test_outputs_too_large_for_a_format_fail_before_the_work(
     tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_image(tmp_path / "in/wide.webp", picture(1, 4100))
-    monkeypatch.setattr(StagedGenerator, "__call__", lambda *args: pytest.fail("the network ran"))
+    monkeypatch.setattr(LayerwiseGenerator, "__call__", lambda *args: pytest.fail("the network ran"))
     [(_, reason)] = run(tmp_path / "in", tmp_path / "out", model_path).failed
     for word in ("wide.webp", "16400x4", "16383", "--ext png"):
         assert word in reason
@@ -246,9 +246,9 @@ def test_memory_running_out_costs_no_image(
     photos: Path, tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(photos / "a.png", tmp_path / "whole.png", model_path)
-    genuine, calls = StagedGenerator.__call__, []
+    genuine, calls = LayerwiseGenerator.__call__, []
 
-    def limited(self: StagedGenerator, images: torch.Tensor, *tell: object) -> torch.Tensor:
+    def limited(self: LayerwiseGenerator, images: torch.Tensor, *tell: object) -> torch.Tensor:
         calls.append(images.shape)
         if len(calls) == 1:
             raise MemoryError
@@ -260,13 +260,13 @@ def test_memory_running_out_costs_no_image(
 
     warnings: list[str] = []
     write_image(tmp_path / "in.png", picture(80, 60))
-    monkeypatch.setattr(StagedGenerator, "__call__", limited)
+    monkeypatch.setattr(LayerwiseGenerator, "__call__", limited)
     request = RestoreRequest(tmp_path / "in.png", tmp_path / "out.png", model_path, device="cpu")
     assert len(restore(request, Listener()).records) == 1
     assert len(calls) > 2
     assert len(warnings) == 1
     assert "tiles of 40 pixels" in warnings[0]
-    monkeypatch.setattr(StagedGenerator, "__call__", genuine)
+    monkeypatch.setattr(LayerwiseGenerator, "__call__", genuine)
     run(tmp_path / "in.png", tmp_path / "whole.png", model_path)
     found, expected = (read_image(tmp_path / f"{name}.png").pixels for name in ("out", "whole"))
     assert same(found, expected)

@@ -1,4 +1,4 @@
-"""Gaps: how far two sets of noise statistics are apart, and how far two halves of one set are."""
+"""Differences: how far two sets of noise statistics are apart, and how far two halves of one set are."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Divisible(NoiseStatistics, Protocol):
 
 
 @dataclass(frozen=True)
-class Gaps:
+class NoiseDifferences:
     """How far two sets of statistics are apart, second less first; or the RMS of that, for floors.
 
     ``level``: log of the ratio of stds; ``tones``: the same in shadows, mid-tones and highlights, NaN where
     unknown; ``neighbour``: correlation of adjacent pixels; ``tilt_db``: coarse over fine half of the
     spectrum; ``shape_db``: mean absolute difference of the spectra once the level is taken off; ``acf``: RMS
-    difference of autocorrelations; ``ties``: channel correlations, three pairs; ``tails``: log of the
-    ratio of kurtoses.
+    difference of autocorrelations; ``channel_correlation``: of the three pairs of channels; ``tails``: log of
+    the ratio of kurtoses.
     """
 
     level: float
@@ -56,12 +56,12 @@ class Gaps:
     tilt_db: float
     shape_db: float
     acf: float
-    ties: Array
+    channel_correlation: Array
     tails: float
 
 
-Floors = Gaps
-"""Gaps of halves of one set: what no model can be asked to undercut."""
+Floors = NoiseDifferences
+"""NoiseDifferences of halves of one set: what no model can be asked to undercut."""
 
 
 def measure_floors(real: Divisible, splits: int = 16) -> Floors | None:
@@ -71,44 +71,51 @@ def measure_floors(real: Divisible, splits: int = 16) -> Floors | None:
     freedom: few pictures say little about how far pictures differ.
     """
     generator = np.random.default_rng(0)
-    gaps = []
+    differences = []
     for _ in range(splits if len(real) >= 4 else 0):
         order = generator.permutation(len(real))
         try:
-            gaps.append(
-                measure_gaps(real.take(order[: len(order) // 2]), real.take(order[len(order) // 2 :]))
+            differences.append(
+                measure_differences(real.take(order[: len(order) // 2]), real.take(order[len(order) // 2 :]))
             )
         except ZeroDivisionError:  # a half without a single flat patch
             continue
-    if not gaps:
+    if not differences:
         return None
     with np.errstate(invalid="ignore"):
-        columns = [np.array(column) ** 2 for column in zip(*map(astuple, gaps), strict=True)]
+        columns = [np.array(column) ** 2 for column in zip(*map(astuple, differences), strict=True)]
         known = [np.maximum((~np.isnan(column)).sum(axis=0), 1) for column in columns]
         rms = [
             np.sqrt(np.nansum(column, axis=0) / n * (len(real) - 1) / (len(real) - 3))
             for column, n in zip(columns, known, strict=True)
         ]
-    level, tones, adjacent, tilt, shape, acf, ties, tails = rms
-    return Gaps(
-        float(level), tones, float(adjacent), float(tilt), float(shape), float(acf), ties, float(tails)
+    level, tones, adjacent, tilt, shape, acf, channel_correlation, tails = rms
+    return NoiseDifferences(
+        float(level),
+        tones,
+        float(adjacent),
+        float(tilt),
+        float(shape),
+        float(acf),
+        channel_correlation,
+        float(tails),
     )
 
 
-def measure_gaps(real: NoiseStatistics, fake: NoiseStatistics) -> Gaps:
+def measure_differences(real: NoiseStatistics, fake: NoiseStatistics) -> NoiseDifferences:
     """How far ``fake`` is from ``real``, statistics of the same kind."""
     real_db, fake_db = real.psd_db, fake.psd_db
     real_tones, fake_tones = tone_levels(real, fake)
     shape = fake_db - real_db
     shape = np.abs(shape - np.nanmean(shape, axis=1, keepdims=True))
-    return Gaps(
+    return NoiseDifferences(
         level=_log_ratio(real.std, fake.std),
         tones=np.log(fake_tones / real_tones),
         neighbour=neighbour(fake) - neighbour(real),
         tilt_db=tilt_db(fake_db) - tilt_db(real_db),
         shape_db=float(np.nanmean(shape)),
         acf=float(np.sqrt(np.mean((fake.autocorrelation - real.autocorrelation) ** 2))),
-        ties=fake.channel_correlation - real.channel_correlation,
+        channel_correlation=fake.channel_correlation - real.channel_correlation,
         tails=_log_ratio(real.excess_kurtosis + 3.0, fake.excess_kurtosis + 3.0, 0.5),
     )
 

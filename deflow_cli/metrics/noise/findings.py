@@ -13,10 +13,10 @@ from deflow_cli.metrics.noise.differences import (
     LEAST_STD,
     TONES,
     Floors,
-    Gaps,
+    NoiseDifferences,
     NoiseStatistics,
+    measure_differences,
     measure_floors,
-    measure_gaps,
     neighbour,
     tilt_db,
     tone_levels,
@@ -154,16 +154,16 @@ def _overall(fine: list[str], all_fine: bool, compared: bool) -> list[Finding]:
 def _judge_noise(real: NoiseStatistics, fake: NoiseStatistics, floors: Floors) -> dict[str, list[Finding]]:
     if fake.std < LEAST_STD:
         return {"level": [_level(real, fake, "bad")]}
-    gaps = measure_gaps(real, fake)
-    level = _severity(gaps.level, LEVEL, floors.level)
-    grain = _grain(real, fake, gaps, floors)
+    differences = measure_differences(real, fake)
+    level = _severity(differences.level, LEVEL, floors.level)
+    grain = _grain(real, fake, differences, floors)
     return {
         "level": [_level(real, fake, level)] if level else [],
-        "tones": _tone_findings(real, fake, gaps, floors, bool(level)),
+        "tones": _tone_findings(real, fake, differences, floors, bool(level)),
         "grain": grain,
-        "spectrum": [] if grain else _spectrum(gaps, floors),
-        "channels": _channels(real, fake, gaps, floors),
-        "tails": _tails(real, fake, gaps, floors),
+        "spectrum": [] if grain else _spectrum(differences, floors),
+        "channels": _channels(real, fake, differences, floors),
+        "tails": _tails(real, fake, differences, floors),
     }
 
 
@@ -180,15 +180,19 @@ def _level(real: NoiseStatistics, fake: NoiseStatistics, severity: Severity) -> 
 
 
 def _tone_findings(
-    real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Floors, level_counts: bool
+    real: NoiseStatistics,
+    fake: NoiseStatistics,
+    differences: NoiseDifferences,
+    floors: Floors,
+    level_counts: bool,
 ) -> list[Finding]:
     """Tones whose level is off by another factor than the whole."""
     found = []
     stds = [levels * 255.0 for levels in tone_levels(real, fake)]
     for index, tone in enumerate(TONES):
-        gap, floor = gaps.tones[index], floors.tones[index]
+        gap, floor = differences.tones[index], floors.tones[index]
         severity = _severity(gap, TONE, floor)
-        apart = not level_counts or _severity(gap - gaps.level, TONE, floor)
+        apart = not level_counts or _severity(gap - differences.level, TONE, floor)
         if severity and apart:
             theirs, ours = stds[0][index], stds[1][index]
             kind: FindingKind = "tone too weak" if gap < 0 else "tone too strong"
@@ -197,16 +201,18 @@ def _tone_findings(
     return found
 
 
-def _grain(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Floors) -> list[Finding]:
+def _grain(
+    real: NoiseStatistics, fake: NoiseStatistics, differences: NoiseDifferences, floors: Floors
+) -> list[Finding]:
     """Correlation of adjacent pixels and tilt of the spectrum; nothing where the two contradict."""
-    by_neighbour = _severity(gaps.neighbour, NEIGHBOUR, floors.neighbour)
-    by_tilt = _severity(gaps.tilt_db, TILT_DB, floors.tilt_db)
+    by_neighbour = _severity(differences.neighbour, NEIGHBOUR, floors.neighbour)
+    by_tilt = _severity(differences.tilt_db, TILT_DB, floors.tilt_db)
     severity = by_neighbour or by_tilt
-    if severity is None or (by_neighbour and by_tilt and gaps.neighbour * gaps.tilt_db < 0):
+    if severity is None or (by_neighbour and by_tilt and differences.neighbour * differences.tilt_db < 0):
         return []
     if "bad" in (by_neighbour, by_tilt):
         severity = "bad"
-    coarser = (gaps.neighbour if by_neighbour else gaps.tilt_db) > 0
+    coarser = (differences.neighbour if by_neighbour else differences.tilt_db) > 0
     figures = {
         "neighbour": neighbour(fake),
         "real_neighbour": neighbour(real),
@@ -216,28 +222,34 @@ def _grain(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Flo
     return [Finding("grain", severity, "too coarse" if coarser else "too white", figures)]
 
 
-def _spectrum(gaps: Gaps, floors: Floors) -> list[Finding]:
+def _spectrum(differences: NoiseDifferences, floors: Floors) -> list[Finding]:
     """The spectrum's shape, else (a direction or a period does not show there) the autocorrelation."""
-    severity = _severity(gaps.shape_db, SHAPE_DB, floors.shape_db, MEAN_FLOORS)
+    severity = _severity(differences.shape_db, SHAPE_DB, floors.shape_db, MEAN_FLOORS)
     if severity:
         threshold = max(SHAPE_DB, MEAN_FLOORS * floors.shape_db)
-        figures = {"difference": gaps.shape_db, "threshold": threshold}
+        figures = {"difference": differences.shape_db, "threshold": threshold}
         return [Finding("spectrum", severity, "another spectrum", figures)]
-    severity = _severity(gaps.acf, ACF, floors.acf, MEAN_FLOORS)
+    severity = _severity(differences.acf, ACF, floors.acf, MEAN_FLOORS)
     if severity:
-        figures = {"difference": gaps.acf, "threshold": max(ACF, MEAN_FLOORS * floors.acf)}
+        figures = {"difference": differences.acf, "threshold": max(ACF, MEAN_FLOORS * floors.acf)}
         return [Finding("spectrum", severity, "another pattern", figures)]
     return []
 
 
-def _channels(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Floors) -> list[Finding]:
+def _channels(
+    real: NoiseStatistics, fake: NoiseStatistics, differences: NoiseDifferences, floors: Floors
+) -> list[Finding]:
     """The pair of channels whose correlation differs most, as a multiple of its threshold."""
-    floor = floors.ties
-    worst = int(np.argmax(np.abs(gaps.ties) / np.maximum(CHANNEL_CORRELATION, FLOORS * floor)))
-    severity = _severity(gaps.ties[worst], CHANNEL_CORRELATION, floor[worst])
+    floor = floors.channel_correlation
+    worst = int(
+        np.argmax(np.abs(differences.channel_correlation) / np.maximum(CHANNEL_CORRELATION, FLOORS * floor))
+    )
+    severity = _severity(differences.channel_correlation[worst], CHANNEL_CORRELATION, floor[worst])
     if severity is None:
         return []
-    kind: FindingKind = "channels too independent" if gaps.ties[worst] < 0 else "channels too dependent"
+    kind: FindingKind = (
+        "channels too independent" if differences.channel_correlation[worst] < 0 else "channels too dependent"
+    )
     figures = {
         "correlation": float(fake.channel_correlation[worst]),
         "real_correlation": float(real.channel_correlation[worst]),
@@ -245,11 +257,13 @@ def _channels(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: 
     return [Finding("channels", severity, kind, {"pair": CHANNEL_PAIRS[worst], **figures})]
 
 
-def _tails(real: NoiseStatistics, fake: NoiseStatistics, gaps: Gaps, floors: Floors) -> list[Finding]:
-    if not _severity(gaps.tails, TAILS, floors.tails):
+def _tails(
+    real: NoiseStatistics, fake: NoiseStatistics, differences: NoiseDifferences, floors: Floors
+) -> list[Finding]:
+    if not _severity(differences.tails, TAILS, floors.tails):
         return []
     figures = {"kurtosis": fake.excess_kurtosis, "real_kurtosis": real.excess_kurtosis}
-    return [Finding("tails", "warn", "heavy tails" if gaps.tails > 0 else "light tails", figures)]
+    return [Finding("tails", "warn", "heavy tails" if differences.tails > 0 else "light tails", figures)]
 
 
 def _colour(content: Content, real: Content | None) -> list[Finding]:

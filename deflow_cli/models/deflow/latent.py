@@ -75,21 +75,9 @@ class SharedLatent(nn.Module):
 
     def log_prob_degraded(self, z_bchw: Tensor) -> Tensor:
         """log N(z; mu_k, A A^T + M_k M_k^T) summed over positions: B x K."""
-        batch, channels = z_bchw.shape[:2]
-        positions = z_bchw[0, 0].numel()
-        z_cn = z_bchw.flatten(2).transpose(0, 1).reshape(channels, -1)
-        centred_kcn = z_cn[None] - self.mean[:, :, None]
         if self.diagonal and self.gain is None:
-            variance_kc = 1.0 + self.root.square()
-            square_kn = (centred_kcn.square() / variance_kc[:, :, None]).sum(1)
-            log_det_k = variance_kc.log().sum(1)
-        else:
-            factor_kcc, log_det_k = factorised(self.kept_covariance() + self.covariance())
-            white_kcn = torch.linalg.solve_triangular(factor_kcc, centred_kcn, upper=False)
-            square_kn = white_kcn.square().sum(1)
-        square_kb = square_kn.reshape(-1, batch, positions).sum(2)
-        constant = positions * (channels * LOG_2PI + log_det_k)
-        return -0.5 * (square_kb + constant[:, None]).T
+            return log_normal(z_bchw, self.mean, variance_kc=1.0 + self.root.square())
+        return log_normal(z_bchw, self.mean, covariance_kcc=self.kept_covariance() + self.covariance())
 
     def posterior_matrices(self) -> tuple[Tensor, Tensor]:
         """Of z_x given z_y: B = A^T (A A^T + C)^-1 and a root of the covariance I - B A, each K x C x C.
@@ -109,6 +97,35 @@ class SharedLatent(nn.Module):
         gain = (left / (1.0 + power)[:, None, :]) @ left.mT
         root = left * (power / (1.0 + power)).sqrt()[:, None, :]
         return gain.to(self.mean.dtype), root.to(self.mean.dtype)
+
+
+def log_normal(
+    z_bchw: Tensor,
+    mean_kc: Tensor,
+    *,
+    covariance_kcc: Tensor | None = None,
+    variance_kc: Tensor | None = None,
+) -> Tensor:
+    """log N(z; mean_k, covariance_k) per position, summed over the positions of an image: B x K.
+
+    Either a covariance, or the variances of one that is diagonal. NaN where a covariance is not positive
+    definite.
+    """
+    batch, channels = z_bchw.shape[:2]
+    positions = z_bchw[0, 0].numel()
+    z_cn = z_bchw.flatten(2).transpose(0, 1).reshape(channels, -1)
+    centred_kcn = z_cn[None] - mean_kc[:, :, None]
+    if variance_kc is not None:
+        square_kn = (centred_kcn.square() / variance_kc[:, :, None]).sum(1)
+        log_det_k = variance_kc.log().sum(1)
+    else:
+        assert covariance_kcc is not None
+        factor_kcc, log_det_k = factorised(covariance_kcc)
+        white_kcn = torch.linalg.solve_triangular(factor_kcc, centred_kcn, upper=False)
+        square_kn = white_kcn.square().sum(1)
+    square_kb = square_kn.reshape(-1, batch, positions).sum(2)
+    constant = positions * (channels * LOG_2PI + log_det_k)
+    return -0.5 * (square_kb + constant[:, None]).T
 
 
 def factorised(covariance_kcc: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from deflow_cli.layers.invertible.flow import ConditionalFlow
 from deflow_cli.layers.networks.rrdb import ResidualDenseBlock
 from deflow_cli.models.deflow.conditioning import DomainStatistics, condition_image
 from deflow_cli.models.deflow.encoder import ConditionEncoder
-from deflow_cli.models.deflow.latent import LatentPrior, factorised
+from deflow_cli.models.deflow.latent import LatentPrior, log_normal
 
 Conditions = Sequence[Condition | None]
 
@@ -126,7 +126,9 @@ class DeFlow(nn.Module):
         """
         parts = []
         for latent, zx, zy in zip(self.prior.shared(), z_clean, z_degraded, strict=True):
-            parts.append(_log_normal(zy - latent.kept(zx), latent.mean, latent.covariance(), jitter))
+            eye = torch.eye(latent.channels, dtype=zy.dtype, device=zy.device)
+            covariance = latent.covariance() + jitter * eye
+            parts.append(log_normal(zy - latent.kept(zx), latent.mean, covariance_kcc=covariance))
         return torch.logsumexp(torch.stack(parts).sum(0) + self.prior.log_weights(), dim=1) + log_det
 
     def nats_to_bits_per_dim(
@@ -152,15 +154,3 @@ def pad_to_multiple(image_bchw: Tensor, multiple: int) -> Tensor:
         return image_bchw
     mode = "reflect" if bottom < height and right < width else "replicate"
     return F.pad(image_bchw, (0, right, 0, bottom), mode=mode)
-
-
-def _log_normal(u_bchw: Tensor, mean_kc: Tensor, covariance_kcc: Tensor, jitter: float) -> Tensor:
-    """log N(u; mean, covariance + jitter I) summed over positions: B x K."""
-    batch, channels = u_bchw.shape[:2]
-    eye = torch.eye(channels, dtype=u_bchw.dtype, device=u_bchw.device)
-    factor, log_det_k = factorised(covariance_kcc + jitter * eye)
-    u_cn = u_bchw.flatten(2).transpose(0, 1).reshape(channels, -1)
-    white = torch.linalg.solve_triangular(factor, u_cn[None] - mean_kc[:, :, None], upper=False)
-    square_kb = white.square().sum(1).reshape(mean_kc.shape[0], batch, -1).sum(2)
-    constant = u_bchw[0, 0].numel() * (channels * math.log(2 * math.pi) + log_det_k)
-    return -0.5 * (square_kb + constant[:, None]).T

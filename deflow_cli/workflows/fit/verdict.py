@@ -13,7 +13,7 @@ from deflow_cli.metrics.noise.findings import Severity
 from deflow_cli.training.engine import TRAINING_SHARE
 from deflow_cli.workflows.fit.conditioning import MARGIN
 
-Told = tuple[Severity, str]
+VerdictLine = tuple[Severity, str]
 
 FALLING = 0.01  # bits per dimension over the last fifth of a run: more is worth training on for
 RISING = 0.02  # bits per dimension of held-out noisy images above their lowest
@@ -33,7 +33,7 @@ def share_done(facts: Mapping[str, Any], config: RunConfig | None) -> float | No
 
 def judge_training(
     facts: Mapping[str, Any], config: RunConfig | None, log: Sequence[Mapping[str, Any]] | None
-) -> list[Told]:
+) -> list[VerdictLine]:
     """Whether the run finished, skipped steps, saw the domain in h, or had better gone on.
 
     log: the rows of the run's log; None where there is only a model file.
@@ -47,7 +47,7 @@ def judge_training(
     return found + _overfitted(log)
 
 
-def _progress(facts: Mapping[str, Any], done: float | None) -> list[Told]:
+def _progress(facts: Mapping[str, Any], done: float | None) -> list[VerdictLine]:
     if done is None:
         return [("note", "The model file does not tell how it was fitted, so its training is not judged.")]
     step = facts["step"]
@@ -63,7 +63,7 @@ def _progress(facts: Mapping[str, Any], done: float | None) -> list[Told]:
     return [("good", f"The fit finished: {steps} in {time_in_words(facts.get('seconds', math.nan))}.")]
 
 
-def _skipped(facts: Mapping[str, Any]) -> list[Told]:
+def _skipped(facts: Mapping[str, Any]) -> list[VerdictLine]:
     skipped = facts.get("skipped_steps", 0)
     if not skipped:
         return []
@@ -74,7 +74,7 @@ def _skipped(facts: Mapping[str, Any]) -> list[Told]:
     return [("warn", f"{text}. Fit again with a lower fit.learning_rate or flow.scale=bounded.")]
 
 
-def _leak(facts: Mapping[str, Any]) -> list[Told]:
+def _leak(facts: Mapping[str, Any]) -> list[VerdictLine]:
     """The domain-leak test at fit time: a model that sees the domain in h need not learn the shift."""
     table = facts.get("leak_test")
     if not table:
@@ -90,7 +90,7 @@ def _leak(facts: Mapping[str, Any]) -> list[Told]:
     return [("warn", text)]
 
 
-def _falling(log: Sequence[Mapping[str, Any]]) -> list[Told]:
+def _falling(log: Sequence[Mapping[str, Any]]) -> list[VerdictLine]:
     """Training bits per dimension in the last fifth of the steps against the fifth before it."""
     rows = [row for row in log if _finite(row.get("clean")) and _finite(row.get("noisy"))]
     end = rows[-1]["step"] if rows else 0
@@ -115,7 +115,7 @@ def _falling(log: Sequence[Mapping[str, Any]]) -> list[Told]:
     return [("good", "The likelihood had settled: training for longer would change little.")]
 
 
-def _overfitted(log: Sequence[Mapping[str, Any]]) -> list[Told]:
+def _overfitted(log: Sequence[Mapping[str, Any]]) -> list[VerdictLine]:
     held = [row["held_out_noisy"] for row in log if _finite(row.get("held_out_noisy"))]
     if len(held) < 3 or held[-1] - min(held) <= RISING:
         return []

@@ -10,7 +10,7 @@ from deflow_cli.arrays import Array
 from deflow_cli.metrics.noise import findings
 from deflow_cli.metrics.noise.comparison import ResidualStatistics, compare
 from deflow_cli.metrics.noise.content import Content, measure_content
-from deflow_cli.metrics.noise.differences import measure_gaps
+from deflow_cli.metrics.noise.differences import measure_differences
 from deflow_cli.metrics.noise.findings import measure_floors
 from deflow_cli.metrics.noise.independence import Independence, measure_independence
 from deflow_cli.metrics.noise.repetition import Repetition, measure_repetition
@@ -181,9 +181,11 @@ def test_floors_raise_the_threshold_and_need_four_pictures():
     assert measure_floors(real[:3]) is None
     weak = Made(std=6 / 255, noise_level=Made().noise_level * 0.75)
     assert "level" in amiss(judge(Made(), weak, floors=floors))
-    gaps = measure_gaps(weak, Made())
-    assert gaps.level == pytest.approx(-np.log(0.75))
-    assert "level" not in amiss(judge(Made(), weak, floors=gaps))  # halves that differ as much excuse it
+    differences = measure_differences(weak, Made())
+    assert differences.level == pytest.approx(-np.log(0.75))
+    assert "level" not in amiss(
+        judge(Made(), weak, floors=differences)
+    )  # halves that differ as much excuse it
 
 
 def test_without_real_noise_content_and_randomness_are_judged():
