@@ -19,7 +19,8 @@ class ResidualDenseBlock(nn.Module):
             with torch.no_grad():
                 if not conv.weight.is_meta:  # there a normal draw would import torch's compiler for seconds
                     conv.weight.normal_(0.0, 0.1 * (2.0 / (inputs * 9)) ** 0.5, generator=generator)
-                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+                assert conv.bias is not None
+                nn.init.zeros_(conv.bias)
             setattr(self, f"conv{index + 1}", conv)
 
     def forward(self, x_bchw: Tensor) -> Tensor:

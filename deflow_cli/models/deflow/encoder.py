@@ -39,6 +39,7 @@ class ConditionEncoder(nn.Module):
         self.up_convs = max(self.log2_downsample - 1, 0)
         for index in range(1, self.up_convs + 1):
             setattr(self, f"conv_up{index}", conv3x3(channels, channels, generator))
+        self._projected_channels = flow.condition_channels
         self.project: nn.ModuleList | None = None
         if flow.condition_channels:
             self.project = nn.ModuleList(
@@ -56,7 +57,7 @@ class ConditionEncoder(nn.Module):
     @property
     def feature_channels(self) -> int:
         """Channels of the features handed to the flow."""
-        return self.project[0].out_channels if self.project is not None else self.config.feature_channels  # type: ignore[return-value]
+        return self._projected_channels or self.config.feature_channels
 
     def forward(self, h_bchw: Tensor) -> list[Tensor]:
         """Features per level, finest first: (B, feature_channels, H / 2^l, W / 2^l)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +155,7 @@ class LatentPrior(nn.Module):
         self.weight_logits = nn.Parameter(torch.zeros(components), requires_grad=components > 1)
 
     def shared(self) -> list[SharedLatent]:
-        return list(self.latents)  # type: ignore[arg-type]
+        return cast("list[SharedLatent]", list(self.latents))
 
     def log_weights(self) -> Tensor:
         """log pi_k."""
