@@ -93,7 +93,7 @@ class Restorer:
 
     tile: side in input pixels without the overlap; None: chosen by ``memory`` (bytes), 0: none. tile_pad:
     overlap in input pixels; None: what leaves no seam. dtype: what the convolutions compute in; None:
-    float32. tta: the mean over the eight dihedral variants. told: takes a sentence, once, when memory runs
+    float32. tta: the mean over the eight dihedral variants. notify: takes a sentence, once, when memory runs
     out.
 
     When memory runs out the tile is halved, for the images to come too. Raises DeviceError when even the
@@ -110,14 +110,14 @@ class Restorer:
         dtype: torch.dtype | None = None,
         tta: bool = False,
         memory: int = 4 << 30,
-        told: Callable[[str], None] = lambda text: None,
+        notify: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.device = torch.device(device)
         self.config = model.config
         self.tile = tile
         self.tta = tta
         self.memory = memory
-        self.told = told
+        self.notify = notify
         self._was_told = False
         pad = overlap(self.config) if tile_pad is None else tile_pad
         self.pad = round_up(pad, self.config.unshuffle_factor)
@@ -214,10 +214,10 @@ class Restorer:
         return self._generators[dtype]
 
     def _checked(self, image_bchw: Tensor) -> tuple[int, int]:
-        own = self.config.image_channels
-        if image_bchw.dim() != 4 or 0 in image_bchw.shape or image_bchw.shape[1] != own != 1:
+        channels = self.config.image_channels
+        if image_bchw.dim() != 4 or 0 in image_bchw.shape or image_bchw.shape[1] != channels != 1:
             raise ShapeError(
-                f"images of shape {tuple(image_bchw.shape)}; expected B x {own} x H x W, none of them 0"
+                f"images of shape {tuple(image_bchw.shape)}; expected B x {channels} x H x W, none of them 0"
             )
         return image_bchw.shape[0], image_bchw.shape[1]
 
@@ -227,7 +227,7 @@ class Restorer:
         return round_up(self.tile, self.config.unshuffle_factor)
 
     def _halved(self, side: int, error: Exception) -> int:
-        """The next smaller tile, kept for the images to come; pieces shrink with it."""
+        """The next smaller tile, which the images to come use too; pieces shrink with it."""
         if side <= SMALLEST_TILE:
             raise DeviceError(
                 f"{self.device}: out of memory even with tiles of {side} pixels",
@@ -237,7 +237,7 @@ class Restorer:
         for generator in self._generators.values():
             self._piece = generator.piece = max(generator.piece // 2, SMALLEST_PIECE)
         if not self._was_told:
-            self.told(
+            self.notify(
                 f"out of memory: going on with tiles of {self.tile} pixels, and smaller ones if need be"
             )
             self._was_told = True

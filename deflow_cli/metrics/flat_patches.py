@@ -94,10 +94,10 @@ def patch_grid(image: Pixels, residual: Array, side: int, stride: int, most: int
     bins = intensity_bins(luma)
     ranks = np.empty(len(bins), dtype=np.int64)
     for index in range(INTENSITY_BINS):
-        own = np.flatnonzero(bins == index)
-        ranks[own[np.argsort(content[own], kind="stable")]] = np.arange(len(own))
-    kept = np.sort(np.lexsort((bins, ranks))[:most])
-    return PatchGrid(corners[kept], content[kept], noise[kept], luma[kept], lows[0], lows[1])
+        members = np.flatnonzero(bins == index)
+        ranks[members[np.argsort(content[members], kind="stable")]] = np.arange(len(members))
+    selected = np.sort(np.lexsort((bins, ranks))[:most])
+    return PatchGrid(corners[selected], content[selected], noise[selected], luma[selected], lows[0], lows[1])
 
 
 def intensity_bins(luma: Array) -> NDArray[np.int64]:

@@ -129,7 +129,7 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
         dtype=dtype,
         tta=request.tta,
         memory=int(MEMORY_SHARE * available_memory(device)),
-        told=reporter.warn,
+        notify=reporter.warn,
     )
     outscale = request.outscale or float(config.scale)
     done = run_images(

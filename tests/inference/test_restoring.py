@@ -171,7 +171,7 @@ def test_memory_running_out_halves_the_tile_and_is_said_once(
 
     monkeypatch.setattr(LayerwiseGenerator, "__call__", limited)
     said: list[str] = []
-    restorer = Restorer(model, tile_pad=24, told=said.append)
+    restorer = Restorer(model, tile_pad=24, notify=said.append)
     assert torch.allclose(restored(restorer, images), expected, atol=1e-3)
     assert (restorer.tile, len(said)) == (36, 1)
     assert "out of memory" in said[0]

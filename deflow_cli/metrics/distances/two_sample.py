@@ -85,12 +85,12 @@ def two_sample(
         generator = torch.Generator().manual_seed(seed + fold)
         model = _fit(crops, held, fold, scale, QUICK_STEPS if quick else steps, generator)
         for side in (0, 1):
-            for index in (i for i, own in held[side].items() if own == fold):
+            for index in (i for i, fold_of_image in held[side].items() if fold_of_image == fold):
                 shares[side][index] = share_right(model, crops[side][index], side)
     accuracy, error = balanced_accuracy(list(shares[0].values()), list(shares[1].values()))
     per_image = [
-        tuple(told.get(index, float("nan")) for index in range(count))
-        for told, count in zip(shares, (len(real), len(fake)), strict=True)
+        tuple(share_of.get(index, float("nan")) for index in range(count))
+        for share_of, count in zip(shares, (len(real), len(fake)), strict=True)
     ]
     low, high = max(0.0, accuracy - 1.96 * error), min(1.0, accuracy + 1.96 * error)
     return TwoSample(accuracy, low, high, per_image[0], per_image[1])
@@ -98,20 +98,22 @@ def two_sample(
 
 def _crops(images: Sequence[Pixels]) -> dict[int, Tensor]:
     """Of every image, thinned evenly to 150, that has any: high-passed flat patches, n x 3 x 32 x 32."""
-    kept = np.linspace(0, len(images) - 1, min(len(images), TWO_SAMPLE_IMAGES)).round().astype(int).tolist()
+    sampled = (
+        np.linspace(0, len(images) - 1, min(len(images), TWO_SAMPLE_IMAGES)).round().astype(int).tolist()
+    )
     grids, patches = [], []
-    for index in kept:
+    for index in sampled:
         residual = high_pass(images[index])
         grid = patch_grid(images[index], residual, TEST_PATCH_SIDE, TEST_PATCH_STRIDE, PATCHES)
-        own = np.empty((len(grid), TEST_PATCH_SIDE, TEST_PATCH_SIDE, 3), dtype=np.float32)
+        crops = np.empty((len(grid), TEST_PATCH_SIDE, TEST_PATCH_SIDE, 3), dtype=np.float32)
         for i, (y, x) in enumerate(grid.corners):
-            own[i] = residual[y : y + TEST_PATCH_SIDE, x : x + TEST_PATCH_SIDE]
+            crops[i] = residual[y : y + TEST_PATCH_SIDE, x : x + TEST_PATCH_SIDE]
         grids.append(grid)
-        patches.append(torch.from_numpy(own.transpose(0, 3, 1, 2)))
-    chosen = choose(grids, fewest=max(2 * _FEWEST, len(kept) // 4))
+        patches.append(torch.from_numpy(crops.transpose(0, 3, 1, 2)))
+    chosen = choose(grids, fewest=max(2 * _FEWEST, len(sampled) // 4))
     return {
-        index: own[torch.from_numpy(rows)]
-        for index, own, rows in zip(kept, patches, chosen, strict=True)
+        index: crops[torch.from_numpy(rows)]
+        for index, crops, rows in zip(sampled, patches, chosen, strict=True)
         if len(rows)
     }
 
@@ -125,14 +127,15 @@ def _scale(crops: Sequence[dict[int, Tensor]]) -> float:
 def _folds(indices: Sequence[list[int]], groups: Groups | None, folds: int) -> list[dict[int, int]]:
     """Fold of each image, per side: runs of keys, those of both sides and those of one dealt apart."""
     keys: list[dict[int, Hashable]] = [
-        {i: (side, i) if groups is None else groups[side][i] for i in own} for side, own in enumerate(indices)
+        {i: (side, i) if groups is None else groups[side][i] for i in members}
+        for side, members in enumerate(indices)
     ]
     both = set(keys[0].values()) & set(keys[1].values())
     fold_of: dict[Hashable, int] = {}
     for shared in (True, False):
         for side in keys:
-            own = [k for k in dict.fromkeys(side.values()) if (k in both) == shared and k not in fold_of]
-            fold_of.update({key: place * folds // len(own) for place, key in enumerate(own)})
+            members = [k for k in dict.fromkeys(side.values()) if (k in both) == shared and k not in fold_of]
+            fold_of.update({key: place * folds // len(members) for place, key in enumerate(members)})
     return [{i: fold_of[key] for i, key in side.items()} for side in keys]
 
 

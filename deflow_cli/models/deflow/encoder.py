@@ -80,14 +80,14 @@ class ConditionEncoder(nn.Module):
 
     def _trunk(self, h_bchw: Tensor, recompute: bool) -> tuple[Tensor, Tensor]:
         x = self.conv_first(h_bchw)
-        kept = {}
+        outputs = {}
         for index, block in enumerate(self.body):
             x = computed_anew(block, x) if recompute else block(x)
             if index in self.config.stacked_blocks:
-                kept[index] = x
+                outputs[index] = x
         # the skip joins the blocks' output, not conv_first's as in ESRGAN: what published weights expect
         trunk = x + self.conv_body(x)
-        return trunk, torch.cat([kept[index] for index in self.config.stacked_blocks], dim=1)
+        return trunk, torch.cat([outputs[index] for index in self.config.stacked_blocks], dim=1)
 
     def _pyramid(self, trunk: Tensor) -> list[Tensor]:
         """One tensor per level: upsampled by learned convolutions, or averaged down."""
@@ -103,18 +103,18 @@ class ConditionEncoder(nn.Module):
             )
         return [by_factor[self.log2_downsample - level] for level in range(1, self.levels + 1)]
 
-    def _level(self, index: int, own: Tensor, stacked: Tensor) -> LevelFeatures:
-        size = own.shape[-2:]
+    def _level(self, index: int, pyramid: Tensor, stacked: Tensor) -> LevelFeatures:
+        size = pyramid.shape[-2:]
         if size[0] < stacked.shape[-2]:
             stacked = F.interpolate(stacked, size=size, mode="nearest")
         if self.project is None:
             if size[0] > stacked.shape[-2]:
-                return LevelFeatures(own, stacked)
-            return LevelFeatures(torch.cat((own, stacked), dim=1))
+                return LevelFeatures(pyramid, stacked)
+            return LevelFeatures(torch.cat((pyramid, stacked), dim=1))
         # a 1x1 convolution commutes with nearest-neighbour resizing: project at the lower resolution
         weight = self.project[index].weight
         assert isinstance(weight, Tensor)
-        channels = own.shape[1]
+        channels = pyramid.shape[1]
         low = F.conv2d(stacked, weight[:, channels:])
-        projected = F.conv2d(own, weight[:, :channels])
+        projected = F.conv2d(pyramid, weight[:, :channels])
         return LevelFeatures(projected + F.interpolate(low, size=size, mode="nearest"))

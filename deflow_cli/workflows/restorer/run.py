@@ -333,21 +333,21 @@ class RestorerRun:
             return f"The weights of step {best['step']} are in {path}: go back to them with --init"
         rate = f"{'gan' if 'gan_from' in self.facts else self.config.stages[0]}.learning_rate"
         if "gan_from" in self.facts:
-            kept, at = self.request.out / PSNR_FILE, self.facts["gan_from"][0]
-            return f"The weights of step {at} are in {kept}: go back to them with --init, at a lower {rate}"
+            path, at = self.request.out / PSNR_FILE, self.facts["gan_from"][0]
+            return f"The weights of step {at} are in {path}: go back to them with --init, at a lower {rate}"
         if self.request.init is not None:
             return f"Go back to {self.request.init}, at a lower {rate}"
         return f"No better weights are kept yet: if it stays so, begin anew at a lower {rate}"
 
     def _save(self, path: Path, step: int, scores: dict[str, float]) -> None:
         config, progress = self.config, self.engine.progress
-        told = dataclasses.replace(
+        public = dataclasses.replace(
             config,
             loss=dataclasses.replace(config.loss, features_file=_file_name(config.loss.features_file)),
             sr=dataclasses.replace(config.sr, lpips_file=_file_name(config.sr.lpips_file)),
         )
-        own = ("watch", "best", "last_scores", "validated", "input_drift")
-        facts = {key: value for key, value in self.facts.items() if key not in own}
+        private = ("watch", "best", "last_scores", "validated", "input_drift")
+        facts = {key: value for key, value in self.facts.items() if key not in private}
         facts |= {
             "title": self.request.out.resolve().name,
             "step": step,
@@ -355,7 +355,7 @@ class RestorerRun:
             "scores": scores,
             "skipped_steps": progress.bad_total,
             **environment_facts(self.device),
-            "config": SR.to_toml(told),
+            "config": SR.to_toml(public),
         }
         with self._averaged() as model:
             save_restorer(path, model, facts)
