@@ -34,6 +34,8 @@ class Operations(Protocol):
         self, z_bchw: Tensor, raw_bchw: Tensor, form: ScaleForm
     ) -> tuple[Tensor, Tensor]: ...
 
+    def weight_gradients(self, x_nbhwc: Tensor, grad_nbhwc: Tensor, side: int) -> Tensor: ...
+
 
 def set_backend(name: str) -> None:
     """Choose the backend of this process: auto | reference | triton.
@@ -67,16 +69,27 @@ def get_backend() -> str:
 
 def coupling_forward(z_bchw: Tensor, raw_bchw: Tensor, form: ScaleForm) -> tuple[Tensor, Tensor]:
     """``reference.coupling_forward`` on the chosen backend. Raises ShapeError, DeviceError."""
+    _check_shapes(z_bchw, raw_bchw)
     return _operations(z_bchw, raw_bchw).coupling_forward(z_bchw, raw_bchw, form)
 
 
 def coupling_inverse(z_bchw: Tensor, raw_bchw: Tensor, form: ScaleForm) -> tuple[Tensor, Tensor]:
     """``reference.coupling_inverse`` on the chosen backend. Raises ShapeError, DeviceError."""
+    _check_shapes(z_bchw, raw_bchw)
     return _operations(z_bchw, raw_bchw).coupling_inverse(z_bchw, raw_bchw, form)
 
 
+def weight_gradients(x_nbhwc: Tensor, grad_nbhwc: Tensor, side: int) -> Tensor:
+    """``reference.weight_gradients`` on the chosen backend. Raises ShapeError, DeviceError."""
+    if x_nbhwc.shape[:-1] != grad_nbhwc.shape[:-1]:
+        raise ShapeError(
+            f"weight gradients: inputs {tuple(x_nbhwc.shape)} and gradients {tuple(grad_nbhwc.shape)} "
+            "differ in more than their channels"
+        )
+    return _operations(x_nbhwc, grad_nbhwc).weight_gradients(x_nbhwc, grad_nbhwc, side)
+
+
 def _operations(z: Tensor, raw: Tensor) -> Operations:
-    _check_shapes(z, raw)
     name = get_backend()
     if name == "auto":
         return _choose(z, raw)
@@ -123,7 +136,7 @@ def _check_shapes(z: Tensor, raw: Tensor) -> None:
 def _load_triton() -> ModuleType | str:
     """The Triton twins, or why they cannot be loaded."""
     try:
-        return importlib.import_module(".triton.affine", __package__)
+        return importlib.import_module(".triton.operations", __package__)
     except ImportError as error:
         return f"it cannot be imported ({error})"
 

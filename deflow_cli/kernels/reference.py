@@ -83,3 +83,22 @@ def _coupling_terms(z: Tensor, raw: Tensor, form: ScaleForm) -> tuple[Tensor, Te
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def weight_gradients(x_nbhwc: Tensor, grad_nbhwc: Tensor, side: int) -> Tensor:
+    """Gradients of the weights of N convolutions of one shape: N O I side side, at least float32.
+
+    Each convolution has a kernel of side x side (1 or 3), stride 1, and zero padding that keeps the size.
+    x_nbhwc: their inputs, N B H W I. grad_nbhwc: the gradients of their outputs, N B H W O.
+    """
+    x, grad = _at_least_float32(x_nbhwc), _at_least_float32(grad_nbhwc)
+    height, width = x.shape[2:4]
+    grad_nop = grad.flatten(1, 3).mT
+    border = side // 2
+    padded = torch.nn.functional.pad(x, (0, 0, *(4 * (border,))))
+    taps = [
+        grad_nop @ padded[:, :, row : row + height, column : column + width].flatten(1, 3)
+        for row in range(side)
+        for column in range(side)
+    ]
+    return torch.stack(taps, dim=-1).unflatten(-1, (side, side))

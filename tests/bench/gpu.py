@@ -61,8 +61,8 @@ def fit_step(preset: str, batch: int, side: int, device: torch.device, low: bool
     if device.type == "cuda":  # bfloat16 is emulated on many CPUs
         model.set_net_precision(torch.bfloat16)
     model.to(memory_format=torch.channels_last)
-    if compiled:
-        model.compile_for_training()
+    if device.type == "cuda":
+        model.train_in_runs(compiled=compiled)
     objective = Objective(model, low_memory=low)
     random = torch.Generator(device).manual_seed(0)
     images = torch.rand(batch, 3, side, side, generator=random, device=device)
@@ -104,7 +104,7 @@ def rows(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
             title = f"training step {name}, {batch} x {side}"
             yield Row(title, functools.partial(ours, False, options.compile), plain, 1 / 8)
             if preset == "aim":
-                yield Row(f"{title}, `--memory low`", functools.partial(ours, True, False), plain, 1 / 4)
+                yield Row(f"{title}, `--memory low`", functools.partial(ours, True, options.compile), plain, 1 / 4)
         if "degrade" in options.rows and preset != "base":
             for samples, target in ((1, 1 / 4), (8, 1 / 8)):
                 made = [

@@ -35,8 +35,8 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "deflow_cli.kernels.triton.affine", raising=False)
-    monkeypatch.delitem(sys.modules, "deflow_cli.kernels.triton.affine_kernels", raising=False)
+    for name in [name for name in sys.modules if name.startswith("deflow_cli.kernels.triton.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "triton", None)
 
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from deflow_cli.layers.networks.recompute import computed_anew
 from deflow_cli.layers.networks.upsampled import LevelFeatures
 
 Condition = tuple[Tensor, ...]
 """What one layer computes from the features of the conditioning image, independent of z."""
+
+
+class RunSettings(NamedTuple):
+    """How runs of layers are encoded in training.
+
+    recompute: keep of every layer with networks only its input z, and compute the rest again in the backward
+    pass. compiled: use functions compiled by ``torch.compile``.
+    """
+
+    recompute: bool = False
+    compiled: bool = False
 
 
 class Bijection(nn.Module):
@@ -24,6 +39,7 @@ class Bijection(nn.Module):
       output are a latent of the flow, and the others go on to the next layer.
     - A layer whose networks keep large activations for the backward pass sets ``has_networks``: training
       with low memory then computes the layer again there.
+    - A layer that shares work with its neighbours of one level overrides ``encode_run``.
 
     >>> class Doubling(Bijection):
     ...     def forward(self, x_bchw, condition=None):
@@ -52,6 +68,26 @@ class Bijection(nn.Module):
         """What the layer needs of its level's features; None if nothing, or in an unconditional flow."""
         return None
 
+    @classmethod
+    def encode_run(
+        cls,
+        run: Sequence[Bijection],
+        x_bchw: Tensor,
+        features: LevelFeatures | None,
+        settings: RunSettings,
+    ) -> tuple[Tensor, Tensor]:
+        """Encode by layers that follow one another at one level and all have this ``encode_run``."""
+        log_det = x_bchw.new_zeros(x_bchw.shape[0])
+        for layer in run:
+            recompute = settings.recompute and layer.has_networks
+            x_bchw, part = (
+                computed_anew(_condition_and_encode, layer, features, x_bchw)
+                if recompute
+                else _condition_and_encode(layer, features, x_bchw)
+            )
+            log_det = log_det + part
+        return x_bchw, log_det
+
     def parted(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
         """An encoded tensor as (channels that go on, latent channels)."""
         going_on = z_bchw.shape[1] - self.latent_channels
@@ -68,6 +104,13 @@ class Bijection(nn.Module):
 
     def set_network_precision(self, dtype: torch.dtype | None) -> None:
         """Run the layer's networks in ``dtype`` by autocast; None: in the parameters' type."""
+
+
+def _condition_and_encode(
+    layer: Bijection, features: LevelFeatures | None, z_bchw: Tensor
+) -> tuple[Tensor, Tensor]:
+    encoded: tuple[Tensor, Tensor] = layer(z_bchw, layer.condition(features))
+    return encoded
 
 
 def times_positions(log_det: Tensor, x_bchw: Tensor) -> Tensor:

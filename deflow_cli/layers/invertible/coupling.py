@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -11,10 +11,11 @@ from torch import Tensor
 from deflow_cli.kernels import dispatch
 from deflow_cli.kernels.reference import ScaleForm
 from deflow_cli.layers.invertible.actnorm import ActNorm
-from deflow_cli.layers.invertible.base import Bijection, Condition, times_positions
+from deflow_cli.layers.invertible.base import Bijection, Condition, RunSettings, times_positions
 from deflow_cli.layers.invertible.folding import FoldCache
 from deflow_cli.layers.invertible.invconv import pointwise_matrix
 from deflow_cli.layers.invertible.pointwise import conv1x1
+from deflow_cli.layers.invertible.step_runs import StepNetworks, fold_linear
 from deflow_cli.layers.invertible.variant import DEFLOW, FlowVariant
 from deflow_cli.layers.networks.conditioned import CouplingNet
 from deflow_cli.layers.networks.upsampled import LevelFeatures
@@ -56,6 +57,35 @@ class LinearStep(Bijection):
         """Decode by the affine map; log-det per sample."""
         weight, bias, log_det = self._cache.get("inverse", self._weights(), self._fold_inverse)
         return conv1x1(z_bchw, weight, bias), times_positions(log_det, z_bchw)
+
+    @classmethod
+    def encode_run(
+        cls,
+        run: Sequence[Bijection],
+        x_bchw: Tensor,
+        features: LevelFeatures | None,
+        settings: RunSettings,
+    ) -> tuple[Tensor, Tensor]:
+        """Fold the parameters of all steps at once, and compute at once what depends on the features alone."""
+        layers = cast("list[LinearStep]", list(run))
+        steps = cast("list[FlowStep]", [layer for layer in layers if layer.has_networks])
+        if features is None or not steps:
+            return super().encode_run(run, x_bchw, features, settings)
+        pointwise = [layer.invconv for layer in layers]
+        linear, log_det = fold_linear(
+            [layer.actnorm.bias for layer in layers],
+            [layer.actnorm.logs for layer in layers],
+            *type(pointwise[0]).matrices(pointwise),
+        )
+        networks = iter(steps[0].networks_of(steps, settings).encoders(features))
+        z, total = x_bchw, times_positions(log_det, x_bchw)
+        for layer, affine in zip(layers, linear, strict=True):
+            if layer.has_networks:
+                z, part = next(networks)(z, affine)
+                total = total + part
+            else:
+                z = conv1x1(z, *affine)
+        return z, total
 
     def _weights(self) -> list[Tensor]:
         return [*self.actnorm.parameters(), *self.invconv.parameters(), *self.invconv.buffers()]
@@ -161,10 +191,18 @@ class FlowStep(LinearStep):
         """The networks may run in bfloat16; the flow itself, scales and log-dets stay as they are."""
         self.autocast_dtype = dtype
 
-    def compile_for_training(self) -> None:
-        """Compile the encoding and the condition by ``torch.compile``; steps of one size share the code."""
-        self.compile(dynamic=False)
-        self.condition = torch.compile(self.condition, dynamic=False)  # type: ignore[method-assign]
+    def networks_of(self, steps: Sequence[FlowStep], settings: RunSettings) -> StepNetworks:
+        """The networks of steps that are like this one."""
+        return StepNetworks(
+            [step.coupling.layer_parameters() for step in steps],
+            [step.injector.layer_parameters() for step in steps if step.injector is not None],
+            self.z1_channels,
+            self.actnorm.logs.numel(),
+            self.scale_form,
+            self.variant,
+            self.autocast_dtype or self.coupling.weight_in.dtype,
+            settings,
+        )
 
     def _changes(
         self, condition: Condition | None

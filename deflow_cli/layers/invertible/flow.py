@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from deflow_cli.config.model import FlowConfig
 from deflow_cli.kernels.reference import ScaleForm
-from deflow_cli.layers.invertible.base import Bijection, Condition
+from deflow_cli.layers.invertible.base import Bijection, Condition, RunSettings
 from deflow_cli.layers.invertible.coupling import FlowStep, TransitionStep
 from deflow_cli.layers.invertible.split import Split
 from deflow_cli.layers.invertible.squeeze import Squeeze
 from deflow_cli.layers.invertible.variant import DEFLOW, FlowVariant
-from deflow_cli.layers.networks.recompute import computed_anew
 from deflow_cli.layers.networks.upsampled import LevelFeatures
 
 LayerCall = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -111,13 +110,26 @@ class ConditionalFlow(nn.Module):
 
         Of those layers only the input z and the features are kept, so their conditions are computed here.
         """
+        recompute = RunSettings(recompute=True)
         calls = [
-            partial(computed_anew, _condition_and_encode, layer, seen)
-            if layer.has_networks
-            else partial(_condition_and_encode, layer, seen)
+            partial(Bijection.encode_run, [layer], features=seen, settings=recompute)
             for layer, seen in self._with_features(features)
         ]
         return self._encode(x_bchw, calls)
+
+    def encode_runs(
+        self, x_bchw: Tensor, features: Sequence[LevelFeatures] | None, settings: RunSettings
+    ) -> tuple[list[Tensor], Tensor]:
+        """``encode`` for training on a GPU: layers of a level that can share work do (``encode_run``)."""
+        z, log_det = x_bchw, x_bchw.new_zeros(x_bchw.shape[0])
+        latents: list[Tensor] = []
+        for run, seen in self._runs(features):
+            z, part = run[0].encode_run(run, z, seen, settings)
+            log_det = log_det + part
+            if run[-1].latent_channels:
+                z, latent = run[-1].parted(z)
+                latents.append(latent)
+        return [*latents, z], log_det
 
     def decode(
         self, latents: Sequence[Tensor], conditions: Sequence[Condition | None]
@@ -143,6 +155,26 @@ class ConditionalFlow(nn.Module):
                 latents.append(latent)
         return [*latents, z], log_det
 
+    def _runs(
+        self, features: Sequence[LevelFeatures] | None
+    ) -> list[tuple[list[Bijection], LevelFeatures | None]]:
+        """Layers that follow one another at one level and share their ``encode_run``, with what they see.
+
+        A layer that ends in a latent ends its run.
+        """
+        runs: list[tuple[list[Bijection], LevelFeatures | None]] = []
+        before: object = None
+        for layer, seen, level in zip(
+            self.bijections(), (seen for _, seen in self._with_features(features)), self.level_of_layer, strict=True
+        ):
+            key = (level, layer.encode_run.__func__)
+            if key == before:
+                runs[-1][0].append(layer)
+            else:
+                runs.append(([layer], seen))
+            before = None if layer.latent_channels else key
+        return runs
+
     def _with_features(
         self, features: Sequence[LevelFeatures] | None
     ) -> list[tuple[Bijection, LevelFeatures | None]]:
@@ -150,10 +182,3 @@ class ConditionalFlow(nn.Module):
             (layer, features[level - 1] if features else None)
             for layer, level in zip(self.bijections(), self.level_of_layer, strict=True)
         ]
-
-
-def _condition_and_encode(
-    layer: Bijection, features: LevelFeatures | None, z_bchw: Tensor
-) -> tuple[Tensor, Tensor]:
-    encoded: tuple[Tensor, Tensor] = layer(z_bchw, layer.condition(features))
-    return encoded

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,14 @@ class PointwiseMatrix(Bijection):
     def set_matrix(self, weight_cc: Tensor) -> None:
         """Take any invertible C x C matrix. Raises ShapeError for another size."""
         raise NotImplementedError
+
+    @classmethod
+    def matrices(cls, layers: Sequence[Self]) -> tuple[Tensor, Tensor]:
+        """W (K x C x C) and log|det W| (K) of several layers of this class."""
+        return (
+            torch.stack([layer.matrix() for layer in layers]),
+            torch.stack([layer.log_abs_det() for layer in layers]),
+        )
 
     def inverse_matrix(self) -> Tensor:
         """W^-1, computed in float64 and cast to the parameters' type."""
@@ -86,12 +95,14 @@ class InvertibleConv1x1(PointwiseMatrix):
 
     def matrix(self, dtype: torch.dtype | None = None) -> Tensor:
         """W (C x C). The unused halves of l and u may hold anything: they are masked here."""
-        dtype = dtype or self.l.dtype
-        lower = torch.tril(self.l.to(dtype), -1)
-        lower = lower + torch.eye(lower.shape[0], dtype=dtype, device=lower.device)
-        diagonal = self.sign_s.to(dtype) * torch.exp(self.log_s.to(dtype))
-        upper = torch.triu(self.u.to(dtype), 1) + torch.diag(diagonal)
-        return self.p.to(dtype) @ lower @ upper
+        factors = (self.p, self.l, self.u, self.log_s, self.sign_s)
+        return _product(*(factor.to(dtype or self.l.dtype) for factor in factors))
+
+    @classmethod
+    def matrices(cls, layers: Sequence[Self]) -> tuple[Tensor, Tensor]:
+        factors = zip(*((layer.p, layer.l, layer.u, layer.log_s, layer.sign_s) for layer in layers), strict=True)
+        p, lower, upper, log_s, sign_s = (torch.stack(tensors) for tensors in factors)
+        return _product(p, lower, upper, log_s, sign_s), log_s.sum(1)
 
     def log_abs_det(self) -> Tensor:
         return self.log_s.sum()
@@ -121,6 +132,14 @@ def pointwise_matrix(
 ) -> PointwiseMatrix:
     """The 1x1 convolution of a variant of the flow."""
     return {"lu": InvertibleConv1x1, "dense": DenseConv1x1}[kind](channels, generator)
+
+
+def _product(p: Tensor, lower: Tensor, upper: Tensor, log_s: Tensor, sign_s: Tensor) -> Tensor:
+    """P (L + I) (U + diag(sign_s exp(log_s))), of matrices or stacks of them."""
+    lower = torch.tril(lower, -1)
+    lower = lower + torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
+    upper = torch.triu(upper, 1) + torch.diag_embed(sign_s * torch.exp(log_s))
+    return p @ lower @ upper
 
 
 def _random_rotation(channels: int, generator: torch.Generator | None) -> Tensor:

@@ -45,6 +45,20 @@ class ZeroConv3x3(nn.Module):
         self.bias[0::2] = weights[:, -1].to(self.bias.dtype)
 
 
+class NetParameters(NamedTuple):
+    """The parameters of a network, in the order of its layers."""
+
+    weight_in: Tensor
+    norm_in_bias: Tensor
+    norm_in_logs: Tensor
+    weight_mid: Tensor
+    norm_mid_bias: Tensor
+    norm_mid_logs: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+    out_logs: Tensor
+
+
 class NetWeights(NamedTuple):
     """A network's convolutions with its ActNorms folded in; of the first one, the part that sees z1."""
 
@@ -102,6 +116,20 @@ class CouplingNet(nn.Module):
         weights = [self.weight_in, *self.norm_in.parameters()]
         conv = fold() if self.pending else self._cache.get((channels, factor), weights, fold)
         return conv(features)
+
+    def layer_parameters(self) -> NetParameters:
+        """The parameters, by name."""
+        return NetParameters(
+            self.weight_in,
+            self.norm_in.bias,
+            self.norm_in.logs,
+            self.weight_mid,
+            self.norm_mid.bias,
+            self.norm_mid.logs,
+            self.conv_out.weight,
+            self.conv_out.bias,
+            self.conv_out.logs,
+        )
 
     @property
     def pending(self) -> bool:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from deflow_cli.config.model import EncoderConfig, FlowConfig
 from deflow_cli.layers.networks.recompute import computed_anew
 from deflow_cli.layers.networks.rrdb import RRDB, conv3x3
+from deflow_cli.layers.networks.rrdb_trunk import rrdb_trunk
 from deflow_cli.layers.networks.upsampled import LevelFeatures
 
 
@@ -30,6 +31,8 @@ class ConditionEncoder(nn.Module):
         self.levels = flow.levels
         self.log2_downsample = int(math.log2(flow.downsample))
         self.autocast_dtype: torch.dtype | None = None
+        self.trunk_together = False  # with gradients: whether the blocks are one operation (``rrdb_trunk``)
+        self.compiled = False  # ... of compiled functions
         channels = config.channels
         self.conv_first = conv3x3(flow.in_channels, channels, generator)
         self.body = nn.ModuleList(
@@ -72,14 +75,12 @@ class ConditionEncoder(nn.Module):
             trunk, stacked = self._trunk(h_bchw.contiguous(memory_format=torch.channels_last), recompute)
             pyramid = self._pyramid(trunk)
             levels = [self._level(index, pyramid[index], stacked) for index in range(self.levels)]
-        if h_bchw.is_cuda and torch.is_grad_enabled():
-            # training on a GPU is bound by launches: one convolution of joined features costs fewer than the
-            # phases of enlarged ones, which save arithmetic and memory
-            return [LevelFeatures(level.joined()) for level in levels]
         return levels
 
     def _trunk(self, h_bchw: Tensor, recompute: bool) -> tuple[Tensor, Tensor]:
         x = self.conv_first(h_bchw)
+        if self.trunk_together and torch.is_grad_enabled():
+            return self._trunk_together(x, recompute)
         outputs = {}
         for index, block in enumerate(self.body):
             x = computed_anew(block, x) if recompute else block(x)
@@ -88,6 +89,12 @@ class ConditionEncoder(nn.Module):
         # the skip joins the blocks' output, not conv_first's as in ESRGAN: what published weights expect
         trunk = x + self.conv_body(x)
         return trunk, torch.cat([outputs[index] for index in self.config.stacked_blocks], dim=1)
+
+    def _trunk_together(self, x: Tensor, recompute: bool) -> tuple[Tensor, Tensor]:
+        last = self.config.blocks - 1
+        tapped = (*self.config.stacked_blocks, last)
+        *outputs, x = rrdb_trunk(self.body, x, tapped, recompute=recompute, compiled=self.compiled)
+        return x + self.conv_body(x), torch.cat(outputs, dim=1)
 
     def _pyramid(self, trunk: Tensor) -> list[Tensor]:
         """One tensor per level: upsampled by learned convolutions, or averaged down."""

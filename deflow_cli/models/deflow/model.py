@@ -12,10 +12,8 @@ from torch.nn import functional as F
 from deflow_cli.config.model import ModelConfig
 from deflow_cli.errors import ShapeError
 from deflow_cli.layers.invertible.actnorm import start_actnorms_from_next_batch
-from deflow_cli.layers.invertible.base import Condition
-from deflow_cli.layers.invertible.coupling import FlowStep
+from deflow_cli.layers.invertible.base import Condition, RunSettings
 from deflow_cli.layers.invertible.flow import ConditionalFlow
-from deflow_cli.layers.networks.rrdb import ResidualDenseBlock
 from deflow_cli.models.deflow.conditioning import DomainStatistics, condition_image
 from deflow_cli.models.deflow.encoder import ConditionEncoder
 from deflow_cli.models.deflow.latent import LatentPrior, log_normal
@@ -51,6 +49,7 @@ class DeFlow(nn.Module):
             contracts=flow.gain == "contraction",
         )
         self.statistics = DomainStatistics(flow.in_channels)
+        self._runs: RunSettings | None = None  # set by ``train_in_runs``
 
     @property
     def size_multiple(self) -> int:
@@ -63,16 +62,15 @@ class DeFlow(nn.Module):
             self.encoder.autocast_dtype = dtype
         self.flow.set_network_precision(dtype)
 
-    def compile_for_training(self) -> None:
-        """Compile flow steps and the encoder's dense blocks by ``torch.compile``, at their first call.
+    def train_in_runs(self, *, compiled: bool = False) -> None:
+        """Encode with gradients as suits a GPU: layers of equal shapes share their work (``encode_runs``).
 
-        Blocks of one size share their code. Weights, their names and what they compute stay.
+        compiled: by functions that ``torch.compile`` makes at their first call; layers of one size share them.
+        Weights, their names and what they compute stay, up to rounding.
         """
-        for module in self.modules():
-            if isinstance(module, FlowStep):
-                module.compile_for_training()
-            elif isinstance(module, ResidualDenseBlock):
-                module.compile(dynamic=False)
+        self._runs = RunSettings(compiled=compiled)
+        if self.encoder is not None:
+            self.encoder.trunk_together, self.encoder.compiled = True, compiled
 
     # -- conditioning ---------------------------------------------------------------------------------
 
@@ -96,11 +94,14 @@ class DeFlow(nn.Module):
 
         low_memory: for training; the nets are computed anew in the backward pass instead of kept.
         """
-        if not low_memory:
+        in_runs = self._runs is not None and torch.is_grad_enabled()
+        if not low_memory and not in_runs:
             return self.encode_conditioned(x_bchw, self.prepare(h_bchw))
         self._check_sides(x_bchw)
-        features = None if self.encoder is None else self.encoder.features(h_bchw, recompute=True)
-        return self.flow.encode_recomputing(x_bchw, features)
+        features = None if self.encoder is None else self.encoder.features(h_bchw, recompute=low_memory)
+        if self._runs is None or not in_runs:
+            return self.flow.encode_recomputing(x_bchw, features)
+        return self.flow.encode_runs(x_bchw, features, self._runs._replace(recompute=low_memory))
 
     def encode_conditioned(self, x_bchw: Tensor, conditions: Conditions) -> tuple[list[Tensor], Tensor]:
         """Latents and log-det per sample."""

@@ -124,16 +124,17 @@ LONG_RUN = (2000, 600.0)  # steps, or seconds, from which compiling (40 s on a G
 
 def _accelerate(model: DeFlow, fit: FitConfig, device: torch.device, reporter: Reporter) -> None:
     """Choose by the device how steps are computed; the values stay the same up to rounding."""
-    if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)  # as the convolutions want their weights
+    on_gpu = device.type == "cuda"
     steps, seconds = LONG_RUN
     is_long = fit.iterations >= steps or (not fit.iterations and fit.time_budget >= seconds)
-    if fit.compile == "no" or (fit.compile == "auto" and not (device.type == "cuda" and is_long)):
-        return
-    if reason := why_not_compiled(device):
+    compiled = fit.compile == "yes" or (fit.compile == "auto" and on_gpu and is_long)
+    if compiled and (reason := why_not_compiled(device)):
         reporter.note(f"steps are not compiled: {reason}")
-        return
-    model.compile_for_training()
+        compiled = False
+    if on_gpu:
+        model.to(memory_format=torch.channels_last)  # as the convolutions want their weights
+    if on_gpu or compiled:
+        model.train_in_runs(compiled=compiled)
 
 
 class FitRun:
