@@ -26,7 +26,7 @@ CROPS = 16  # of a reference, or of an image that is restored
 
 
 class ImageNoise:
-    """All random fields of one image, by absolute position.
+    """All random fields of one image, by absolute position, drawn on the device that is asked for.
 
     The noise on h and the dequantisation depend on the image (``key``) alone: every sample, and every seed,
     shares them, so that temperature 0 has nothing random left. The shift's noise depends on ``seed`` too.
@@ -34,22 +34,25 @@ class ImageNoise:
 
     def __init__(self, seed: int, key: str) -> None:
         self._image = PositionalNoise(0, key)
-        self._shift = PositionalNoise(seed, key, cell=16)
+        self._shift = PositionalNoise(seed, key)
 
-    def h(self, channels: int, window: Window) -> Tensor:
+    def h(self, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
         """Standard normals at h's resolution."""
-        return self._image.normal("h", channels, window.top, window.left, window.height, window.width)
+        return self._image.normal("h", channels, *_place(window), device)
 
-    def dequantisation(self, channels: int, window: Window) -> Tensor:
+    def dequantisation(self, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
         """Uniforms in [-0.5, 0.5) at the image's resolution."""
-        return self._image.uniform(
-            "dequantisation", channels, window.top, window.left, window.height, window.width
-        )
+        return self._image.uniform("dequantisation", channels, *_place(window), device)
 
-    def latent(self, index: int, sample: int, channels: int, window: Window) -> Tensor:
+    def latent(
+        self, index: int, sample: int, channels: int, window: Window, device: torch.device | str = "cpu"
+    ) -> Tensor:
         """Standard normals e of one latent of one sample, at the latent's resolution."""
-        stream = f"latent {index} sample {sample}"
-        return self._shift.normal(stream, channels, window.top, window.left, window.height, window.width)
+        return self._shift.normal(f"latent {index} sample {sample}", channels, *_place(window), device)
+
+
+def _place(window: Window) -> tuple[int, int, int, int]:
+    return window.top, window.left, window.height, window.width
 
 
 @dataclass(frozen=True)
@@ -205,8 +208,8 @@ class Translator:
         x = piece.to(self.device)
         if job.reverse:
             x = self.model.statistics.to_clean(x)
-        noise = [noise.dequantisation(x.shape[1], window) for noise in job.noises]
-        x = x + torch.cat(noise).to(self.device) / job.gray_levels
+        noise = [noise.dequantisation(x.shape[1], window, self.device) for noise in job.noises]
+        x = x + torch.cat(noise) / job.gray_levels
         return self.model.encode_conditioned(x, conditions)[0]
 
     def _latent_noise(self, window: Window, sample: int, job: Job) -> list[Tensor] | None:
@@ -214,8 +217,11 @@ class Translator:
             return None
         return [
             torch.cat(
-                [noise.latent(index, sample, channels, window.divided(factor)) for noise in job.noises]
-            ).to(self.device)
+                [
+                    noise.latent(index, sample, channels, window.divided(factor), self.device)
+                    for noise in job.noises
+                ]
+            )
             for index, (channels, factor) in enumerate(self.model.flow.latent_plan)
         ]
 
@@ -227,8 +233,8 @@ class Translator:
             return None
         h = self.model.condition_image(padded.to(self.device), job.domain)
         whole = Window(0, 0, *h.shape[-2:])
-        noise = torch.cat([noise.h(h.shape[1], whole) for noise in job.noises])
-        return h + self.model.config.flow.h_noise * noise.to(self.device)
+        noise = torch.cat([noise.h(h.shape[1], whole, self.device) for noise in job.noises])
+        return h + self.model.config.flow.h_noise * noise
 
     def _conditions(self, h: Tensor | None, window: Window, height: int, width: int) -> Conditions:
         """Conditions of a window; the encoder sees more than the window, as far as the image goes."""

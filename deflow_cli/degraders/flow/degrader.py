@@ -48,5 +48,12 @@ class _SampleNoise(ImageNoise):
         super().__init__(draw.seed, draw.key)
         self._sample = draw.sample
 
-    def latent(self, index: int, sample: int, channels: int, window: Window) -> Tensor:
-        return super().latent(index, self._sample, channels, window)
+    def latent(
+        self,
+        index: int,
+        sample: int,
+        channels: int,
+        window: Window,
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
+        return super().latent(index, self._sample, channels, window, device)
