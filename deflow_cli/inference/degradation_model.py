@@ -13,7 +13,8 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.errors import DataError, ShapeError
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components, exact_convolutions
+from deflow_cli.inference.precision import exact_convolutions
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
 from deflow_cli.models.deflow.shift import ShiftDistribution
 

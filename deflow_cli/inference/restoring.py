@@ -15,7 +15,7 @@ from deflow_cli.arrays import Window
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
 from deflow_cli.inference.layerwise_tiling import SMALLEST_PIECE, LayerwiseGenerator, zoomed
-from deflow_cli.inference.sampling import exact_convolutions
+from deflow_cli.inference.precision import exact_convolutions
 from deflow_cli.inference.tiling import SMALLEST_TILE, round_up, tiles
 from deflow_cli.models.deflow.model import pad_to_multiple
 from deflow_cli.models.esrgan.generator import RRDBNet

@@ -1,0 +1,124 @@
+"""On a GPU pictures are translated by recorded tiles with coarse conditions: near the CPU, and every time."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from torch import Tensor
+
+from deflow_cli.errors import DeflowError
+from deflow_cli.inference import windows
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.shift import ShiftDistribution
+from tests.inference.small import build, smooth_images
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+HALF_LEVEL = 0.5 / 255
+
+
+def aim_like() -> DeFlow:
+    """Three levels and published depth, small in width."""
+    return build("correlated", levels=3, steps=8)
+
+
+def translated(
+    translator: Translator, image: Tensor, temperature: float = 1.0, samples: int = 1, reverse: bool = False
+) -> Tensor:
+    job = Job(
+        ShiftDistribution(translator.model.prior),
+        [ImageNoise(1, "a")],
+        [[0] * samples],
+        [temperature],
+        reverse,
+    )
+    result = torch.full((samples, *image.shape[1:]), torch.nan)
+
+    def write(sample: int, window: windows.Window, piece: Tensor) -> None:
+        result[sample][(..., *window.slices)] = piece[0].cpu()
+
+    translator.translate(image, job, range(samples), write)
+    return result
+
+
+def test_coarse_conditions_move_a_sample_by_less_than_half_a_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = smooth_images(1, 192, 256)
+    coarse = translated(Translator(aim_like(), "cuda", tile=0), image)
+    monkeypatch.setattr(windows, "coarse_conditions", lambda device: contextlib.nullcontext())
+    exact = translated(Translator(aim_like(), "cuda", tile=0), image)
+    assert float((coarse - exact).abs().max()) < HALF_LEVEL
+
+
+def test_encoding_and_decoding_undo_each_other() -> None:
+    """A shift of nothing leaves the image and its dequantisation."""
+    model = aim_like()
+    for latent in model.prior.shared():
+        latent.set_moments(0, torch.zeros(latent.channels), torch.zeros(latent.channels, latent.channels))
+    image = smooth_images(1, 128, 160)
+    result = translated(Translator(model, "cuda", tile=0), image, temperature=0.0)
+    noise = ImageNoise(1, "a").dequantisation(3, windows.Window(0, 0, 128, 160)) / 255
+    assert float((result - image - noise).abs().max()) < 0.05 / 255
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_recorded_tiles_are_those_of_the_cpu(reverse: bool) -> None:
+    image = smooth_images(1, 200, 232)
+    on_cpu = translated(Translator(build("mixture:2"), tile=0), image, samples=2, reverse=reverse)
+    translator = Translator(build("mixture:2"), "cuda", tile=32)
+    for _ in range(2):
+        tiled = translated(translator, image, samples=2, reverse=reverse)
+        assert float((tiled - on_cpu).abs().max()) < HALF_LEVEL
+    recorded = translator._windows._recorded()
+    assert len(recorded) == 1
+    assert recorded[0]._encode.is_recorded
+    assert all(graph.is_recorded for _, graph in recorded[0]._decodings.values())
+
+
+def test_sizes_take_turns_in_shared_memory() -> None:
+    translator = Translator(build("mixture:2"), "cuda", tile=0)
+    images = [smooth_images(1, height, 64, seed=height) for height in (64, 96, 128)]
+    first = [translated(translator, image, samples=3) for image in images]
+    for _ in range(3):
+        for image, expected in zip(images, first, strict=True):
+            again = translated(translator, image, samples=3)
+            torch.testing.assert_close(again, expected, rtol=1e-4, atol=1e-4)
+    assert len(translator._windows._recorded()) == 3
+
+
+def test_changed_weights_are_seen() -> None:
+    translator = Translator(build("mixture:2"), "cuda", tile=0)
+    image = smooth_images(1, 64, 64)
+    before = [translated(translator, image) for _ in range(4)][-1]
+    with torch.no_grad():
+        for latent in translator.model.prior.shared():
+            latent.mean.add_(0.5)
+        for parameter in translator.model.flow.parameters():
+            parameter.mul_(1.01)
+    after = [translated(translator, image) for _ in range(4)]
+    assert float((after[0] - before).abs().max()) > HALF_LEVEL
+    torch.testing.assert_close(after[-1], after[0], rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_in_between_leave_the_graphs_right() -> None:
+    """They empty the caches of folded weights, which the graphs read."""
+    translator = Translator(build("mixture:2"), "cuda", tile=0)
+    model, image = translator.model, smooth_images(1, 64, 64)
+    before = [translated(translator, image) for _ in range(4)][-1]
+    x = image.to("cuda")
+    latents, _ = model.encode_conditioned(x, model.prepare(model.condition_image(x)))
+    latents[0].sum().backward()
+    scraps = [torch.full((1 << 20,), torch.nan, device="cuda") for _ in range(64)]
+    torch.testing.assert_close(translated(translator, image), before, rtol=1e-4, atol=1e-4)
+    del scraps
+
+
+def test_values_that_are_not_finite_are_an_error() -> None:
+    translator = Translator(build("mixture:2"), "cuda", tile=32)
+    for _ in range(3):
+        with pytest.raises(DeflowError, match="not finite"):
+            translated(translator, smooth_images(1, 64, 64), temperature=1e39)
