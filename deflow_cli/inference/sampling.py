@@ -22,7 +22,7 @@ from deflow_cli.inference.tiling import (
     round_up,
     tiles,
 )
-from deflow_cli.inference.windows import Change, Encoding, WindowFlow
+from deflow_cli.inference.windows import Change, Encoding, Recorder, WindowFlow
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow, pad_to_multiple
 from deflow_cli.models.deflow.shift import ShiftDistribution, responsibilities
 
@@ -108,15 +108,21 @@ class Translator:
 
     Features are computed once per tile and serve encoding, decoding and all samples. All noise belongs to
     absolute positions, so tiles do not show. On CUDA all tiles of an image have windows of one size, whose
-    computation is recorded as CUDA graphs that serve all samples and images. Raises DeviceError when even the
-    smallest tile does not fit.
+    computation a ``recorder`` makes CUDA graphs that serve all samples and images; None: no graphs. Raises
+    DeviceError when even the smallest tile does not fit.
     """
 
-    def __init__(self, model: DeFlow, device: torch.device | str = "cpu", tile: int | None = None) -> None:
+    def __init__(
+        self,
+        model: DeFlow,
+        device: torch.device | str = "cpu",
+        tile: int | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.tile = tile
-        self._windows = WindowFlow(self.model)
+        self._windows = WindowFlow(self.model, recorder)
         self._budget: int | None = None
         self._one_size = self.device.type == "cuda"  # of windows; on a CPU the outer ones are smaller
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from deflow_cli.layers.invertible.folding import FoldCache
 from deflow_cli.layers.networks.upsampled import LevelFeatures
 from deflow_cli.models.deflow.model import Conditions, DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
-from deflow_cli.runtime.cuda_graphs import GraphedFunction
 
 if TYPE_CHECKING:
     from torch.cuda import _POOL_HANDLE as PoolId
@@ -25,6 +24,34 @@ RECORDED_PIXELS = 1 << 20  # of all windows whose graphs are in memory, unless o
 
 Cut = Callable[[Tensor, int], Tensor]
 """Takes features of what the encoder saw, at 1 / scale of the resolution, and the scale, to the window's."""
+
+
+class Recording(Protocol):
+    """A function of CUDA tensors that is recorded at some call, and replayed from then on.
+
+    Its results lie in memory that the next call overwrites.
+    """
+
+    @property
+    def is_recorded(self) -> bool: ...
+
+    @property
+    def recorded_pool(self) -> PoolId | None: ...
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]: ...
+
+
+class Recorder(Protocol):
+    """Makes a function a recording: :class:`deflow_cli.runtime.cuda_graphs.GraphedFunction` does."""
+
+    def __call__(
+        self,
+        function: Callable[..., Sequence[Tensor]],
+        *,
+        warm_up_calls: int,
+        pool: Callable[[], PoolId | None],
+        name: str,
+    ) -> Recording: ...
 
 
 class Encoding(NamedTuple):
@@ -58,12 +85,12 @@ class Change(NamedTuple):
 class WindowFlow:
     """Encodes windows of images, and decodes them any number of times.
 
-    On CUDA the second window of a size is recorded as CUDA graphs, which later ones of that size replay,
-    whatever the image. An encoded window is then valid until the next one is encoded.
+    With a recorder and on CUDA, the second window of a size is recorded as CUDA graphs, which later ones of
+    that size replay, whatever the image. An encoded window is then valid until the next one is encoded.
     """
 
-    def __init__(self, model: DeFlow) -> None:
-        self.model = model
+    def __init__(self, model: DeFlow, recorder: Recorder | None = None) -> None:
+        self.model, self.recorder = model, recorder
         self._recordings: OrderedDict[Hashable, _RecordedWindow | None] = OrderedDict()
         self._weights: Hashable = None
 
@@ -87,7 +114,8 @@ class WindowFlow:
         """Drop the graphs if the model's weights have changed, since graphs hold what follows from them."""
         tensors = [*self.model.parameters(), *self.model.buffers()]
         weights = None
-        if tensors[0].is_cuda and not any(tensor.is_inference() for tensor in tensors):
+        on_cuda = self.recorder is not None and tensors[0].is_cuda
+        if on_cuda and not any(tensor.is_inference() for tensor in tensors):
             weights = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
         if weights != self._weights:
             self.clear()
@@ -97,15 +125,21 @@ class WindowFlow:
         """Drop the graphs and their memory."""
         self._recordings.clear()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles come without the graphs."""
+        return {**self.__dict__, "_recordings": OrderedDict(), "_weights": None}
+
     def _recording(self, x_bchw: Tensor, h_seen: Tensor | None) -> _RecordedWindow | None:
         """The recording for a size that came before; None for a new one, and where none can be made."""
-        if not x_bchw.is_cuda or self._weights is None:
+        if self.recorder is None or self._weights is None:
             return None
         key = (x_bchw.shape, None if h_seen is None else h_seen.shape)
         recording = None
         if key in self._recordings:
             pixels = x_bchw[:, 0].numel()
-            recording = self._recordings[key] or _RecordedWindow(self.model, pixels, self._pool)
+            recording = self._recordings[key] or _RecordedWindow(
+                self.model, self.recorder, pixels, self._pool
+            )
         self._recordings[key] = recording
         self._recordings.move_to_end(key)
         while len(self._recordings) > 1 and (
@@ -137,12 +171,14 @@ class EncodedWindow:
 class _RecordedWindow(EncodedWindow):
     """Windows of one size, encoded by one graph; what that leaves in memory is decoded by other graphs."""
 
-    def __init__(self, model: DeFlow, pixels: int, pool: Callable[[], PoolId | None]) -> None:
+    def __init__(
+        self, model: DeFlow, recorder: Recorder, pixels: int, pool: Callable[[], PoolId | None]
+    ) -> None:
         super().__init__(model, Encoding([], []))
         self.pixels = pixels
-        self._pool = pool
-        self._encode = GraphedFunction(self._encoded, warm_up_calls=0, pool=pool, name="tiles")
-        self._decodings: dict[Hashable, tuple[ShiftDistribution, GraphedFunction]] = {}
+        self._recorder, self._pool = recorder, pool
+        self._encode = recorder(self._encoded, warm_up_calls=0, pool=pool, name="tiles")
+        self._decodings: dict[Hashable, tuple[ShiftDistribution, Recording]] = {}
         # Graphs read these where they lie, so they must outlive the caches that they come from.
         self._folded = [m.cached_values() for m in model.modules() if isinstance(m, FoldCache)]
 
@@ -168,7 +204,7 @@ class _RecordedWindow(EncodedWindow):
                 return [again(self.model, self.encoding)]
 
             # the first call is plain: what the shift computes once, such as posteriors, makes the host wait
-            graph = GraphedFunction(decoded, warm_up_calls=1, pool=self._pool, name="tiles")
+            graph = self._recorder(decoded, warm_up_calls=1, pool=self._pool, name="tiles")
             self._decodings = {key: (shift, graph), **dict(list(self._decodings.items())[-1:])}
         _, graph = self._decodings[key]
         return graph(temperature_b, component_b, *(noise or ()))[0]

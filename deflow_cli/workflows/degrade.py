@@ -22,6 +22,7 @@ from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution, shift_like
+from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import plan_images, run_images
@@ -87,7 +88,7 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     device = choose_device(request.device)
     model, _ = load_model(found.path, device)
     reporter.note(f"model: {found.path} ({found.origin}), on {device}")
-    translator = Translator(model, device, request.tile)
+    translator = Translator(model, device, request.tile, GraphedFunction)
     shift = _shift(request, model, translator, reporter)
     done = run_images(
         planned,

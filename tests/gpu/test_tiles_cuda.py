@@ -13,6 +13,7 @@ from deflow_cli.inference import windows
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
+from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from tests.inference.small import build, smooth_images
 
 pytestmark = [
@@ -48,9 +49,9 @@ def translated(
 
 def test_coarse_conditions_move_a_sample_by_less_than_half_a_level(monkeypatch: pytest.MonkeyPatch) -> None:
     image = smooth_images(1, 192, 256)
-    coarse = translated(Translator(aim_like(), "cuda", tile=0), image)
+    coarse = translated(Translator(aim_like(), "cuda", 0, GraphedFunction), image)
     monkeypatch.setattr(windows, "coarse_conditions", lambda device: contextlib.nullcontext())
-    exact = translated(Translator(aim_like(), "cuda", tile=0), image)
+    exact = translated(Translator(aim_like(), "cuda", 0, GraphedFunction), image)
     assert float((coarse - exact).abs().max()) < HALF_LEVEL
 
 
@@ -60,7 +61,7 @@ def test_encoding_and_decoding_undo_each_other() -> None:
     for latent in model.prior.shared():
         latent.set_moments(0, torch.zeros(latent.channels), torch.zeros(latent.channels, latent.channels))
     image = smooth_images(1, 128, 160)
-    result = translated(Translator(model, "cuda", tile=0), image, temperature=0.0)
+    result = translated(Translator(model, "cuda", 0, GraphedFunction), image, temperature=0.0)
     noise = ImageNoise(1, "a").dequantisation(3, windows.Window(0, 0, 128, 160)) / 255
     assert float((result - image - noise).abs().max()) < 0.05 / 255
 
@@ -69,7 +70,7 @@ def test_encoding_and_decoding_undo_each_other() -> None:
 def test_recorded_tiles_are_those_of_the_cpu(reverse: bool) -> None:
     image = smooth_images(1, 200, 232)
     on_cpu = translated(Translator(build("mixture:2"), tile=0), image, samples=2, reverse=reverse)
-    translator = Translator(build("mixture:2"), "cuda", tile=32)
+    translator = Translator(build("mixture:2"), "cuda", 32, GraphedFunction)
     for _ in range(2):
         tiled = translated(translator, image, samples=2, reverse=reverse)
         assert float((tiled - on_cpu).abs().max()) < HALF_LEVEL
@@ -80,7 +81,7 @@ def test_recorded_tiles_are_those_of_the_cpu(reverse: bool) -> None:
 
 
 def test_sizes_take_turns_in_shared_memory() -> None:
-    translator = Translator(build("mixture:2"), "cuda", tile=0)
+    translator = Translator(build("mixture:2"), "cuda", 0, GraphedFunction)
     images = [smooth_images(1, height, 64, seed=height) for height in (64, 96, 128)]
     first = [translated(translator, image, samples=3) for image in images]
     for _ in range(3):
@@ -91,7 +92,7 @@ def test_sizes_take_turns_in_shared_memory() -> None:
 
 
 def test_changed_weights_are_seen() -> None:
-    translator = Translator(build("mixture:2"), "cuda", tile=0)
+    translator = Translator(build("mixture:2"), "cuda", 0, GraphedFunction)
     image = smooth_images(1, 64, 64)
     before = [translated(translator, image) for _ in range(4)][-1]
     with torch.no_grad():
@@ -106,7 +107,7 @@ def test_changed_weights_are_seen() -> None:
 
 def test_gradients_in_between_leave_the_graphs_right() -> None:
     """They empty the caches of folded weights, which the graphs read."""
-    translator = Translator(build("mixture:2"), "cuda", tile=0)
+    translator = Translator(build("mixture:2"), "cuda", 0, GraphedFunction)
     model, image = translator.model, smooth_images(1, 64, 64)
     before = [translated(translator, image) for _ in range(4)][-1]
     x = image.to("cuda")
@@ -118,7 +119,7 @@ def test_gradients_in_between_leave_the_graphs_right() -> None:
 
 
 def test_values_that_are_not_finite_are_an_error() -> None:
-    translator = Translator(build("mixture:2"), "cuda", tile=32)
+    translator = Translator(build("mixture:2"), "cuda", 32, GraphedFunction)
     for _ in range(3):
         with pytest.raises(DeflowError, match="not finite"):
             translated(translator, smooth_images(1, 64, 64), temperature=1e39)

@@ -8,6 +8,7 @@ import torch
 from deflow_cli.arrays import Window
 from deflow_cli.inference.windows import Change, WindowFlow, _RecordedWindow
 from deflow_cli.models.deflow.shift import ShiftDistribution
+from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from tests.inference.small import build, small_model, smooth_images
 
 
@@ -24,7 +25,7 @@ def test_a_recorded_window_computes_what_a_plain_one_does(place):
     change = Change(ShiftDistribution(model.prior), False, noise, torch.ones(2), torch.tensor([0, 1]))
     with torch.no_grad():
         plain = WindowFlow(model).encode(x, h, window, seen)
-        recorded = _RecordedWindow(model, 32 * 48, lambda: None)
+        recorded = _RecordedWindow(model, GraphedFunction, 32 * 48, lambda: None)
         recorded.encode([x, h, *(torch.tensor(start) for start in place)])
         for ours, theirs in zip(recorded.encoding.latents, plain.encoding.latents, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -39,6 +40,6 @@ def test_models_without_h_have_windows_too():
     )
     with torch.no_grad():
         plain = WindowFlow(model).encode(image, None, window, window)
-        recorded = _RecordedWindow(model, 32 * 32, lambda: None)
+        recorded = _RecordedWindow(model, GraphedFunction, 32 * 32, lambda: None)
         recorded.encode([image])
         torch.testing.assert_close(recorded.decode(change), plain.decode(change))
