@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from deflow_cli.checkpoints.format import save_model
+from deflow_cli.data.images.files import Image, quantised, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.errors import DeflowError
 from deflow_cli.inference import windows
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
+from deflow_cli.runtime.progress import Silent
+from deflow_cli.workflows.degrade import DegradeRequest, degrade
 from tests.inference.small import build, smooth_images
 
 pytestmark = [
@@ -123,3 +130,43 @@ def test_values_that_are_not_finite_are_an_error() -> None:
     for _ in range(3):
         with pytest.raises(DeflowError, match="not finite"):
             translated(translator, smooth_images(1, 64, 64), temperature=1e39)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_pixels_have_the_bits_of_the_cpu(bits: int) -> None:
+    values = np.arange(2**bits, dtype=f"uint{bits}")
+    pixels = np.stack([values, values[::-1], np.roll(values, 7)], axis=-1).reshape(-1, 64, 3)
+    tensor = to_tensor(pixels, "cuda")
+    assert torch.equal(tensor.cpu(), to_tensor(pixels))
+    noisy = tensor + 0.3 * torch.randn_like(tensor)
+    assert np.array_equal(quantised(noisy, bits).cpu().numpy(), to_pixels(noisy, bits))
+
+
+def test_folders_are_those_of_the_cpu(tmp_path: Path) -> None:
+    save_model(tmp_path / "model.safetensors", build("mixture:2"), {"step": 1})
+    for index in range(7):
+        bits = 16 if index == 3 else 8
+        pixels = to_pixels(smooth_images(1, 70 + index, 90, seed=index), bits)
+        write_image(tmp_path / "in" / f"{index}.png", Image(pixels))
+    (tmp_path / "in" / "4.png").write_bytes(b"no picture")
+    reports = {}
+    for device in ("cpu", "cuda"):
+        request = DegradeRequest(
+            tmp_path / "in",
+            tmp_path / device,
+            tmp_path / "model.safetensors",
+            samples=2,
+            device=device,
+            tile=32,
+        )
+        reports[device] = degrade(request, Silent())
+    for name in ("skipped", "failed"):
+        assert getattr(reports["cpu"], name) == getattr(reports["cuda"], name)
+    assert [r.source for r in reports["cpu"].records] == [r.source for r in reports["cuda"].records]
+    for record in reports["cpu"].records:
+        for target in record.targets:
+            ours = read_image(tmp_path / "cuda" / target.name)
+            theirs = read_image(target)
+            level = 1 if ours.bits == 8 else 200
+            assert ours.pixels.dtype == theirs.pixels.dtype
+            assert int(np.abs(ours.pixels.astype(int) - theirs.pixels).max()) <= level
