@@ -258,9 +258,14 @@ class Translator:
     def _draws(self, job: Job, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Temperatures (B) and components (B x samples up to the last one asked for) on the device."""
         count = max(samples, default=-1) + 1
-        temperature_b = torch.tensor(job.temperatures, dtype=torch.float32, device=self.device)
-        components = [own[:count] for own in job.components]
-        return temperature_b, torch.tensor(components, dtype=torch.int64, device=self.device)
+        temperature_b = torch.tensor(job.temperatures, dtype=torch.float32)
+        component_bs = torch.tensor([own[:count] for own in job.components], dtype=torch.int64)
+        if self.device.type == "cuda":  # from pinned memory, for which the host does not wait
+            temperature_b, component_bs = temperature_b.pin_memory(), component_bs.pin_memory()
+        return (
+            temperature_b.to(self.device, non_blocking=True),
+            component_bs.to(self.device, non_blocking=True),
+        )
 
     def _change(
         self, job: Job, window: Window, sample: int, temperature_b: Tensor, component_b: Tensor

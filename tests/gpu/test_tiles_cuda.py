@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from deflow_cli.checkpoints.format import save_model
+from deflow_cli.checkpoints.format import load_model, save_model
+from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.data.images.files import Image, quantised, read_image, to_pixels, to_tensor, write_image
+from deflow_cli.data.photos import packaged_photos
 from deflow_cli.errors import DeflowError
 from deflow_cli.inference import windows
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.layers.networks.conditioned import ZeroConv3x3
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
@@ -30,8 +33,18 @@ HALF_LEVEL = 0.5 / 255
 
 
 def aim_like() -> DeFlow:
-    """Three levels and published depth, small in width."""
-    return build("correlated", levels=3, steps=8)
+    """The published depth and scale, small in width, with networks about as strong as fitted ones.
+
+    Networks twice as strong with a bounded scale amplify all rounding: their samples are no images.
+    """
+    model = build("correlated", levels=3, steps=16, scale="published")
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, ZeroConv3x3):
+                module.weight.mul_(0.5)
+    for latent in model.prior.shared():
+        latent.set_moments(0, torch.full((latent.channels,), 0.05), 0.01 * torch.eye(latent.channels))
+    return model
 
 
 def translated(
@@ -58,6 +71,16 @@ def test_coarse_conditions_move_a_sample_by_less_than_half_a_level(monkeypatch: 
     coarse = translated(Translator(aim_like(), "cuda", 0, GraphedFunction), image)
     monkeypatch.setattr(windows, "coarse_conditions", lambda device: contextlib.nullcontext())
     exact = translated(Translator(aim_like(), "cuda", 0, GraphedFunction), image)
+    assert float((coarse - exact).abs().max()) < HALF_LEVEL
+
+
+def test_coarse_conditions_of_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = load_model(default_model(None).path)
+    clean, _ = packaged_photos()
+    image = to_tensor(read_image(clean[0]).pixels)[..., 32:160, 32:192].contiguous()
+    coarse = translated(Translator(model, "cuda", 0), image)
+    monkeypatch.setattr(windows, "coarse_conditions", lambda device: contextlib.nullcontext())
+    exact = translated(Translator(model, "cuda", 0), image)
     assert float((coarse - exact).abs().max()) < HALF_LEVEL
 
 
