@@ -1,16 +1,19 @@
 """How fast on a GPU? Ours beside the published order of computation, in one process.
 
-    python tests/bench/gpu.py [--rows train,degrade] [--presets aim,ntire,base] [--no-compile] [--quick]
+    python tests/bench/gpu.py [--rows train,degrade,restorer] [--presets aim,ntire,base] [--no-compile]
+                              [--quick]
 
 Rows: a fit's step as the program takes it (bf16 networks, AdamW, one CUDA graph; compiled unless
 --no-compile) and with ``--memory low``, and degrading one picture of 512 x 512 with 1 and 8 samples, and one
 of 4000 x 3000, as the program does between reading and writing: pixels to the GPU, tiles by CUDA graphs,
 pixels back. Plain is plain_flow.py by PyTorch's defaults, a training step without an optimiser; none for
-4000 x 3000. Medians of 7 after 5 that do not count (plain: 2). Peaks of allocated memory; of reserved memory
-for degrading by ours, since temporary results of graphs do not count as allocated. Launches, and the share of
-the time that the GPU is busy, by torch's profiler. The last column says what a row should reach: ours / plain
-at most, or ms and MiB. About three minutes on one H100; --quick runs everything at small sizes, on a CPU too,
-and only shows that the script works.
+4000 x 3000. The restorer's rows, a GAN step and restoring one picture, and plain's, are esrgan_speed.py's.
+
+Medians of 7 after 5 that do not count (plain: 2). Peaks of allocated memory; of reserved memory for degrading
+by ours, since temporary results of graphs do not count as allocated. Launches, and the share of the time that
+the GPU is busy, by torch's profiler. The last column says what a row should reach: ours / plain at most, or
+ms and MiB. About three minutes on one H100; --quick runs everything at small sizes, on a CPU too, and only
+shows that the script works.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # a GPU machine may have the checkout alone
 
+import esrgan_speed
 import speed
 from torch import Tensor
 
@@ -154,6 +158,26 @@ def rows(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
             large = functools.partial(degrading, preset, height, width, 1, device)
             title = f"degrade {width}x{height} {name}, 1"
             yield Row(title, large, None, most_ms=2000.0, most_mib=8192, reserved=True)
+    if "restorer" in options.rows:
+        yield from restorer_rows(options, device)
+
+
+def restorer_rows(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
+    """ESRGAN at the paper's size: RRDBNet x4 of 23 blocks (--quick: one)."""
+    batch, crop, side = (2, 64, 96) if options.quick else (16, 128, 256)
+    made = argparse.Namespace(
+        device=str(device), quick=options.quick, batch=batch, crop=crop, side=side, fp32=False, tile=0
+    )
+
+    def action(make: Callable[[argparse.Namespace, str], tuple[Action, Action]], rival: str) -> Action:
+        return make(made, rival)[0]
+
+    for title, make, target in (
+        (f"ESRGAN GAN step, {batch} x {crop}", esrgan_speed.training, 0.6),
+        (f"ESRGAN inference {side}x{side} x4", esrgan_speed.inference, 0.3),
+    ):
+        ours, plain = (functools.partial(action, make, rival) for rival in ("ours", "plain"))
+        yield Row(title, ours, plain, target)
 
 
 def measure(
@@ -197,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", default="train,degrade")
+    parser.add_argument("--rows", default="train,degrade,restorer")
     parser.add_argument("--presets", default="", help="default: aim,ntire,base; with --quick tiny")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--quick", action="store_true")

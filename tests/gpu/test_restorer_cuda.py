@@ -13,10 +13,11 @@ from deflow_cli.checkpoints.format import save_model
 from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.degraders.choice import DegraderChoice
+from deflow_cli.inference.restoring import Restorer
 from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.presets.reader import SR
-from deflow_cli.runtime.cuda_graphs import WARM_UP_CALLS
+from deflow_cli.runtime.cuda_graphs import WARM_UP_CALLS, GraphCache
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.runtime.seeding import generator as seeded
 from deflow_cli.workflows.restore import RestoreRequest, restore
@@ -145,3 +146,22 @@ def test_a_replayed_step_that_is_not_finite_changes_nothing() -> None:
     after = {k: v for network in step.networks for k, v in network.tensors().items()}
     for key, value in before.items():
         assert torch.equal(value, after[key]), key
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_images_of_a_size_are_restored_by_a_graph(tta: bool) -> None:
+    model = RRDBNet(SR.load("tiny").restorer, seeded(1)).eval()
+    made: list[GraphCache] = []
+
+    def graphs(function: object) -> GraphCache:
+        made.append(GraphCache(function))
+        return made[-1]
+
+    graphed = Restorer(model, DEVICE, dtype=torch.bfloat16, tta=tta, graphs=graphs)
+    plain = Restorer(model, DEVICE, dtype=torch.bfloat16, tta=tta)
+    for seed in range(4):
+        image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(graphed(image), plain(image), rtol=0, atol=1e-2)
+    assert made[0].recorded == 1
+    graphed._halved(64, MemoryError())
+    assert made[0].recorded == 0
