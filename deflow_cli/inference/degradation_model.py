@@ -13,7 +13,9 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.errors import DataError, ShapeError
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components, exact_convolutions
+from deflow_cli.inference.precision import exact_convolutions
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.windows import Recorder
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
 from deflow_cli.models.deflow.shift import ShiftDistribution
 
@@ -50,8 +52,9 @@ class DegradationModel:
         device: torch.device | str = "cpu",
         facts: Mapping[str, Any] | None = None,
         tile: int | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        self._translator = Translator(model, device, tile)
+        self._translator = Translator(model, device, tile, recorder)
         self._shift = ShiftDistribution(self.model.prior)
         self.facts = dict(facts or {})
 

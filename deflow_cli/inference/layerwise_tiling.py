@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,27 @@ CUDA_PIECE = 512
 SMALLEST_PIECE = 16
 
 
+class Graphs(Protocol):
+    """Calls a function of tensors, replaying CUDA graphs of it; results last until the next call."""
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]: ...
+
+    def clear(self) -> None:
+        """Give the graphs' memory back."""
+
+
+MakeGraphs = Callable[[Callable[..., Sequence[Tensor]]], Graphs]
+"""Makes graphs of a function: :class:`deflow_cli.runtime.cuda_graphs.GraphCache` does."""
+
+
 class LayerwiseGenerator:
     """Computes what ``model(images)`` computes, up to rounding.
 
     The residual sum over the blocks stays float32; with ``dtype`` the convolutions compute in it, except the
     last, whose output would else come in steps of half a grey level. piece: side in trunk pixels; None: by
-    device. Holds the model in channels-last order, which is faster on CPUs and on CUDA.
+    device. Holds the model in channels-last order, which is faster on CPUs and on CUDA. graphs: on CUDA
+    images of a single piece, which keep the device less busy than the host, are computed by CUDA graphs that
+    this makes; None: no graphs.
     """
 
     def __init__(
@@ -40,6 +55,7 @@ class LayerwiseGenerator:
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         piece: int | None = None,
+        graphs: MakeGraphs | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype or torch.float32
@@ -48,6 +64,14 @@ class LayerwiseGenerator:
         self._last = copy.deepcopy(model.conv_last).to(self.device).to(memory_format=torch.channels_last)
         self._model = model.to(self.device, self.dtype).eval()
         self._model = self._model.to(memory_format=torch.channels_last)
+        self._graphs = None
+        if graphs is not None and self.device.type == "cuda":
+            self._graphs = graphs(lambda pixels: [self._computed(pixels)])
+
+    def clear_graphs(self) -> None:
+        """Give the memory of recorded graphs back."""
+        if self._graphs is not None:
+            self._graphs.clear()
 
     @torch.inference_mode()
     def __call__(self, images_bchw: Tensor, tell: Callable[[float], None] = lambda share: None) -> Tensor:
@@ -59,6 +83,15 @@ class LayerwiseGenerator:
         padded = pad_to_multiple(images_bchw.to(self.device), self.config.unshuffle_factor)
         pixels = F.pixel_unshuffle(padded, self.config.unshuffle_factor)
         pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
+        if self._graphs is not None and max(pixels.shape[-2:]) <= self.piece:
+            result = self._graphs(pixels)[0].clone()  # which the next call overwrites
+            tell(self.config.blocks / (self.config.blocks + 2))
+        else:
+            result = self._computed(pixels, tell)
+        return result[..., :height, :width]
+
+    def _computed(self, pixels: Tensor, tell: Callable[[float], None] = lambda share: None) -> Tensor:
+        """The picture of unshuffled pixels, with the padding's part."""
         x = self._model.conv_first(pixels).float()
         for index, block in enumerate(self._model.body):
             inner = x.to(self.dtype)
@@ -66,8 +99,7 @@ class LayerwiseGenerator:
                 inner = self._in_pieces(dense, inner)
             x.add_(inner, alpha=0.2)
             tell((index + 1) / (self.config.blocks + 2))  # the tail takes about as long as two blocks
-        result = self._tail(pixels, x.to(self.dtype))
-        return result[..., :height, :width]
+        return self._tail(pixels, x.to(self.dtype))
 
     def _in_pieces(self, module: nn.Module, x_bchw: Tensor) -> Tensor:
         height, width = x_bchw.shape[-2:]

@@ -14,8 +14,8 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
-from deflow_cli.inference.layerwise_tiling import SMALLEST_PIECE, LayerwiseGenerator, zoomed
-from deflow_cli.inference.sampling import exact_convolutions
+from deflow_cli.inference.layerwise_tiling import SMALLEST_PIECE, LayerwiseGenerator, MakeGraphs, zoomed
+from deflow_cli.inference.precision import exact_convolutions
 from deflow_cli.inference.tiling import SMALLEST_TILE, round_up, tiles
 from deflow_cli.models.deflow.model import pad_to_multiple
 from deflow_cli.models.esrgan.generator import RRDBNet
@@ -94,7 +94,7 @@ class Restorer:
     tile: side in input pixels without the overlap; None: chosen by ``memory`` (bytes), 0: none. tile_pad:
     overlap in input pixels; None: what leaves no seam. dtype: what the convolutions compute in; None:
     float32. tta: the mean over the eight dihedral variants. notify: takes a sentence, once, when memory runs
-    out.
+    out. graphs: makes the CUDA graphs of small images and tiles; None: none are made.
 
     When memory runs out the tile is halved, for the images to come too. Raises DeviceError when even the
     smallest does not fit.
@@ -111,6 +111,7 @@ class Restorer:
         tta: bool = False,
         memory: int = 4 << 30,
         notify: Callable[[str], None] = lambda text: None,
+        graphs: MakeGraphs | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.config = model.config
@@ -118,6 +119,7 @@ class Restorer:
         self.tta = tta
         self.memory = memory
         self.notify = notify
+        self.graphs = graphs
         self._was_told = False
         pad = overlap(self.config) if tile_pad is None else tile_pad
         self.pad = round_up(pad, self.config.unshuffle_factor)
@@ -210,7 +212,7 @@ class Restorer:
     def _generator(self, dtype: torch.dtype) -> LayerwiseGenerator:
         if dtype not in self._generators:
             model = copy.deepcopy(self._model)  # which stays float32 for the other precision
-            self._generators[dtype] = LayerwiseGenerator(model, self.device, dtype, self._piece)
+            self._generators[dtype] = LayerwiseGenerator(model, self.device, dtype, self._piece, self.graphs)
         return self._generators[dtype]
 
     def _checked(self, image_bchw: Tensor) -> tuple[int, int]:
@@ -235,6 +237,7 @@ class Restorer:
             ) from error
         self.tile = round_up(side // 2, self.config.unshuffle_factor)
         for generator in self._generators.values():
+            generator.clear_graphs()
             self._piece = generator.piece = max(generator.piece // 2, SMALLEST_PIECE)
         if not self._was_told:
             self.notify(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,9 +11,19 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
 from deflow_cli.inference.positional_noise import PositionalNoise, stable_generator
-from deflow_cli.inference.tiling import SMALLEST_TILE, flow_tile_side, overlaps, round_up, tiles
-from deflow_cli.layers.networks.upsampled import LevelFeatures
-from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
+from deflow_cli.inference.precision import exact_convolutions
+from deflow_cli.inference.tiling import (
+    SMALLEST_TILE,
+    around,
+    flow_tile_side,
+    flow_tile_sides,
+    memory_budget,
+    overlaps,
+    round_up,
+    tiles,
+)
+from deflow_cli.inference.windows import Change, Encoding, Recorder, WindowFlow
+from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow, pad_to_multiple
 from deflow_cli.models.deflow.shift import ShiftDistribution, responsibilities
 
 Write = Callable[[int, Window, Tensor], None]
@@ -26,7 +34,7 @@ CROPS = 16  # of a reference, or of an image that is restored
 
 
 class ImageNoise:
-    """All random fields of one image, by absolute position.
+    """All random fields of one image, by absolute position, drawn on the device that is asked for.
 
     The noise on h and the dequantisation depend on the image (``key``) alone: every sample, and every seed,
     shares them, so that temperature 0 has nothing random left. The shift's noise depends on ``seed`` too.
@@ -34,22 +42,25 @@ class ImageNoise:
 
     def __init__(self, seed: int, key: str) -> None:
         self._image = PositionalNoise(0, key)
-        self._shift = PositionalNoise(seed, key, cell=16)
+        self._shift = PositionalNoise(seed, key)
 
-    def h(self, channels: int, window: Window) -> Tensor:
+    def h(self, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
         """Standard normals at h's resolution."""
-        return self._image.normal("h", channels, window.top, window.left, window.height, window.width)
+        return self._image.normal("h", channels, *_place(window), device)
 
-    def dequantisation(self, channels: int, window: Window) -> Tensor:
+    def dequantisation(self, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
         """Uniforms in [-0.5, 0.5) at the image's resolution."""
-        return self._image.uniform(
-            "dequantisation", channels, window.top, window.left, window.height, window.width
-        )
+        return self._image.uniform("dequantisation", channels, *_place(window), device)
 
-    def latent(self, index: int, sample: int, channels: int, window: Window) -> Tensor:
+    def latent(
+        self, index: int, sample: int, channels: int, window: Window, device: torch.device | str = "cpu"
+    ) -> Tensor:
         """Standard normals e of one latent of one sample, at the latent's resolution."""
-        stream = f"latent {index} sample {sample}"
-        return self._shift.normal(stream, channels, window.top, window.left, window.height, window.width)
+        return self._shift.normal(f"latent {index} sample {sample}", channels, *_place(window), device)
+
+
+def _place(window: Window) -> tuple[int, int, int, int]:
+    return window.top, window.left, window.height, window.width
 
 
 @dataclass(frozen=True)
@@ -73,45 +84,74 @@ class Job:
         return DEGRADED if self.reverse else CLEAN
 
 
-class Encoding(NamedTuple):
-    """Images encoded: latents, finest first, each B C H W, and the conditions of their h."""
+@dataclass(frozen=True)
+class _Run:
+    """A call of ``Translator.translate``. side, across: height and width of a tile, 0: the whole image.
 
-    latents: list[Tensor]
-    conditions: Conditions
+    temperature_b and component_bs are on the device, component_bs for all samples of each image. finite: one
+    flag per piece that was not checked yet.
+    """
+
+    image: Window
+    job: Job
+    samples: Sequence[int]
+    write: Write
+    temperature_b: Tensor
+    component_bs: Tensor
+    side: int
+    across: int
+    finite: list[Tensor]
 
 
 class Translator:
     """Runs a model over images of any size. tile: side of a tile in pixels; None: chosen by memory, 0: none.
 
     Features are computed once per tile and serve encoding, decoding and all samples. All noise belongs to
-    absolute positions, so tiles do not show. Raises DeviceError when even the smallest tile does not fit.
+    absolute positions, so tiles do not show. On CUDA all tiles of an image have windows of one size, whose
+    computation a ``recorder`` makes CUDA graphs that serve all samples and images; None: no graphs. Raises
+    DeviceError when even the smallest tile does not fit.
     """
 
-    def __init__(self, model: DeFlow, device: torch.device | str = "cpu", tile: int | None = None) -> None:
+    def __init__(
+        self,
+        model: DeFlow,
+        device: torch.device | str = "cpu",
+        tile: int | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.tile = tile
+        self._windows = WindowFlow(self.model, recorder)
+        self._budget: int | None = None
+        self._one_size = self.device.type == "cuda"  # of windows; on a CPU the outer ones are smaller
 
     @torch.no_grad()
     def translate(self, image_bchw: Tensor, job: Job, samples: Sequence[int], write: Write) -> None:
         """Compute the given samples of every image and hand them out piece by piece, unclamped.
 
         image_bchw: float32 in [0, 1], any size. Pieces come tile by tile; when memory runs out, some come
-        again from smaller tiles. Raises DeflowError where the model's values are not finite.
+        again from smaller tiles. Raises DeflowError where the model's values are not finite; on CUDA it may
+        do so after all pieces were handed out, so that the host does not wait for each.
         """
-        padded = self._padded(image_bchw)
+        padded = self._padded(image_bchw).to(self.device)
         height, width = padded.shape[-2:]
-        side = self._side(height, width)
+        side, across = self._sides(height, width)
         image = Window(0, 0, *image_bchw.shape[-2:])
+        draws = self._draws(job, samples)
+        self._windows.check_weights()
         with exact_convolutions(self.device):
             h = self._conditioning(padded, job)
             while True:
+                run = _Run(image, job, samples, write, *draws, side, across, [])
                 try:
-                    for tile in tiles(height, width, side):
-                        self._translate_tile(padded, h, tile, image, job, samples, write)
+                    for tile in tiles(height, width, side, across):
+                        self._translate_tile(padded, h, tile, run)
+                    self._check_finite(run.finite, job)
                     return
                 except torch.cuda.OutOfMemoryError as error:
-                    side = self._halved(side or max(height, width), error)
+                    self._windows.clear()
+                    side = across = self._halved(max(side, across) or max(height, width), error)
 
     @torch.no_grad()
     def encode(self, image_bchw: Tensor, job: Job) -> Encoding:
@@ -120,8 +160,9 @@ class Translator:
         whole = Window(0, 0, *padded.shape[-2:])
         with exact_convolutions(self.device):
             h = self._conditioning(padded, job)
-            conditions = self._conditions(h, whole, whole.height, whole.width)
-            return Encoding(self._encode(padded, whole, conditions, job), conditions)
+            conditions = self._windows.conditions(h, whole, whole)
+            x = self._noisy(padded, whole, job)
+            return Encoding(self.model.encode_conditioned(x, conditions)[0], conditions)
 
     @torch.no_grad()
     def sample(self, encoding: Encoding, size: tuple[int, int], job: Job, sample: int = 0) -> Tensor:
@@ -130,8 +171,12 @@ class Translator:
         Raises DeflowError where the model's values are not finite.
         """
         whole = Window(0, 0, *(round_up(side, self.model.size_multiple) for side in size))
+        temperature_b, component_bs = self._draws(job, [sample])
         with exact_convolutions(self.device):
-            return self._decode(encoding, whole, Window(0, 0, *size), job, sample)
+            change = self._change(job, whole, sample, temperature_b, component_bs[:, sample])
+            y = change(self.model, encoding)[(..., *Window(0, 0, *size).slices)]
+            self._check_finite([torch.isfinite(y).all()], job)
+            return y
 
     @torch.no_grad()
     def crop_latents(
@@ -146,8 +191,9 @@ class Translator:
                 job = Job(ShiftDistribution(self.model.prior), [noise], [[0]], [0.0], True, gray_levels)
                 h = self._conditioning(piece, job)
                 whole = Window(0, 0, window.height, window.width)
-                conditions = self._conditions(h, whole, window.height, window.width)
-                result.append(self._encode(piece, window, conditions, job))
+                conditions = self._windows.conditions(h, whole, whole)
+                x = self._noisy(piece, window, job)
+                result.append(self.model.encode_conditioned(x, conditions)[0])
         return result
 
     def own_component(self, image_bchw: Tensor, noise: ImageNoise, gray_levels: int = 255) -> int:
@@ -159,67 +205,83 @@ class Translator:
 
     # -- one tile -------------------------------------------------------------------------------------
 
-    def _translate_tile(
-        self,
-        padded: Tensor,
-        h: Tensor | None,
-        tile: Window,
-        image: Window,
-        job: Job,
-        samples: Sequence[int],
-        write: Write,
-    ) -> None:
-        height, width = padded.shape[-2:]
-        window = tile.grown(overlaps(self.model.config)[0], height, width)
+    def _translate_tile(self, padded: Tensor, h: Tensor | None, tile: Window, run: _Run) -> None:
         shown = Window(
             tile.top,
             tile.left,
-            min(tile.height, image.height - tile.top),
-            min(tile.width, image.width - tile.left),
+            min(tile.height, run.image.height - tile.top),
+            min(tile.width, run.image.width - tile.left),
         )
         if shown.height <= 0 or shown.width <= 0:
             return
-        conditions = self._conditions(h, window, height, width)
-        latents = self._encode(padded[(..., *window.slices)], window, conditions, job)
-        for sample in samples:
-            write(sample, shown, self._decode(Encoding(latents, conditions), window, shown, job, sample))
+        window, seen = self._around(tile, run, *padded.shape[-2:])
+        x = self._noisy(padded[(..., *window.slices)], window, run.job)
+        h_seen = None if h is None else h[(..., *seen.divided(self.model.config.flow.downsample).slices)]
+        encoded = self._windows.encode(x, h_seen, window, seen)
+        for sample in run.samples:
+            change = self._change(run.job, window, sample, run.temperature_b, run.component_bs[:, sample])
+            y = encoded.decode(change)[(..., *shown.within(window))]
+            run.finite.append(torch.isfinite(y).all())
+            if self.device.type != "cuda":
+                self._check_finite(run.finite, run.job)
+            run.write(sample, shown, y)
 
-    def _decode(self, encoding: Encoding, window: Window, shown: Window, job: Job, sample: int) -> Tensor:
-        """The pixels ``shown`` of one sample, from encodings of a window around them."""
-        temperature_b = torch.tensor(job.temperatures, dtype=torch.float32, device=self.device)
-        component_b = torch.tensor([own[sample] for own in job.components], device=self.device)
-        change = job.shift.restore if job.reverse else job.shift.degrade
-        noise = self._latent_noise(window, sample, job)
-        latents = change(encoding.latents, noise, temperature_b, component_b)
-        y = self.model.decode_conditioned(latents, encoding.conditions)[(..., *shown.within(window))]
-        if not job.reverse:
-            y = self.model.statistics.to_degraded(y)
-        if not bool(torch.isfinite(y).all()):
+    def _around(self, tile: Window, run: _Run, height: int, width: int) -> tuple[Window, Window]:
+        """What is computed for a tile, and what the encoder sees, which is more, as far as the image goes."""
+        for_flow, for_encoder = overlaps(self.model.config)
+        if not self._one_size or not run.side:
+            window = tile.grown(for_flow, height, width)
+            return window, window.grown(for_encoder, height, width)
+        whole_tile = Window(tile.top, tile.left, run.side, run.across)  # the last ones are smaller
+        window = around(whole_tile, for_flow, height, width)
+        return window, around(window, for_encoder, height, width)
+
+    def _check_finite(self, finite: list[Tensor], job: Job) -> None:
+        """Raise DeflowError unless all flags are true, and forget them."""
+        if finite and not bool(torch.stack(finite).all()):
             raise DeflowError(
                 f"the model gives values that are not finite, at temperature {max(job.temperatures):g}",
                 next_step="lower --temperature, or fit with flow.scale=bounded",
             )
-        return y
+        finite.clear()
 
-    def _encode(self, piece: Tensor, window: Window, conditions: Conditions, job: Job) -> list[Tensor]:
+    # -- noise, and what belongs to a sample ----------------------------------------------------------
+
+    def _noisy(self, piece: Tensor, window: Window, job: Job) -> Tensor:
+        """Pixels of a window as the flow sees them: with clean statistics, and dequantised."""
         x = piece.to(self.device)
         if job.reverse:
             x = self.model.statistics.to_clean(x)
-        noise = [noise.dequantisation(x.shape[1], window) for noise in job.noises]
-        x = x + torch.cat(noise).to(self.device) / job.gray_levels
-        return self.model.encode_conditioned(x, conditions)[0]
+        noise = [noise.dequantisation(x.shape[1], window, self.device) for noise in job.noises]
+        return x + torch.cat(noise) / job.gray_levels
 
-    def _latent_noise(self, window: Window, sample: int, job: Job) -> list[Tensor] | None:
-        if not any(job.temperatures):
-            return None
-        return [
-            torch.cat(
-                [noise.latent(index, sample, channels, window.divided(factor)) for noise in job.noises]
-            ).to(self.device)
-            for index, (channels, factor) in enumerate(self.model.flow.latent_plan)
-        ]
+    def _draws(self, job: Job, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Temperatures (B) and components (B x samples up to the last one asked for) on the device."""
+        count = max(samples, default=-1) + 1
+        temperature_b = torch.tensor(job.temperatures, dtype=torch.float32)
+        component_bs = torch.tensor([own[:count] for own in job.components], dtype=torch.int64)
+        if self.device.type == "cuda":  # from pinned memory, for which the host does not wait
+            temperature_b, component_bs = temperature_b.pin_memory(), component_bs.pin_memory()
+        return (
+            temperature_b.to(self.device, non_blocking=True),
+            component_bs.to(self.device, non_blocking=True),
+        )
 
-    # -- conditioning ---------------------------------------------------------------------------------
+    def _change(
+        self, job: Job, window: Window, sample: int, temperature_b: Tensor, component_b: Tensor
+    ) -> Change:
+        noise = None
+        if any(job.temperatures):
+            noise = [
+                torch.cat(
+                    [
+                        noise.latent(index, sample, channels, window.divided(factor), self.device)
+                        for noise in job.noises
+                    ]
+                )
+                for index, (channels, factor) in enumerate(self.model.flow.latent_plan)
+            ]
+        return Change(job.shift, job.reverse, noise, temperature_b, component_b)
 
     def _conditioning(self, padded: Tensor, job: Job) -> Tensor | None:
         """h of the whole image with its noise, on the model's device; None for a model without."""
@@ -227,27 +289,8 @@ class Translator:
             return None
         h = self.model.condition_image(padded.to(self.device), job.domain)
         whole = Window(0, 0, *h.shape[-2:])
-        noise = torch.cat([noise.h(h.shape[1], whole) for noise in job.noises])
-        return h + self.model.config.flow.h_noise * noise.to(self.device)
-
-    def _conditions(self, h: Tensor | None, window: Window, height: int, width: int) -> Conditions:
-        """Conditions of a window; the encoder sees more than the window, as far as the image goes."""
-        encoder = self.model.encoder
-        if encoder is None or h is None:
-            return [None] * len(self.model.flow.layers)
-        seen = window.grown(overlaps(self.model.config)[1], height, width)
-        factor = self.model.config.flow.downsample
-        features = encoder.features(h[(..., *seen.divided(factor).slices)])
-        cut = []
-        for index, level in enumerate(features):
-            scale = 2 ** (index + 1)
-            own = level.own[(..., *window.divided(scale).within(seen.divided(scale)))]
-            if level.low is None:
-                cut.append(LevelFeatures(own))
-                continue
-            low = level.low[(..., *window.divided(factor).within(seen.divided(factor)))]
-            cut.append(LevelFeatures(own, low))
-        return self.model.flow.prepare(cut)
+        noise = torch.cat([noise.h(h.shape[1], whole, self.device) for noise in job.noises])
+        return h + self.model.config.flow.h_noise * noise
 
     # -- sizes ----------------------------------------------------------------------------------------
 
@@ -259,13 +302,20 @@ class Translator:
             )
         return pad_to_multiple(image_bchw, self.model.size_multiple)
 
-    def _side(self, height: int, width: int) -> int:
-        if self.tile is None:
-            return flow_tile_side(self.model, height, width, self.device)
-        return round_up(self.tile, self.model.size_multiple)
+    def _sides(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a tile; 0, 0: the whole image."""
+        if self.tile is not None:
+            side = round_up(self.tile, self.model.size_multiple)
+            return side, side
+        if self.device.type != "cuda":
+            side = flow_tile_side(self.model, height, width, self.device)
+            return side, side
+        # Asked once: the memory that earlier images left reserved counts as used.
+        self._budget = self._budget or memory_budget(self.device)
+        return flow_tile_sides(self.model, height, width, self._budget)
 
     def _halved(self, side: int, error: Exception) -> int:
-        """The next smaller tile, kept for the images to come."""
+        """The next smaller tile, which later images have from the start."""
         if side <= SMALLEST_TILE:
             raise DeviceError(
                 f"{self.device}: out of memory even with tiles of {side} pixels", next_step="use --device cpu"
@@ -293,11 +343,3 @@ def _starts(size: int, side: int, multiple: int) -> list[int]:
         return [0]
     count = min(-(-size // side), int(CROPS**0.5))
     return [(size - side) * i // (count - 1) // multiple * multiple for i in range(count)]
-
-
-def exact_convolutions(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """On CUDA: full float32, and the same algorithm in every run; TensorFloat-32 is a hundred times
-    coarser than what encoding and decoding through the same layers can hide."""
-    if device.type != "cuda":
-        return contextlib.nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

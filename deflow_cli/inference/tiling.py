@@ -18,16 +18,35 @@ from deflow_cli.models.deflow.model import DeFlow
 FLOW_OVERLAP_LIMIT = 96  # image pixels
 ENCODER_OVERLAP_LIMIT = 96  # image pixels, around the flow's
 CPU_BUDGET = 2_000_000_000  # bytes
+CUDA_BUDGET = 4 << 30  # bytes; windows of that size keep a GPU busy
 LARGEST_TILE = 2048
 SMALLEST_TILE = 32
 
 
-def tiles(height: int, width: int, side: int) -> Iterator[Window]:
-    """Windows of at most ``side`` that cover an image without overlap, row by row; 0: the whole image."""
+def tiles(height: int, width: int, side: int, across: int | None = None) -> Iterator[Window]:
+    """Windows of at most ``side`` that cover an image without overlap, row by row; 0: the whole image.
+
+    across: their width, where it is not their height.
+    """
+    across = across or side or max(height, width)
     side = side or max(height, width)
     for top in range(0, height, side):
-        for left in range(0, width, side):
-            yield Window(top, left, min(side, height - top), min(side, width - left))
+        for left in range(0, width, across):
+            yield Window(top, left, min(side, height - top), min(across, width - left))
+
+
+def around(tile: Window, by: int, height: int, width: int) -> Window:
+    """``tile`` with so many pixels around it on each side, moved inwards where the image ends.
+
+    Unlike ``Window.grown`` it gives windows of one size for all tiles of one size, as CUDA graphs need them.
+
+    >>> [around(Window(0, left, 8, 8), 2, height=8, width=32) for left in (0, 8, 24)]  # doctest: +ELLIPSIS
+    [Window(top=0, left=0, height=8, width=12), Window(top=0, left=6, ...), Window(top=0, left=20, ...)]
+    """
+    size = min(tile.height + 2 * by, height), min(tile.width + 2 * by, width)
+    top = min(max(tile.top - by, 0), height - size[0])
+    left = min(max(tile.left - by, 0), width - size[1])
+    return Window(top, left, *size)
 
 
 def flow_radius(config: ModelConfig) -> int:
@@ -93,12 +112,41 @@ def _seen_channels(model: DeFlow, level: int) -> int:
 
 def flow_tile_side(model: DeFlow, height: int, width: int, device: torch.device) -> int:
     """Side of the largest tile that fits the device's memory; 0 where the whole image does."""
-    budget = CPU_BUDGET
-    if device.type == "cuda":
-        budget = max(torch.cuda.mem_get_info(device)[0] // 2, CPU_BUDGET // 2)
-    pixels = budget // flow_bytes_per_pixel(model)
+    pixels = memory_budget(device) // flow_bytes_per_pixel(model)
     if height * width <= pixels:
         return 0
-    around = 2 * overlaps(model.config)[0]
-    side = min(max(math.isqrt(pixels) - around, around // 2, SMALLEST_TILE), LARGEST_TILE)
+    both_sides = 2 * overlaps(model.config)[0]
+    side = min(max(math.isqrt(pixels) - both_sides, both_sides // 2, SMALLEST_TILE), LARGEST_TILE)
     return round_up(side, model.size_multiple)
+
+
+def flow_tile_sides(model: DeFlow, height: int, width: int, budget: int) -> tuple[int, int]:
+    """Height and width of tiles within so many bytes that compute the fewest pixels, overlaps included.
+
+    For windows of one size (``around``); (0, 0) where the whole image fits.
+    """
+    pixels = budget // flow_bytes_per_pixel(model)
+    if height * width <= pixels:
+        return 0, 0
+    by, multiple = overlaps(model.config)[0], model.size_multiple
+
+    def choices(size: int) -> list[tuple[int, int, int]]:
+        """Number of tiles along a side, their length, and the length of their windows."""
+        lengths = {round_up(-(-size // count), multiple) for count in range(1, -(-size // SMALLEST_TILE) + 1)}
+        return [(-(-size // n), n, min(n + 2 * by, size)) for n in lengths if n <= LARGEST_TILE]
+
+    fitting = [
+        (rows * columns * tall * wide, high, across)
+        for rows, high, tall in choices(height)
+        for columns, across, wide in choices(width)
+        if tall * wide <= pixels
+    ]
+    smallest = round_up(max(by, SMALLEST_TILE), multiple)
+    return min(fitting)[1:] if fitting else (smallest, smallest)
+
+
+def memory_budget(device: torch.device) -> int:
+    """Bytes that a translation may take at its peak."""
+    if device.type != "cuda":
+        return CPU_BUDGET
+    return min(max(torch.cuda.mem_get_info(device)[0] // 2, CPU_BUDGET // 2), CUDA_BUDGET)

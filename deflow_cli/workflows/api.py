@@ -24,6 +24,7 @@ from deflow_cli.inference.degradation_model import DegradationModel
 from deflow_cli.inference.restoring import Restorer
 from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.reader import FIT
+from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 
@@ -82,7 +83,7 @@ def load_model(
     found = default_model(_path(path))
     where = choose_device(str(device))
     model, facts = load_file(found.path, where)
-    return DegradationModel(model, where, facts, tile)
+    return DegradationModel(model, where, facts, tile, GraphedFunction)
 
 
 def load_restorer(

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.checkpoints.registry import default_model
-from deflow_cli.data.images.files import Image, list_images, read_image, to_pixels, to_tensor, write_image
+from deflow_cli.data.images.files import (
+    Image,
+    list_images,
+    quantised,
+    read_image,
+    to_pixels,
+    to_tensor,
+    write_image,
+)
 from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.errors import DataError, naming
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution, shift_like
+from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.workflows.image_jobs import plan_images, run_images
+from deflow_cli.workflows.image_jobs import (
+    Submit,
+    Wait,
+    at_once,
+    plan_images,
+    run_images,
+    run_images_overlapped,
+)
 
 OUTPUT_BUDGET = 384 << 20  # bytes of finished samples that are held in memory before they are written
 MOST_REFERENCES = 16  # images of a reference folder that its shift is estimated from
@@ -87,15 +105,22 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     device = choose_device(request.device)
     model, _ = load_model(found.path, device)
     reporter.note(f"model: {found.path} ({found.origin}), on {device}")
-    translator = Translator(model, device, request.tile)
+    translator = Translator(model, device, request.tile, GraphedFunction)
     shift = _shift(request, model, translator, reporter)
-    done = run_images(
-        planned,
-        lambda item, tell: _one(item, request, translator, shift),
-        reporter,
-        title="restoring" if request.reverse else "degrading",
-        skip_existing=request.skip_existing,
-    )
+    process = partial(_process, request=request, translator=translator, shift=shift)
+    title = "restoring" if request.reverse else "degrading"
+    if device.type == "cuda":
+        done = run_images_overlapped(
+            planned, _read, process, reporter, title=title, skip_existing=request.skip_existing
+        )
+    else:
+        done = run_images(
+            planned,
+            lambda item, tell: process(item, _read(item), at_once)(),
+            reporter,
+            title=title,
+            skip_existing=request.skip_existing,
+        )
     return DegradeReport(found.path, found.origin, done.records, done.skipped, done.failed)
 
 
@@ -125,13 +150,30 @@ def _gray_levels(image: Image) -> int:
     return 2**image.bits - 1
 
 
-def _one(
-    item: PlannedOutput, request: DegradeRequest, translator: Translator, shift: ShiftDistribution
-) -> DegradeRecord:
-    """Read, translate and write one image. Raises DeflowError naming the file."""
+class _Read(NamedTuple):
+    """An image, and when its reading began."""
+
+    image: Image
+    started: float
+
+
+def _read(item: PlannedOutput) -> _Read:
     started = time.perf_counter()
-    image = read_image(item.source)
-    tensor = to_tensor(image.pixels)
+    return _Read(read_image(item.source), started)
+
+
+def _process(
+    item: PlannedOutput,
+    read: _Read,
+    submit: Submit,
+    *,
+    request: DegradeRequest,
+    translator: Translator,
+    shift: ShiftDistribution,
+) -> Callable[[], DegradeRecord]:
+    """Translate an image and submit its writing. Raises DeflowError naming the file."""
+    image, started = read
+    tensor = to_tensor(image.pixels, translator.device)
     noise = ImageNoise(request.seed, item.key)
     low, high = request.temperature
     temperature = low + (high - low) * stable_generator(request.seed, item.key, "temperature").random()
@@ -144,22 +186,42 @@ def _one(
     else:
         components = draw_components(shift, request.seed, item.key, request.samples)
     job = Job(shift, [noise], [components], [temperature], request.reverse, _gray_levels(image))
+    written: list[float] = []
+    groups: list[list[Wait]] = []
     group = max(1, OUTPUT_BUDGET // image.pixels.nbytes)
     for first in range(0, request.samples, group):
+        for wait in groups[-2] if len(groups) > 1 else []:  # one group is written while one is computed
+            wait()
         samples = range(first, min(first + group, request.samples))
         with naming(item.source, but=(DataError,)):
             outputs = _translate(translator, tensor, job, samples, image)
-        for sample, pixels in zip(samples, outputs, strict=True):
-            done = Image(pixels, image.alpha, image.gray, image.icc, image.exif)
-            write_image(item.targets[sample], done)
-    seconds = time.perf_counter() - started
-    return DegradeRecord(item.source, list(item.targets), temperature, components, seconds)
+        groups.append(
+            [
+                submit(partial(_write, item.targets[sample], image, pixels, written))
+                for sample, pixels in zip(samples, outputs, strict=True)
+            ]
+        )
+
+    def finish() -> DegradeRecord:
+        for wait in (wait for waits in groups for wait in waits):
+            wait()
+        return DegradeRecord(item.source, list(item.targets), temperature, components, max(written) - started)
+
+    return finish
+
+
+def _write(target: Path, image: Image, pixels: NDArray[Any], written: list[float]) -> None:
+    """Write a sample of an image, and say when it was done."""
+    write_image(target, Image(pixels, image.alpha, image.gray, image.icc, image.exif))
+    written.append(time.perf_counter())
 
 
 def _translate(
     translator: Translator, tensor: Tensor, job: Job, samples: Sequence[int], image: Image
 ) -> list[NDArray[Any]]:
     """The pixels of each sample, H x W x 3, integers of the image's bit depth."""
+    if translator.device.type == "cuda":
+        return _translate_on_device(translator, tensor, job, samples, image)
     outputs = {sample: np.empty_like(image.pixels) for sample in samples}
 
     def write(sample: int, window: Window, piece: Tensor) -> None:
@@ -167,3 +229,24 @@ def _translate(
 
     translator.translate(tensor, job, samples, write)
     return [outputs[sample] for sample in samples]
+
+
+def _translate_on_device(
+    translator: Translator, tensor: Tensor, job: Job, samples: Sequence[int], image: Image
+) -> list[NDArray[Any]]:
+    """``_translate`` with whole pictures on the device, which the host waits for once."""
+    device, dtype = translator.device, torch.uint16 if image.bits == 16 else torch.uint8
+    outputs = {sample: torch.empty(image.pixels.shape, dtype=dtype, device=device) for sample in samples}
+
+    def write(sample: int, window: Window, piece: Tensor) -> None:
+        outputs[sample][window.slices] = quantised(piece, image.bits)
+
+    translator.translate(tensor, job, samples, write)
+    pinned = device.type == "cuda"
+    copies = []
+    for sample in samples:
+        copy = torch.empty(image.pixels.shape, dtype=dtype, pin_memory=pinned)
+        copies.append(copy.copy_(outputs.pop(sample), non_blocking=pinned))
+    if pinned:
+        torch.cuda.current_stream(device).synchronize()
+    return [copy.numpy() for copy in copies]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -12,9 +14,17 @@ from deflow_cli.data.images.outputs import PlannedOutput, plan_outputs
 from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.runtime.progress import Reporter
 
+WRITERS = 4  # threads that encode and write files, and images that wait for them at most
 NO_ALPHA = (".jpg", ".jpeg", ".bmp")  # as they are written; a BMP can be read with alpha
 
 Record = TypeVar("Record")
+Loaded = TypeVar("Loaded")
+Wait = Callable[[], None]
+"""Returns when what it belongs to is done, or raises its error."""
+Submit = Callable[[Callable[[], None]], Wait]
+"""Has something done, at once or in a thread."""
+Process = Callable[[PlannedOutput, Loaded, Submit], Callable[[], Record]]
+"""Computes an image that was read and submits its writing; what it returns waits for that, for the record."""
 Tell = Callable[[float], None]
 """Takes the share of an image that is done, 0 to 1, for those that take long."""
 
@@ -73,6 +83,97 @@ def run_images(
         reporter.update(index + 1, failed=len(done.failed))
     reporter.finish()
     return done
+
+
+def at_once(action: Callable[[], None]) -> Wait:
+    """Do something now; nothing is left to wait for."""
+    action()
+    return lambda: None
+
+
+def run_images_overlapped(
+    planned: Sequence[PlannedOutput],
+    read: Callable[[PlannedOutput], Loaded],
+    process: Process[Loaded, Record],
+    reporter: Reporter,
+    *,
+    title: str,
+    skip_existing: bool,
+) -> Done[Record]:
+    """``run_images`` while threads read the next image and write the last ones.
+
+    What is reported and returned, and its order, are those of ``run_images``. An interruption lets the files
+    finish that are being written.
+    """
+    done: Done[Record] = Done([], [], [])
+    reporter.start(title, len(planned))
+    readers, writers = ThreadPoolExecutor(1), ThreadPoolExecutor(WRITERS)
+    waiting: deque[tuple[int, PlannedOutput, Callable[[], Record] | None]] = deque()
+
+    def settle() -> None:
+        index, item, finish = waiting.popleft()
+        if finish is None:
+            done.skipped.append(item.source)
+        else:
+            try:
+                done.records.append(finish())
+            except DeflowError as error:
+                done.failed.append((item.source, str(error)))
+            except MemoryError:
+                done.failed.append((item.source, "too large for this machine's memory"))
+        reporter.update(index + 1, failed=len(done.failed))
+
+    try:
+        for index, (item, reading) in enumerate(_read_ahead(planned, read, readers, skip_existing)):
+            finish = None if reading is None else _begun(item, reading, process, writers)
+            waiting.append((index, item, finish))
+            while len(waiting) > WRITERS:
+                settle()
+        while waiting:
+            settle()
+    finally:
+        readers.shutdown(cancel_futures=True)
+        writers.shutdown(cancel_futures=True)
+    reporter.finish()
+    return done
+
+
+def _read_ahead(
+    planned: Sequence[PlannedOutput],
+    read: Callable[[PlannedOutput], Loaded],
+    readers: ThreadPoolExecutor,
+    skip_existing: bool,
+) -> Iterator[tuple[PlannedOutput, Future[Loaded] | None]]:
+    """Each item with its reading, None where it is skipped; the next one is read meanwhile."""
+
+    def begin(item: PlannedOutput) -> Future[Loaded] | None:
+        if skip_existing and all(target.exists() for target in item.targets):
+            return None
+        return readers.submit(read, item)
+
+    following = [begin(item) for item in planned[:1]]
+    for index, item in enumerate(planned):
+        reading = following.pop()
+        following += [begin(item) for item in planned[index + 1 : index + 2]]
+        yield item, reading
+
+
+def _begun(
+    item: PlannedOutput,
+    reading: Future[Loaded],
+    process: Process[Loaded, Record],
+    writers: ThreadPoolExecutor,
+) -> Callable[[], Record]:
+    """What finishes an item; errors up to here are raised there."""
+    try:
+        return process(item, reading.result(), lambda action: writers.submit(action).result)
+    except (DeflowError, MemoryError) as error:
+        failure = error
+
+    def fail() -> Record:
+        raise failure
+
+    return fail
 
 
 def _tell(reporter: Reporter, index: int, failed: int, share: float) -> None:

@@ -22,6 +22,7 @@ from deflow_cli.data.images.resize import rescale
 from deflow_cli.errors import CheckpointError, DataError, naming
 from deflow_cli.inference.restoring import Restorer
 from deflow_cli.paths import RESTORER_FILE, RUNS_FOLDER
+from deflow_cli.runtime.cuda_graphs import GraphCache
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter
@@ -130,6 +131,7 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
         tta=request.tta,
         memory=int(MEMORY_SHARE * available_memory(device)),
         notify=reporter.warn,
+        graphs=GraphCache,
     )
     outscale = request.outscale or float(config.scale)
     done = run_images(

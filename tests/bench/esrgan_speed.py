@@ -43,6 +43,7 @@ from deflow_cli.models.esrgan.discriminators import VggDiscriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.esrgan.losses import IMAGENET_MEAN, IMAGENET_STD, VGG19_PLAN, Vgg19Features
 from deflow_cli.presets.reader import SR
+from deflow_cli.runtime.cuda_graphs import GraphCache
 from deflow_cli.runtime.device import choose_precision
 from deflow_cli.runtime.memory import available_memory
 from deflow_cli.workflows.restore import MEMORY_SHARE
@@ -260,6 +261,7 @@ def inference(options: argparse.Namespace, rival: str) -> tuple[Action, Action]:
         tile=options.tile if rival == "tiles" else None,
         dtype=choose_precision("fp32" if options.fp32 else "auto", device),
         memory=int(MEMORY_SHARE * available_memory(device)),
+        graphs=GraphCache,
     )
 
     def restore(image_bchw: Tensor) -> list[float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
 from deflow_cli.presets.reader import FIT
-from deflow_cli.runtime.cuda_graphs import WARM_UP_CALLS, GraphedFunction
+from deflow_cli.runtime.cuda_graphs import WARM_UP_CALLS, GraphCache, GraphedFunction
 from deflow_cli.workflows.fit.step import LossStep
 from tests.inference.small import build
 
@@ -89,3 +89,42 @@ def test_a_function_that_waits_is_not_recorded(caplog: pytest.LogCaptureFixture)
         torch.testing.assert_close(waiting(x)[0], x * x.sum())
     assert not waiting.is_recorded
     assert len(caplog.records) == 1
+
+
+def test_a_cache_replays_a_graph_for_each_shape_that_came_before() -> None:
+    cache = GraphCache(lambda x: [2 * x, x.relu() + 1], size=2)
+    for turn in range(3):
+        for size in (3, 5):
+            x = torch.randn(size, device="cuda")
+            first, second = cache(x)
+            assert torch.equal(first, 2 * x)
+            assert torch.equal(second, x.relu() + 1)
+        assert cache.recorded == (2 if turn else 0)
+    x = torch.randn(7, device="cuda")
+    for _ in range(3):  # takes the place of one of them, and the memory that it used
+        assert torch.equal(cache(x)[0], 2 * x)
+    assert cache.recorded == 2
+    cache.clear()
+    assert cache.recorded == 0
+    for _ in range(3):
+        assert torch.equal(cache(x)[0], 2 * x)
+    assert cache.recorded == 1
+
+
+def test_a_cache_gives_its_memory_back_when_none_is_left() -> None:
+    fails = False
+
+    def function(x: Tensor) -> list[Tensor]:
+        if fails and cache.recorded:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [2 * x]
+
+    cache = GraphCache(function)
+    x = torch.randn(3, device="cuda")
+    for _ in range(2):
+        cache(x)
+    assert cache.recorded == 1
+    fails = True
+    y = torch.randn(4, device="cuda")
+    assert torch.equal(cache(y)[0], 2 * y)
+    assert cache.recorded == 0

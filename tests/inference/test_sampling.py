@@ -9,6 +9,7 @@ from torch import Tensor
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
 from deflow_cli.inference import sampling
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, crops, draw_components
+from deflow_cli.inference.windows import WindowFlow
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from tests.inference.small import SHIFT_MEAN, build, small_model, smooth_images
@@ -60,6 +61,28 @@ def test_tiles_do_not_show_beyond_the_overlap_limits(monkeypatch):
     image = smooth_images(1, 96, 288)
     difference = (translate(image, model, tile=96) - translate(image, model)).abs().max()
     assert 0 < float(difference) < 0.5 / 255
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_windows_of_one_size_do_not_show(monkeypatch, reverse):
+    """As on a GPU: the outer windows are moved inwards."""
+    image = smooth_images(1, 150, 203)
+    whole = translate(image, reverse=reverse)
+    shapes = set()
+    encode = WindowFlow.encode
+
+    def watched(self, x, *rest):
+        shapes.add(x.shape)
+        return encode(self, x, *rest)
+
+    monkeypatch.setattr(WindowFlow, "encode", watched)
+    translator = Translator(small_model(), tile=16)
+    translator._one_size = True
+    tiled = torch.full_like(image, torch.nan)
+    job = Job(ShiftDistribution(small_model().prior), [ImageNoise(1, "a")], [[0]], [1.0], reverse)
+    translator.translate(image, job, [0], lambda _, window, piece: tiled[(..., *window.slices)].copy_(piece))
+    assert len(shapes) == 1
+    assert float((tiled - whole[0]).abs().max()) < 0.05 / 255
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 33), (17, 31)])

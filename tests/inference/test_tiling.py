@@ -10,7 +10,15 @@ import torch
 from deflow_cli.arrays import Window
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.inference import tiling
-from deflow_cli.inference.tiling import flow_radius, flow_tile_side, overlaps, tiles
+from deflow_cli.inference.tiling import (
+    around,
+    flow_bytes_per_pixel,
+    flow_radius,
+    flow_tile_side,
+    flow_tile_sides,
+    overlaps,
+    tiles,
+)
 from tests.inference.small import small_model
 
 
@@ -75,3 +83,40 @@ def test_small_images_are_not_tiled_and_large_ones_within_the_budget():
         side == tiling.LARGEST_TILE
         or window**2 * tiling.flow_bytes_per_pixel(model) < 1.2 * tiling.CPU_BUDGET
     )
+
+
+def test_tiles_may_be_wider_than_high():
+    count = torch.zeros(40, 70)
+    for window in tiles(40, 70, 16, 32):
+        count[window.slices] += 1
+    assert bool((count == 1).all())
+    assert [(w.height, w.width) for w in tiles(16, 40, 16, 32)] == [(16, 32), (16, 8)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 200), (17, 64)])
+def test_windows_of_one_size_hold_their_tiles(height, width):
+    sizes = set()
+    for tile in tiles(height, width, 16):
+        window = around(Window(tile.top, tile.left, 16, 16), 8, height, width)
+        sizes.add((window.height, window.width))
+        grown = tile.grown(8, height, width)
+        assert window.top <= grown.top
+        assert window.left <= grown.left
+        assert grown.bottom <= window.bottom <= height
+        assert grown.right <= window.right <= width
+    assert len(sizes) == 1
+
+
+def test_tiles_of_a_gpu_fit_the_budget_and_waste_little():
+    model = small_model()
+    by = overlaps(model.config)[0]
+    pixels = 300_000
+    budget = pixels * flow_bytes_per_pixel(model)
+    assert flow_tile_sides(model, 500, 600, budget) == (0, 0)
+    side, across = flow_tile_sides(model, 3000, 4000, budget)
+    assert side % model.size_multiple == across % model.size_multiple == 0
+    assert (side + 2 * by) * (across + 2 * by) <= pixels
+    computed = -(-3000 // side) * -(-4000 // across) * (side + 2 * by) * (across + 2 * by)
+    assert computed < 1.5 * 3000 * 4000
+    side, across = flow_tile_sides(model, 3000, 4000, 1)
+    assert 0 < side == across

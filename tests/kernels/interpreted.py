@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from deflow_cli.kernels import dispatch, reference
+from deflow_cli.kernels.noise import NoiseKind, Place
 from deflow_cli.kernels.reference import ScaleForm
-from tests.kernels import twin_checks
+from tests.kernels import noise_checks, twin_checks
 from tests.kernels.twin_checks import DIRECTIONS, FORMS, LAYOUTS, SHAPES
 
 forms = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.kind)
@@ -77,3 +78,10 @@ def test_auto_leaves_the_cpu_to_the_reference(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(reference, "coupling_forward", lambda *arguments: "reference")
     z, raw = torch.ones(1, 1, 2, 2), torch.ones(1, 2, 2, 2)
     assert dispatch.coupling_forward(z, raw, FORMS[0]) == "reference"
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+@pytest.mark.parametrize("key", noise_checks.KEYS, ids=hex)
+@pytest.mark.parametrize(("channels", "place"), noise_checks.PLACES, ids=str)
+def test_noise_is_the_reference_noise(kind: NoiseKind, key: int, channels: int, place: Place) -> None:
+    noise_checks.check_field(kind, channels, place, key)

@@ -56,6 +56,29 @@ def test_kernels_compile_for_a_gpu(
         assert compile_kernel(kernel_name, capability, raw, constants).startswith(b"\x7fELF")
 
 
+@pytest.mark.parametrize("capability", PTX_TARGETS)
+@pytest.mark.parametrize("normal", [True, False])
+def test_noise_compiles_for_a_gpu(
+    normal: bool, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("TRITON_INTERPRET=1 leaves nothing to compile")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from deflow_cli.kernels.triton.noise import noise_kernel
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    constants = {"NORMAL": normal, "BAND": 4, "BLOCK": 128}
+    types = {"field_ptr": "*fp32", "key_low": "i64", "key_high": "i64"}
+    types |= dict.fromkeys(constants, "constexpr")
+    signature = {name: types.get(name, "i32") for name in noise_kernel.arg_names}
+    values = {(noise_kernel.arg_names.index(key),): value for key, value in constants.items()}
+    target = GPUTarget("cuda", capability, 32)
+    compiled = triton.compile(ASTSource(noise_kernel, signature, values), target, {"enable_fp_fusion": False})
+    assert compiled.asm["cubin"].startswith(b"\x7fELF")
+
+
 def compile_kernel(name: str, capability: int, raw: str, constants: dict[str, Any]) -> bytes:
     """Machine code of one kernel for an NVIDIA GPU that need not be here."""
     from triton.backends.compiler import GPUTarget

@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.cli.main import app
-from deflow_cli.data.images.files import Image, read_image, to_pixels, write_image
+from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.errors import CheckpointError, DataError, DeviceError
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.degrade import DegradeRequest, degrade
+from deflow_cli.workflows.degrade import DegradeRequest, _translate, _translate_on_device, degrade
 from tests.inference.small import small_model, smooth_images
 
 
@@ -210,6 +212,22 @@ def test_many_samples_are_written_in_groups(photos, tmp_path, model_path, monkey
     at_once, one_by_one = pixels_below(tmp_path / "at_once"), pixels_below(tmp_path / "one_by_one")
     assert len(at_once) == 3
     assert all(np.array_equal(at_once[name], one_by_one[name]) for name in at_once)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_pictures_on_the_device_are_those_of_the_host(bits):
+    """As a GPU gathers them, here on a CPU."""
+    pixels = (smooth_images(1, 40, 56)[0].permute(1, 2, 0).numpy() * (2**bits - 1)).astype(f"uint{bits}")
+    translator = Translator(small_model(), tile=16)
+    shift = ShiftDistribution(small_model().prior)
+    job = Job(shift, [ImageNoise(1, "a")], [[0, 1]], [1.0], gray_levels=2**bits - 1)
+    both = [
+        translate(translator, to_tensor(pixels), job, [0, 1], Image(pixels))
+        for translate in (_translate, _translate_on_device)
+    ]
+    for ours, theirs in zip(*both, strict=True):
+        assert ours.dtype == theirs.dtype == pixels.dtype
+        assert np.array_equal(ours, theirs)
 
 
 def test_default_model_is_the_newest_fit_here(photos, tmp_path, monkeypatch):

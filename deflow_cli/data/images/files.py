@@ -323,11 +323,23 @@ def write_image(path: Path, image: Image, quality: int = 95) -> None:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def to_tensor(pixels: NDArray[Any]) -> Tensor:
-    """H x W x 3 uint8 or uint16 to 1 x 3 x H x W float32 in [0, 1]."""
+def to_tensor(pixels: NDArray[Any], device: torch.device | str = "cpu") -> Tensor:
+    """H x W x 3 uint8 or uint16 to 1 x 3 x H x W float32 in [0, 1], of the same bits on every device."""
     top = 65535 if pixels.dtype == np.uint16 else 255
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
-    return torch.from_numpy(planes)[None] / top
+    device = torch.device(device)
+    if device.type == "cpu":
+        planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+        return torch.from_numpy(planes)[None] / top
+    planes_chw = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1).float()
+    # by a tensor: CUDA divides by a number as a product with its rounded reciprocal
+    return planes_chw.contiguous()[None] / torch.full((), float(top), device=device)
+
+
+def quantised(tensor: Tensor, bits: int = 8) -> Tensor:
+    """The integers of ``to_pixels``, on the tensor's device: H x W x 3, uint8 or uint16."""
+    planes = tensor.detach().reshape(tensor.shape[-3:]).float()
+    whole = torch.floor(planes.clamp(0, 1) * (2**bits - 1) + 0.5)
+    return whole.to(torch.uint16 if bits == 16 else torch.uint8).permute(1, 2, 0)
 
 
 def to_pixels(tensor: Tensor, bits: int = 8) -> NDArray[Any]:

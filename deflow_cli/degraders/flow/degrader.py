@@ -12,6 +12,7 @@ from deflow_cli.degraders.base import Draw, check_draws
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
+from deflow_cli.runtime.cuda_graphs import GraphedFunction
 
 
 class FlowDegrader:
@@ -21,7 +22,7 @@ class FlowDegrader:
     """
 
     def __init__(self, model: DeFlow, device: torch.device | str = "cpu", tile: int | None = None) -> None:
-        self.translator = Translator(model, device, tile)
+        self.translator = Translator(model, device, tile, GraphedFunction)
         self._shift = ShiftDistribution(model.prior)
 
     def job(self, draws: Sequence[Draw]) -> Job:
@@ -48,5 +49,12 @@ class _SampleNoise(ImageNoise):
         super().__init__(draw.seed, draw.key)
         self._sample = draw.sample
 
-    def latent(self, index: int, sample: int, channels: int, window: Window) -> Tensor:
-        return super().latent(index, self._sample, channels, window)
+    def latent(
+        self,
+        index: int,
+        sample: int,
+        channels: int,
+        window: Window,
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
+        return super().latent(index, self._sample, channels, window, device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.degrader import FlowDegrader
-from deflow_cli.inference.sampling import Encoding
+from deflow_cli.inference.windows import Encoding
 from deflow_cli.layers.invertible.coupling import StepCondition
 
 

@@ -41,6 +41,10 @@ class FoldCache(nn.Module):
                 cached = self._cached[name] = (stamp, build())
         return cached[1]
 
+    def cached_values(self) -> list[object]:
+        """The values that are cached now; who holds them keeps their memory where it is."""
+        return [value for _, value in self._cached.values()]
+
     def train(self, mode: bool = True) -> FoldCache:
         self._cached.clear()
         return super().train(mode)

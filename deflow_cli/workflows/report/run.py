@@ -19,6 +19,7 @@ from deflow_cli.paths import MODEL_FILE, REPORT_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import FitPage, RealismPart, Sentence, render_fit
 from deflow_cli.reports.pages.tables import Cell
+from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.training.run_folder import RunFolders, is_run, read_log, recorded_folders
@@ -203,7 +204,7 @@ def _look(
         raise DataError(
             f"{sources.clean.name}: none of its images can be read", next_step="pass another --clean"
         )
-    sampler = Sampler(Translator(model, device), request.seed)
+    sampler = Sampler(Translator(model, device, recorder=GraphedFunction), request.seed)
     previews = make_previews(sampler, clean[:PREVIEW_ROWS], noisy, lambda: clock.beyond(PREVIEW_SHARE))
     look = _Look(clean, noisy, previews, [*sources.notes, *previews.notes])
     name = sources.noisy.name if sources.noisy else "none"

@@ -18,6 +18,7 @@ from deflow_cli.models.esrgan.losses import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
+from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
@@ -50,6 +51,9 @@ class RestorerStep:
     batch_of(step): clean and degraded crops, float32 in [0, 1]. moment_of(step, share): the step's stage.
     A step whose losses or gradients are not finite changes no weight, and no batch statistics. The host waits
     for the device nowhere in it.
+
+    On a CUDA device the networks are in channels-last order, the convolutions' fastest, and all that follows
+    from a batch (losses, gradients, both updates) is replayed as one CUDA graph, recorded anew for a stage.
     """
 
     def __init__(
@@ -65,14 +69,25 @@ class RestorerStep:
         self.config, self.batch_of, self.moment_of, self.precision = config, batch_of, moment_of, precision
         self.features = features
         self.device = next(generator.parameters()).device
+        if self.device.type == "cuda":
+            for module in (generator, discriminator, features):
+                if module is not None:
+                    module.to(memory_format=torch.channels_last)
         self.generator = Network(generator, self._adam(generator))
         self.discriminator = None
         if discriminator is not None:
             self.discriminator = Network(discriminator, self._adam(discriminator), "discriminator.")
+        self._names: tuple[str, ...] = ()
+        self._stage = ""
+        self._replacements = self._count_replacements()
+        self._update = GraphedFunction(self._computed, before_recording=self._clear_gradients)
 
     def _adam(self, module: nn.Module) -> torch.optim.Optimizer:
-        # rates and betas are those of the stage, set at each step
-        return torch.optim.Adam(module.parameters(), lr=1.0, fused=self.device.type in ("cuda", "cpu"))
+        # rates and betas are those of the stage, set at each step; a graph reads rates from memory
+        on_cuda = self.device.type == "cuda"
+        rate = torch.ones((), device=self.device) if on_cuda else 1.0
+        fused = self.device.type in ("cuda", "cpu")
+        return torch.optim.Adam(module.parameters(), lr=rate, fused=fused, capturable=on_cuda)
 
     @property
     def networks(self) -> list[Network]:
@@ -82,6 +97,7 @@ class RestorerStep:
         """Begin a stage with optimisers that have seen nothing."""
         for network in self.networks:
             network.optimizer.state.clear()
+        self._update.forget()
 
     def __call__(self, step: int, share: float, restored_factor: float) -> Outcome:
         moment = self.moment_of(step, share)
@@ -89,10 +105,29 @@ class RestorerStep:
         factor = rate_factor(stage, moment) * restored_factor
         for network in self.networks:
             for group in network.optimizer.param_groups:
-                group["lr"], group["betas"] = stage.learning_rate * factor, stage.betas
-        gt, lq = self.batch_of(step)
-        figures, finite = self._psnr(gt, lq) if moment.stage == "psnr" else self._gan(gt, lq)
-        return Outcome(figures, factor, finite)
+                group["betas"] = stage.betas
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(stage.learning_rate * factor)
+                else:
+                    group["lr"] = stage.learning_rate * factor
+        if (moment.stage, self._count_replacements()) != (self._stage, self._replacements):
+            self._update.forget()
+            self._stage, self._replacements = moment.stage, self._count_replacements()
+        *figures, finite = self._update(*self.batch_of(step))
+        return Outcome(dict(zip(self._names, figures, strict=True)), factor, finite)
+
+    def _count_replacements(self) -> int:
+        return sum(network.replacements for network in self.networks)
+
+    def _clear_gradients(self) -> None:
+        for network in self.networks:
+            network.optimizer.zero_grad(set_to_none=True)
+
+    def _computed(self, gt: Tensor, lq: Tensor) -> list[Tensor]:
+        """The update of the stage; returns the figures to log, and whether all was finite."""
+        figures, finite = self._psnr(gt, lq) if self._stage == "psnr" else self._gan(gt, lq)
+        self._names = tuple(figures)
+        return [*(figure.detach() for figure in figures.values()), finite]
 
     def _psnr(self, gt: Tensor, lq: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         with self._nets():
@@ -147,4 +182,6 @@ class RestorerStep:
         return torch.nn.utils.clip_grad_norm_(network.parameters, limit)
 
     def _nets(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
+        """Autocast to the nets' precision; in a graph no cast may be taken from outside the recording."""
+        enabled, cached = self.precision is not None, self.device.type != "cuda"
+        return torch.autocast(self.device.type, self.precision, enabled=enabled, cache_enabled=cached)
