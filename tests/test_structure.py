@@ -21,6 +21,8 @@ APART = {"golden", "gpu", "bench"}  # folders of tests that mirror no folder of 
 SHARED_NAMES = {
     "coupling_forward": "one signature: the reference, its fused twin, and the choice between them",
     "coupling_inverse": "one signature: the reference, its fused twin, and the choice between them",
+    "noise_field": "one signature: the choice, and its fused twin",
+    "weight_gradients": "one signature: the reference, its fused twin, and the choice between them",
     "default_preset": "what a run of one kind takes where no preset is given",
     "load_model": "the API reads a model as a DegradationModel, the file format as a network and facts",
     "load_restorer": "the API reads a restorer as a Restorer, the file format as a network and facts",

@@ -19,7 +19,7 @@ NoiseKind = Literal["normal", "uniform"]
 
 NUMBERS_PER_BLOCK = 8  # 32-bit words of one counter of Philox4x64
 BAND = 4  # rows; fewer would seek the generator more often, more would waste numbers above and below a place
-CHUNK = 1 << 15  # numbers that are computed at a time, so that they stay in the CPU's cache
+NUMBERS_AT_A_TIME = 1 << 15  # numbers that are computed at a time, so that they stay in the CPU's cache
 # sqrt(-2 ln u) of u = (word + 1/2) / 2^32, and the angle 2 pi word / 2^32
 WORD, HALF_WORD = np.float32(2.0**-32), np.float32(2.0**-33)
 WORD_ANGLE = np.float32(2.0 * np.pi * 2.0**-32)
@@ -74,7 +74,7 @@ def reference_field(kind: NoiseKind, key: int, channels: int, place: Place) -> T
     top = place.top // BAND * BAND
     bands = -(-(place.top + place.height - top) // BAND)
     field = np.empty((channels, bands * BAND, place.width), np.float32)
-    step = max(1, CHUNK // (NUMBERS_PER_BLOCK * blocks))
+    step = max(1, NUMBERS_AT_A_TIME // (NUMBERS_PER_BLOCK * blocks))
     for first in range(0, bands, step):
         count = min(step, bands - first)
         words = np.empty((count, 4 * blocks), "<u8")

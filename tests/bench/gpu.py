@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import statistics
 import sys
 import time
@@ -141,9 +142,10 @@ def rows(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
             ours = functools.partial(fit_step, preset, batch, side, device)
             plain = functools.partial(plain_step, preset, batch, side, device)
             title = f"training step {name}, {batch} x {side}"
-            yield Row(title, functools.partial(ours, False, options.compile), plain, 1 / 8)
+            yield Row(title, functools.partial(ours, False, options.compile), plain, 1 / 8, reserved=True)
             if preset == "aim":
-                yield Row(f"{title}, `--memory low`", functools.partial(ours, True, options.compile), plain, 1 / 4)
+                low = functools.partial(ours, True, options.compile)
+                yield Row(f"{title}, `--memory low`", low, plain, 1 / 4, reserved=True)
         if "degrade" in options.rows and preset != "base":
             for samples, target in ((1, 1 / 4), (8, 1 / 8)):
                 yield Row(
@@ -183,6 +185,9 @@ def restorer_rows(options: argparse.Namespace, device: torch.device) -> Iterator
 def measure(
     make: Callable[[], Action], warm: int, runs: int, device: torch.device, reserved: bool = False
 ) -> Measured:
+    gc.collect()  # graphs of the row before
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     action = make()
     for _ in range(warm):
         action()

@@ -12,7 +12,7 @@ from deflow_cli.errors import DeviceError
 from deflow_cli.kernels import dispatch, reference
 from deflow_cli.kernels.reference import ScaleForm
 from tests.kernels import twin_checks
-from tests.kernels.twin_checks import DIRECTIONS, FORMS, LAYOUTS, SHAPES
+from tests.kernels.twin_checks import DIRECTIONS, FORMS, LAYOUTS, SHAPES, WEIGHT_SHAPES
 
 pytestmark = [
     pytest.mark.gpu,
@@ -48,6 +48,12 @@ def test_agrees_in_every_layout(
 ) -> None:
     for form in FORMS:
         twin_checks.check_twin(direction, form, shape, layout, dtype, "cuda")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", WEIGHT_SHAPES, ids=str)
+def test_weight_gradients(shape: tuple[int, int, int, int, int, int, int], dtype: torch.dtype) -> None:
+    twin_checks.check_weight_gradients(shape, dtype, "cuda")
 
 
 @forms

@@ -11,7 +11,7 @@ from deflow_cli.kernels import dispatch, reference
 from deflow_cli.kernels.noise import NoiseKind, Place
 from deflow_cli.kernels.reference import ScaleForm
 from tests.kernels import noise_checks, twin_checks
-from tests.kernels.twin_checks import DIRECTIONS, FORMS, LAYOUTS, SHAPES
+from tests.kernels.twin_checks import DIRECTIONS, FORMS, LAYOUTS, SHAPES, WEIGHT_SHAPES
 
 forms = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.kind)
 directions = pytest.mark.parametrize("direction", DIRECTIONS)
@@ -40,6 +40,12 @@ def test_agrees_in_every_layout(
 ) -> None:
     for form in FORMS:
         twin_checks.check_twin(direction, form, shape, layout, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", WEIGHT_SHAPES, ids=str)
+def test_weight_gradients(shape: tuple[int, int, int, int, int, int, int], dtype: torch.dtype) -> None:
+    twin_checks.check_weight_gradients(shape, dtype)
 
 
 @forms

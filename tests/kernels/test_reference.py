@@ -8,8 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from deflow_cli.kernels import reference
+from deflow_cli.errors import ShapeError
+from deflow_cli.kernels import dispatch, reference
 from deflow_cli.kernels.reference import ScaleForm
+from tests.kernels.twin_checks import WEIGHT_SHAPES, check_weight_gradients
 
 RAW = torch.tensor([-1e4, -30.0, -2.0, 0.0, 1.5, 30.0, 1e4], dtype=torch.float64)
 
@@ -103,3 +105,13 @@ def test_coupling_of_a_batch_that_shares_the_net_output() -> None:
         expected_y, expected_log_det = operation(z, raw[:1].repeat(2, 1, 1, 1), FORMS[0])
         assert torch.equal(y, expected_y)
         assert torch.equal(log_det, expected_log_det)
+
+
+@pytest.mark.parametrize("shape", WEIGHT_SHAPES, ids=str)
+def test_weight_gradients(shape: tuple[int, int, int, int, int, int, int]) -> None:
+    check_weight_gradients(shape, torch.float32)
+
+
+def test_weight_gradients_of_other_positions_are_refused() -> None:
+    with pytest.raises(ShapeError, match="differ in more than their channels"):
+        dispatch.weight_gradients(torch.zeros(1, 2, 3, 4, 5), torch.zeros(1, 2, 4, 3, 5), 3)

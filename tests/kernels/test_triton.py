@@ -79,6 +79,30 @@ def test_noise_compiles_for_a_gpu(
     assert compiled.asm["cubin"].startswith(b"\x7fELF")
 
 
+@pytest.mark.parametrize("capability", PTX_TARGETS)
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_weight_gradients_compile_for_a_gpu(
+    dtype: str, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("TRITON_INTERPRET=1 leaves nothing to compile")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from deflow_cli.kernels.triton.weight_gradient_kernels import weight_gradient_kernel as kernel
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    constants = {"SIDE": 3, "BLOCK_I": 64, "BLOCK_O": 32, "BLOCK_P": 64, "WIDEN": False}
+    pointers = {"x_ptr": f"*{dtype}", "grad_ptr": f"*{dtype}", "out_ptr": "*fp32"}
+    signature = {
+        name: "constexpr" if name in constants else pointers.get(name, "i32") for name in kernel.arg_names
+    }
+    values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    built = triton.compile(ASTSource(kernel, signature, values), target=GPUTarget("cuda", capability, 32))
+    assert built.asm["cubin"].startswith(b"\x7fELF")
+    assert ("mma" in built.asm["ptx"]) == (dtype == "bf16")  # tensor cores multiply bfloat16
+
+
 def compile_kernel(name: str, capability: int, raw: str, constants: dict[str, Any]) -> bytes:
     """Machine code of one kernel for an NVIDIA GPU that need not be here."""
     from triton.backends.compiler import GPUTarget

@@ -158,3 +158,31 @@ def check_same_bits_twice(device: str = "cpu") -> None:
     for direction in DIRECTIONS:
         first, second = (run_with_gradients(dispatch, direction, z, raw, FORMS[0]) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+WEIGHT_SHAPES = (  # N, B, H, W, input channels, output channels, side
+    (2, 2, 5, 7, 6, 20, 3),
+    (1, 2, 9, 6, 70, 33, 1),
+    (3, 1, 4, 4, 16, 16, 3),
+    (1, 3, 40, 30, 8, 12, 3),  # several splits of the positions
+)
+
+
+def check_weight_gradients(
+    shape: tuple[int, int, int, int, int, int, int], dtype: torch.dtype, device: str = "cpu"
+) -> None:
+    """Against the gradient that autograd finds in float64, for inputs that are a slice of wider tensors."""
+    count, batch, height, width, inputs, outputs, side = shape
+    generator = torch.Generator().manual_seed(5)
+    wide = torch.randn((count, batch, height, width, inputs + 3), generator=generator).to(device, dtype)
+    grad = torch.randn((count, batch, height, width, outputs), generator=generator).to(device, dtype)
+    x = wide[..., 2 : inputs + 2]
+    found = dispatch.weight_gradients(x, grad, side)
+    assert found.dtype == torch.float32
+    for n in range(count):
+        weight = torch.zeros(
+            (outputs, inputs, side, side), dtype=torch.float64, device=device, requires_grad=True
+        )
+        y = torch.nn.functional.conv2d(x[n].double().permute(0, 3, 1, 2), weight, padding=side // 2)
+        (exact,) = torch.autograd.grad(y, weight, grad[n].double().permute(0, 3, 1, 2))
+        torch.testing.assert_close(found[n].double(), exact, rtol=1e-5, atol=2e-4)

@@ -46,9 +46,9 @@ def weight_gradients(x_nbhwc: Tensor, grad_nbhwc: Tensor, side: int) -> Tensor:
 
 def _positions_apart(nbhwc: Tensor) -> tuple[Tensor, int, int]:
     """The tensor with its strides of a convolution and of a position; copied where these are not enough."""
-    batch, height, width = nbhwc.shape[1:4]
-    n, b, row, column, channel = nbhwc.stride()
-    if channel != 1 or (row, b) != (width * column, height * width * column):
+    height, width = nbhwc.shape[2:4]
+    n, image, row, column, channel = nbhwc.stride()
+    if channel != 1 or (row, image) != (width * column, height * width * column):
         nbhwc = nbhwc.contiguous()
-        n, b, row, column, channel = nbhwc.stride()
+        n, column = nbhwc.stride(0), nbhwc.stride(3)
     return nbhwc, n, column

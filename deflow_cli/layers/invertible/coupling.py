@@ -66,7 +66,7 @@ class LinearStep(Bijection):
         features: LevelFeatures | None,
         settings: RunSettings,
     ) -> tuple[Tensor, Tensor]:
-        """Fold the parameters of all steps at once, and compute at once what depends on the features alone."""
+        """Fold the parameters of all steps at once, and so compute what depends on the features alone."""
         layers = cast("list[LinearStep]", list(run))
         steps = cast("list[FlowStep]", [layer for layer in layers if layer.has_networks])
         if features is None or not steps:

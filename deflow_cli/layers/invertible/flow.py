@@ -165,9 +165,12 @@ class ConditionalFlow(nn.Module):
         runs: list[tuple[list[Bijection], LevelFeatures | None]] = []
         before: object = None
         for layer, seen, level in zip(
-            self.bijections(), (seen for _, seen in self._with_features(features)), self.level_of_layer, strict=True
+            self.bijections(),
+            (seen for _, seen in self._with_features(features)),
+            self.level_of_layer,
+            strict=True,
         ):
-            key = (level, layer.encode_run.__func__)
+            key = (level, _owner_of_encode_run(layer))
             if key == before:
                 runs[-1][0].append(layer)
             else:
@@ -182,3 +185,8 @@ class ConditionalFlow(nn.Module):
             (layer, features[level - 1] if features else None)
             for layer, level in zip(self.bijections(), self.level_of_layer, strict=True)
         ]
+
+
+def _owner_of_encode_run(layer: Bijection) -> type:
+    """The class that says how a run with this layer is encoded."""
+    return next(kind for kind in type(layer).__mro__ if "encode_run" in vars(kind))

@@ -100,7 +100,9 @@ class InvertibleConv1x1(PointwiseMatrix):
 
     @classmethod
     def matrices(cls, layers: Sequence[Self]) -> tuple[Tensor, Tensor]:
-        factors = zip(*((layer.p, layer.l, layer.u, layer.log_s, layer.sign_s) for layer in layers), strict=True)
+        factors = zip(
+            *((layer.p, layer.l, layer.u, layer.log_s, layer.sign_s) for layer in layers), strict=True
+        )
         p, lower, upper, log_s, sign_s = (torch.stack(tensors) for tensors in factors)
         return _product(p, lower, upper, log_s, sign_s), log_s.sum(1)
 

@@ -1,7 +1,7 @@
 """Runs of flow steps: what steps of equal shapes compute from their parameters and from h, all at once.
 
-On a GPU a training step is bound by the number of its kernels. Steps that follow one another at one level have
-equal shapes, so folding their parameters, and everything that depends on the features alone, is one
+On a GPU a training step is bound by the number of its kernels. Steps that follow one another at one level
+have equal shapes, so folding their parameters, and everything that depends on the features alone, is one
 operation for the run in place of one for each step; what depends on z is left to go through the steps in
 turn. All values are those of the steps themselves.
 """
@@ -34,7 +34,7 @@ class NetStack(NamedTuple):
     """Networks of K steps with their ActNorms folded in, in the type they compute in.
 
     first: of the first convolution the part that sees z1 (K hidden C 3 3), for couplings; condition,
-    condition_bias: its part that sees the features, of all networks as one convolution (K hidden x C' x 3 x 3);
+    condition_bias: its part that sees the features, of all networks as one convolution (K hidden, C', 3, 3);
     mid (K hidden hidden), out (K O hidden 3 3) and their biases. Channels of z1 and of the output may be
     padded with zeros.
     """
@@ -83,32 +83,34 @@ class StepNetworks:
     def encoders(self, features: LevelFeatures) -> list[StepEncoder]:
         """For each step, how it encodes images with these features."""
         compiled = self.settings.compiled
+        if self.settings.recompute:
+            return self._encoders_alone(features.joined())
         fold = maybe_compiled(fold_nets, compiled)
         with torch.autocast(features.own.device.type, enabled=False):
             couplings = fold(self.couplings, self.z1_channels, self.dtype)
             injectors = fold(self.injectors, 0, self.dtype)
-            if self.settings.recompute:
-                return self._encoders_alone(features.joined(), couplings, injectors)
             terms = condition_terms(features, couplings)
             raws = injector_outputs(features, injectors, 2 * self.channels, compiled)
         step = maybe_compiled(encode_step, compiled)
         return [
-            partial(step, coupling=coupling, term=term, injector_raw=raw, form=self.form, variant=self.variant)
+            partial(
+                step, coupling=coupling, term=term, injector_raw=raw, form=self.form, variant=self.variant
+            )
             for coupling, term, raw in zip(parts_of(couplings), terms, raws, strict=True)
         ]
 
-    def _encoders_alone(
-        self, features: Tensor, couplings: NetStack, injectors: NetStack
-    ) -> list[StepEncoder]:
+    def _encoders_alone(self, features: Tensor) -> list[StepEncoder]:
+        """Each step folds its own parameters, so that nothing but its input is kept."""
         step = partial(
             maybe_compiled(encode_step_alone, self.settings.compiled),
             features=features,
+            dtype=self.dtype,
             form=self.form,
             variant=self.variant,
         )
         return [
             partial(computed_anew, partial(step, coupling=coupling, injector=injector))
-            for coupling, injector in zip(each_alone(couplings), each_alone(injectors), strict=True)
+            for coupling, injector in zip(self.couplings, self.injectors, strict=True)
         ]
 
 
@@ -196,18 +198,18 @@ def encode_step_alone(
     linear: Affine,
     *,
     features: Tensor,
-    coupling: NetStack,
-    injector: NetStack,
+    coupling: NetParameters,
+    injector: NetParameters,
+    dtype: torch.dtype,
     form: ScaleForm,
     variant: FlowVariant,
 ) -> tuple[Tensor, Tensor]:
-    """``encode_step`` that computes its conditions itself; the stacks are of this one step."""
-    level = LevelFeatures(features)
-    (term,) = condition_terms(level, coupling)
-    (raw,) = injector_outputs(level, injector, 2 * x_bchw.shape[1])
-    weights = CouplingWeights(
-        coupling.first[0], coupling.mid[0], coupling.mid_bias[0], coupling.out[0], coupling.out_bias[0]
-    )
+    """``encode_step`` from unfolded parameters; it computes its conditions itself."""
+    level, channels = LevelFeatures(features), x_bchw.shape[1]
+    couplings = fold_nets([coupling], channels // 2, dtype)
+    (term,) = condition_terms(level, couplings)
+    (raw,) = injector_outputs(level, fold_nets([injector], 0, dtype), 2 * channels)
+    (weights,) = parts_of(couplings)
     return encode_step(
         x_bchw, linear, coupling=weights, term=term, injector_raw=raw, form=form, variant=variant
     )
@@ -217,20 +219,6 @@ def parts_of(nets: NetStack) -> list[CouplingWeights]:
     """The weights of each coupling of a stack."""
     stacked = (nets.first, nets.mid, nets.mid_bias, nets.out, nets.out_bias)
     return [CouplingWeights(*parts) for parts in zip(*(tensor.unbind() for tensor in stacked), strict=True)]
-
-
-def each_alone(nets: NetStack) -> list[NetStack]:
-    """Stacks of one network each."""
-    count = len(nets.mid)
-    condition = nets.condition.unflatten(0, (count, -1))
-    stacked = nets._replace(condition=condition, condition_bias=nets.condition_bias.unflatten(0, (count, -1)))
-    result = []
-    for parts in zip(*(tensor.unbind() for tensor in stacked), strict=True):
-        one = NetStack(*parts)
-        with_axis = (part[None] for part in one)
-        alone = NetStack(*with_axis)
-        result.append(alone._replace(condition=one.condition, condition_bias=one.condition_bias))
-    return result
 
 
 def _couple(
@@ -249,9 +237,7 @@ def _couple(
 
 def _first_outputs(features: LevelFeatures, nets: NetStack) -> Tensor:
     """The first convolution of all networks, of the features alone: B H W K hidden."""
-    conv = FeatureConv.of(
-        nets.condition, nets.condition_bias, features.own.shape[1], features.factor
-    )
+    conv = FeatureConv.of(nets.condition, nets.condition_bias, features.own.shape[1], features.factor)
     y = conv(features.to(nets.condition.dtype))
     return y.permute(0, 2, 3, 1).unflatten(-1, (len(nets.mid), -1))
 

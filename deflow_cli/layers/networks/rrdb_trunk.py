@@ -15,7 +15,7 @@ from deflow_cli.layers.networks.compiling import maybe_compiled
 from deflow_cli.layers.networks.rrdb import RRDB
 
 CONVOLUTIONS = 5  # of a dense block
-SLOPE = 0.2  # of the leaky ReLUs
+RELU_SLOPE = 0.2  # of the leaky ReLUs
 RESIDUAL = 0.2  # what a block adds of its last convolution, and an RRDB of its last block
 DENSE_BLOCKS = 3  # of an RRDB
 
@@ -82,7 +82,7 @@ class _Trunk(torch.autograd.Function):
         ctx.settings, ctx.weights, ctx.size = settings, weights, x.shape
         ctx.starts, ctx.seen = [], []
         outputs = {}
-        for block in range(weights.count // DENSE_BLOCKS):
+        for block in range(weights.dense_blocks // DENSE_BLOCKS):
             seen = _new_seen(x, settings, DENSE_BLOCKS)
             if settings.recompute:
                 ctx.starts.append(x)
@@ -101,12 +101,14 @@ class _Trunk(torch.autograd.Function):
         for block, outer in zip(settings.tapped, grads, strict=True):
             if outer is not None:
                 given[block] = given[block] + outer if block in given else outer
-        blocks = weights.count // DENSE_BLOCKS
+        blocks = weights.dense_blocks // DENSE_BLOCKS
         grad = weights.zeros_like_images(ctx.size)
         weight_grads: list[list[Tensor]] = []
         bias_grads: list[list[Tensor]] = []
         # one group of weight gradients for all blocks, or where memory counts one for each
-        for group in reversed([[block] for block in range(blocks)] if settings.recompute else [[*range(blocks)]]):
+        for group in reversed(
+            [[block] for block in range(blocks)] if settings.recompute else [[*range(blocks)]]
+        ):
             inner = [
                 grad.new_empty(
                     (len(group), DENSE_BLOCKS, *_nhwc(grad).shape[:-1], settings.outputs_of(index))
@@ -156,8 +158,8 @@ class _Weights(NamedTuple):
         return cls(dense[: len(dense) // 2], dense[len(dense) // 2 :])
 
     @property
-    def count(self) -> int:
-        """Dense blocks."""
+    def dense_blocks(self) -> int:
+        """How many there are."""
         return len(self.weights)
 
     def zeros_like_images(self, size: torch.Size) -> Tensor:
@@ -195,7 +197,7 @@ def _dense_block(x: Tensor, seen: Tensor, weights: list[Tensor], biases: list[Te
     """``ResidualDenseBlock.forward``; what its last convolution sees is written to ``seen``."""
     stack = x
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        y = F.leaky_relu(F.conv2d(stack, weight, bias, padding=1), SLOPE)
+        y = F.leaky_relu(F.conv2d(stack, weight, bias, padding=1), RELU_SLOPE)
         stack = torch.cat((stack, y), dim=1)
     seen.copy_(stack)
     return x + RESIDUAL * F.conv2d(stack, weights[-1], biases[-1], padding=1)
@@ -213,7 +215,7 @@ def _dense_block_backward(
         start = weights[index].shape[1]
         y = seen[:, start : start + growth]
         g = of_stack[:, start : start + growth]
-        g = torch.where(y > 0, g, SLOPE * g).contiguous(memory_format=torch.channels_last)
+        g = torch.where(y > 0, g, RELU_SLOPE * g).contiguous(memory_format=torch.channels_last)
         inner_grads[index].copy_(g)
         of_stack = of_stack[:, :start] + _input_gradient(g, seen[:, :start], weights[index])
     return grad + of_stack

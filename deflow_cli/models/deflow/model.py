@@ -65,7 +65,7 @@ class DeFlow(nn.Module):
     def train_in_runs(self, *, compiled: bool = False) -> None:
         """Encode with gradients as suits a GPU: layers of equal shapes share their work (``encode_runs``).
 
-        compiled: by functions that ``torch.compile`` makes at their first call; layers of one size share them.
+        compiled: by functions of ``torch.compile``, made at the first call and shared by layers of one size.
         Weights, their names and what they compute stay, up to rounding.
         """
         self._runs = RunSettings(compiled=compiled)

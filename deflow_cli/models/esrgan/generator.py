@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.layers.networks.rrdb import RRDB, conv3x3
+from deflow_cli.layers.networks.rrdb_trunk import rrdb_trunk
 
 
 class RRDBNet(nn.Module):
@@ -24,6 +25,8 @@ class RRDBNet(nn.Module):
     def __init__(self, config: RestorerConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
+        self.trunk_together = False  # with gradients: whether the blocks are one operation (``rrdb_trunk``)
+        self.compiled = False  # ... of compiled functions
         channels, images = config.channels, config.image_channels
         self.conv_first = conv3x3(images * config.unshuffle_factor**2, channels, generator)
         self.body = nn.Sequential(
@@ -49,12 +52,18 @@ class RRDBNet(nn.Module):
         height, width = images_bchw.shape[-2:]
         x_bchw = self._pixels_as_channels(images_bchw)
         x_bchw = self.conv_first(x_bchw)
-        x_bchw = x_bchw + self.conv_body(self.body(x_bchw))
+        x_bchw = x_bchw + self.conv_body(self._blocks(x_bchw))
         for index in range(1, self.config.doublings + 1):
             conv = self.get_submodule(f"conv_up{index}")
             x_bchw = F.leaky_relu(conv(F.interpolate(x_bchw, scale_factor=2, mode="nearest")), 0.2)
         x_bchw = self.conv_last(F.leaky_relu(self.conv_hr(x_bchw), 0.2))
         return cast(Tensor, x_bchw[..., : height * self.scale, : width * self.scale])
+
+    def _blocks(self, x_bchw: Tensor) -> Tensor:
+        if self.trunk_together and torch.is_grad_enabled():
+            last = self.config.blocks - 1
+            return rrdb_trunk(self.body, x_bchw, [last], compiled=self.compiled)[0]
+        return cast(Tensor, self.body(x_bchw))
 
     def _pixels_as_channels(self, images_bchw: Tensor) -> Tensor:
         factor = self.multiple

@@ -73,6 +73,7 @@ class RestorerStep:
             for module in (generator, discriminator, features):
                 if module is not None:
                     module.to(memory_format=torch.channels_last)
+            generator.trunk_together = True
         self.generator = Network(generator, self._adam(generator))
         self.discriminator = None
         if discriminator is not None:
