@@ -108,6 +108,7 @@ class GraphedFunction:
         except RuntimeError as error:
             self._failed = True
             self.forget()
+            _end_random_capture()
             _log.warning("%s are computed without a CUDA graph: %s", self.name, error)
             return
         self._graph = graph
@@ -185,3 +186,12 @@ def are_on_cuda(tensors: Sequence[Tensor]) -> bool:
 def signature(tensors: Sequence[Tensor]) -> _Signature:
     """What a graph's inputs must have in common with those that were recorded."""
     return tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
+
+
+def _end_random_capture() -> None:
+    """Make the current device's default generator usable after a recording that failed.
+
+    torch tells the generator that a recording begins, but not that it failed; every draw would be refused.
+    """
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(generator.clone_state())

@@ -197,7 +197,6 @@ class FlowStep(LinearStep):
             [step.coupling.layer_parameters() for step in steps],
             [step.injector.layer_parameters() for step in steps if step.injector is not None],
             self.z1_channels,
-            self.actnorm.logs.numel(),
             self.scale_form,
             self.variant,
             self.autocast_dtype or self.coupling.weight_in.dtype,

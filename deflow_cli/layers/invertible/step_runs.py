@@ -68,13 +68,12 @@ StepEncoder = Callable[[Tensor, Affine], tuple[Tensor, Tensor]]
 class StepNetworks:
     """The networks of K steps of equal shapes, and how they are used.
 
-    channels: of z, of which a coupling sees the first ``z1_channels``. dtype: what the networks compute in.
+    z1_channels: channels of z that a coupling sees. dtype: what the networks compute in.
     """
 
     couplings: Sequence[NetParameters]
     injectors: Sequence[NetParameters]
     z1_channels: int
-    channels: int
     form: ScaleForm
     variant: FlowVariant
     dtype: torch.dtype
@@ -90,13 +89,13 @@ class StepNetworks:
             couplings = fold(self.couplings, self.z1_channels, self.dtype)
             injectors = fold(self.injectors, 0, self.dtype)
             terms = condition_terms(features, couplings)
-            raws = injector_outputs(features, injectors, 2 * self.channels, compiled)
-        step = maybe_compiled(encode_step, compiled)
+            raws = injector_outputs(features, injectors, compiled)
+        step = partial(maybe_compiled(encode_step, compiled), form=self.form, variant=self.variant)
         return [
-            partial(
-                step, coupling=coupling, term=term, injector_raw=raw, form=self.form, variant=self.variant
+            partial(step, coupling=coupling, term=term, injector=injector)
+            for coupling, term, *injector in zip(
+                parts_of(couplings), terms, raws, injectors.out_bias.unbind(), strict=True
             )
-            for coupling, term, raw in zip(parts_of(couplings), terms, raws, strict=True)
         ]
 
     def _encoders_alone(self, features: Tensor) -> list[StepEncoder]:
@@ -155,19 +154,18 @@ def condition_terms(features: LevelFeatures, nets: NetStack) -> list[Tensor]:
     return [nhwc.permute(0, 3, 1, 2) for nhwc in _first_outputs(features, nets).unbind(3)]
 
 
-def injector_outputs(
-    features: LevelFeatures, nets: NetStack, channels: int, compiled: bool = False
-) -> list[Tensor]:
-    """The outputs of networks that see the features alone: K tensors B ``channels`` H W."""
+def injector_outputs(features: LevelFeatures, nets: NetStack, compiled: bool = False) -> list[Tensor]:
+    """The outputs of networks that see the features alone, without the last bias: K tensors B O H W.
+
+    The step that uses one adds its bias, which a compiled step does in passing.
+    """
     x_bhwkc = _first_outputs(features, nets)
     size = x_bhwkc.shape[:3]
     hidden = maybe_compiled(_hidden_of_all, compiled)
     hidden_kpc = hidden(x_bhwkc.permute(3, 0, 1, 2, 4).flatten(1, 3), nets.mid, nets.mid_bias)
     return [
-        F.conv2d(hidden.unflatten(0, size).permute(0, 3, 1, 2), weight, bias, padding=1)[:, :channels]
-        for hidden, weight, bias in zip(
-            hidden_kpc.unbind(), nets.out.unbind(), nets.out_bias.unbind(), strict=True
-        )
+        F.conv2d(hidden.unflatten(0, size).permute(0, 3, 1, 2), weight, padding=1)
+        for hidden, weight in zip(hidden_kpc.unbind(), nets.out.unbind(), strict=True)
     ]
 
 
@@ -177,12 +175,17 @@ def encode_step(
     *,
     coupling: CouplingWeights,
     term: Tensor,
-    injector_raw: Tensor,
+    injector: Sequence[Tensor],
     form: ScaleForm,
     variant: FlowVariant,
 ) -> tuple[Tensor, Tensor]:
-    """One flow step from folded parameters; the log-det per sample is without that of the linear map."""
+    """One flow step from folded parameters; the log-det per sample is without that of the linear map.
+
+    term: of ``condition_terms``. injector: an output of ``injector_outputs``, and its bias.
+    """
     z = conv1x1(x_bchw, *linear)
+    injector_raw, injector_bias = injector
+    injector_raw = (injector_raw + injector_bias[:, None, None])[:, : 2 * z.shape[1]]
     affine = dispatch.coupling_forward if variant.encoding == "divide" else dispatch.coupling_inverse
     if variant.injector == "after":
         z, first = _couple(z, coupling, term, form, variant)
@@ -205,13 +208,14 @@ def encode_step_alone(
     variant: FlowVariant,
 ) -> tuple[Tensor, Tensor]:
     """``encode_step`` from unfolded parameters; it computes its conditions itself."""
-    level, channels = LevelFeatures(features), x_bchw.shape[1]
-    couplings = fold_nets([coupling], channels // 2, dtype)
+    level = LevelFeatures(features)
+    couplings = fold_nets([coupling], x_bchw.shape[1] // 2, dtype)
     (term,) = condition_terms(level, couplings)
-    (raw,) = injector_outputs(level, fold_nets([injector], 0, dtype), 2 * channels)
+    injectors = fold_nets([injector], 0, dtype)
+    output = (*injector_outputs(level, injectors), injectors.out_bias[0])
     (weights,) = parts_of(couplings)
     return encode_step(
-        x_bchw, linear, coupling=weights, term=term, injector_raw=raw, form=form, variant=variant
+        x_bchw, linear, coupling=weights, term=term, injector=output, form=form, variant=variant
     )
 
 

@@ -57,9 +57,17 @@ def test_an_output_without_a_gradient_is_left_out() -> None:
 
 def test_weight_gradients_of_bfloat16_are_summed_in_float32() -> None:
     blocks = trunk().float()
-    x = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(1))
-    exact = with_gradients(one_by_one(blocks, x.requires_grad_()), x, blocks)
-    narrow = with_gradients(rrdb_trunk(blocks, x.bfloat16(), TAPPED), x, blocks)
-    for ours, theirs in zip(narrow[3:], exact[3:], strict=True):
-        assert ours.dtype == torch.float32
-        assert (ours - theirs).norm() < 0.1 * theirs.norm()
+    x = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    exact = with_gradients(one_by_one(blocks, x), x, blocks)
+    together = with_gradients(rrdb_trunk(blocks, x.bfloat16(), TAPPED), x, blocks)
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = with_gradients(one_by_one(blocks, x.bfloat16()), x, blocks)
+    assert all(gradient.dtype == torch.float32 for gradient in together[3:])
+    ours, theirs = (relative_error(found[3:], exact[3:]) for found in (together, autocast))
+    assert ours < 1.2 * theirs
+
+
+def relative_error(found: list[Tensor], exact: list[Tensor]) -> float:
+    """The median over tensors."""
+    errors = [float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
+    return sorted(errors)[len(errors) // 2]
