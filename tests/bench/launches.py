@@ -106,6 +106,7 @@ def count(preset: str, rival: str, side: int) -> LaunchCounter:
     model = build(preset, torch.device("cpu"))
     if rival != "plain":
         model.set_net_precision(torch.bfloat16)
+        model.train_in_runs()
     x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     step = whole_step(model, preset, x, rival)
     step()

@@ -247,6 +247,8 @@ def _first_outputs(features: LevelFeatures, nets: NetStack) -> Tensor:
 
 
 def _hidden_of_all(x_kpc: Tensor, mid: Tensor, mid_bias: Tensor) -> Tensor:
+    if len(mid) == 1:
+        return F.relu(F.linear(F.relu(x_kpc[0]), mid[0], mid_bias[0]))[None]
     return F.relu(torch.baddbmm(mid_bias[:, None], F.relu(x_kpc), mid.mT))
 
 
