@@ -12,8 +12,8 @@ pixels back. Plain is plain_flow.py by PyTorch's defaults, a training step witho
 Medians of 7 after 5 that do not count (plain: 2). Peaks of allocated memory; of reserved memory for degrading
 by ours, since temporary results of graphs do not count as allocated. Launches, and the share of the time that
 the GPU is busy, by torch's profiler. The last column says what a row should reach: ours / plain at most, or
-ms and MiB. Each compiled preset takes up to a minute to compile, so choose presets where time is short. --quick
-runs everything at small sizes, on a CPU too, and only shows that the script works.
+ms and MiB. Each compiled preset takes up to a minute to compile, so choose presets where time is short.
+--quick runs everything at small sizes, on a CPU too, and only shows that the script works.
 """
 
 from __future__ import annotations
