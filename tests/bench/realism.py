@@ -1,7 +1,7 @@
 """How real are the samples? Residual statistics of degraders on a paired test, in one table.
 
     python tests/bench/realism.py --domain photos      # packaged photographs, no other data needed
-    python tests/bench/realism.py --data DIR --domain ntire-like|polyu_camera \\
+    python tests/bench/realism.py --data DIR --domain ntire-like|isp|polyu_camera \\
         [--models NAME=model.safetensors ...]
 
 See README.md beside this file for the folder layout and for what each column means. To measure another
@@ -247,7 +247,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="folder with the layout of README.md")
     parser.add_argument(
-        "--domain", default="photos", help="ntire-like, aim-like, scan-like, polyu_camera, photos"
+        "--domain", default="photos", help="ntire-like, aim-like, scan-like, isp, polyu_camera, photos"
     )
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME=FILE")
     parser.add_argument("--temperature", type=float, default=1.0)

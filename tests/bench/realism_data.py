@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from isp_recipe import SEEDS, Split, degraded, generator_for, isp_degrade
 from PIL import Image
 
 from deflow_cli.arrays import Pixels
@@ -27,11 +28,25 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Named pictures, read anew each time that they are iterated over."""
+
+    paths: Sequence[Path]
+    load: Callable[[Path], Pixels]
+
+    def __call__(self) -> Iterator[Pixels]:
+        return (self.load(path) for path in self.paths)
+
+    def named(self) -> Iterator[tuple[str, Pixels]]:
+        return ((path.stem, self.load(path)) for path in self.paths)
+
+
+@dataclass(frozen=True)
 class Domain:
     """Unpaired train pictures, the paired test, and other draws of the true degradation where it is known."""
 
-    clean: Callable[[], Iterator[Pixels]]
-    noisy: Callable[[], Iterator[Pixels]]
+    clean: Pictures
+    noisy: Pictures
     pairs: list[Pair]
     redraw: Callable[[Pair, int], Pixels] | None = None  # (pair, seed) -> noisy
     test_clean: Sequence[Path] = ()  # all clean pictures that may be drawn upon
@@ -49,8 +64,8 @@ def files(folder: Path) -> list[Path]:
     return found
 
 
-def reader(paths: Sequence[Path]) -> Callable[[], Iterator[Pixels]]:
-    return lambda: (read(path) for path in paths)
+def reader(paths: Sequence[Path]) -> Pictures:
+    return Pictures(paths, read)
 
 
 def pair_up(clean: Path, noisy: Path) -> list[Pair]:
@@ -77,6 +92,18 @@ def synthetic_domain(data: Path, name: str) -> Domain:
     )
 
 
+def isp_domain(data: Path) -> Domain:
+    """Half of bsd's train pictures untouched, the other half and the test through `isp_recipe`."""
+    split = Split.of(data)
+    return Domain(
+        reader(split.train_clean),
+        Pictures(split.train_noisy, lambda path: degraded(path, SEEDS["train"])),
+        [Pair(path.stem, read(path), degraded(path, SEEDS["test"])) for path in split.test],
+        lambda pair, seed: isp_degrade(pair.clean, generator_for(2000 + seed, pair.name)),
+        files(data / "bsd" / "test"),
+    )
+
+
 def camera_domain(data: Path, name: str) -> Domain:
     root = data / name
     return Domain(
@@ -96,7 +123,7 @@ def photos_domain() -> Domain:
     by_stem = {path.stem: path for path in clean}
     return Domain(
         reader(clean),
-        lambda: (noise(path, 0) for path in to_degrade),
+        Pictures(to_degrade, lambda path: noise(path, 0)),
         [Pair(path.stem, read(path), noise(path, 1000)) for path in clean],
         lambda pair, seed: noise(by_stem[pair.name], 2000 + seed),
         clean,
@@ -108,13 +135,15 @@ def load_domain(data: Path | None, name: str) -> Domain:
         return photos_domain()
     if data is None:
         raise SystemExit(f"--domain {name} needs --data DIR")
+    if name == "isp":
+        return isp_domain(data)
     return camera_domain(data, name) if (data / name / "test").is_dir() else synthetic_domain(data, name)
 
 
 def with_draws(domain: Domain, draws: int) -> Domain:
     """The paired test replaced by ``draws`` degradations of every clean test picture."""
     if domain.redraw is None:
-        raise SystemExit("--draws needs a domain whose recipe is known: a synthetic one, or photos")
+        raise SystemExit("--draws needs a domain whose recipe is known: a synthetic one, isp or photos")
     blanks = [Pair(path.stem, pixels, pixels) for path in domain.test_clean for pixels in (read(path),)]
     pairs = [
         Pair(blank.name, blank.clean, domain.redraw(blank, 1 + seed))

@@ -1,6 +1,6 @@
 """Every realism figure of `deflow score --realism`, for rivals, floors and models, in one table.
 
-    python tests/bench/realism_scores.py --data DIR --domain ntire-like|polyu_camera|photos \\
+    python tests/bench/realism_scores.py --data DIR --domain ntire-like|isp|polyu_camera|photos \\
         [--models NAME=model.safetensors ...]
 
 Rows are figures, columns degraders: white noise of the best single sigma, white noise that knows each
@@ -105,7 +105,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder with the layout of README.md")
-    parser.add_argument("--domain", default="photos", help="ntire-like, polyu_camera, photos ...")
+    parser.add_argument("--domain", default="photos", help="ntire-like, isp, polyu_camera, photos ...")
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME=FILE")
     parser.add_argument("--samples", type=int, default=2, help="degradations of each test picture")
     parser.add_argument("--limit", type=int, default=0, help="only so many test pairs, 0: all")
