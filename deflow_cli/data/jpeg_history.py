@@ -6,6 +6,7 @@ A JPEG file states them; a lossless picture that was decoded from one still show
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ class FolderCompression:
     @property
     def share(self) -> float:
         """Share of the pictures examined that show a compression."""
-        return sum(weight for _, weight in self.settings)
+        return min(1.0, math.fsum(weight for _, weight in self.settings))
 
     def to_dict(self) -> CompressionJson:
         return {
@@ -216,15 +217,23 @@ def read_history(picture: Path | NDArray[np.uint8]) -> JpegHistory | None:
     return read_pixels(picture)
 
 
-def _complete(setting: JpegSetting, others: Counter[JpegSetting]) -> JpegSetting:
-    """The most frequent setting with chroma that agrees with all that could be read of this one."""
-    for other, _ in others.most_common():
-        agrees = (
-            other.luma == setting.luma
-            and setting.chroma in (None, other.chroma)
-            and setting.subsampling in (None, other.subsampling)
-        )
-        if agrees and other.chroma is not None and other.subsampling is not None:
+def _joined(history: JpegHistory, seen: Counter[JpegSetting]) -> JpegSetting:
+    """The setting under which a folder counts a picture: its own, or a more frequent one that explains it.
+
+    Where chroma could not be read, one that agrees in all that could. Tables read from pixels that are not
+    the standard's differ from picture to picture in steps that too few coefficients tell: there, one of the
+    same subsampling and nearest quality.
+    """
+    setting = history.setting
+    uncertain = history.source == "pixels" and setting.quality is None
+    for other, _ in seen.most_common():
+        if other.chroma is None or other.subsampling is None:
+            continue
+        if setting.subsampling not in (None, other.subsampling):
+            continue
+        if other.luma == setting.luma and setting.chroma in (None, other.chroma):
+            return other
+        if uncertain and nearest_quality(other.luma) == nearest_quality(setting.luma):
             return other
     return setting
 
@@ -234,13 +243,13 @@ def read_folder_compression(
 ) -> FolderCompression:
     """How a folder's pictures, paths or pixels, were compressed, by at most ``most`` of them evenly spread.
 
-    Where a picture has too little colour, chroma is taken from the others of the same luma table. Takes about
-    a fifth of a second for each picture that is not a JPEG file. Errors as `read_history`.
+    What a picture is too plain to show is taken from the others of the same table or quality. Takes about a
+    fifth of a second for each picture that is not a JPEG file. Errors as `read_history`.
     """
     examined = evenly_spread(pictures, most) if len(pictures) else []
     found = [history for picture in examined if (history := read_history(picture)) is not None]
     seen = Counter(each.setting for each in found)
-    settings = Counter(_complete(each.setting, seen) for each in found)
+    settings = Counter(_joined(each, seen) for each in found)
     phases = Counter(each.phase for each in found)
     return FolderCompression(
         examined=len(examined),

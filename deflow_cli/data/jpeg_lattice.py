@@ -54,7 +54,8 @@ def standard_tables(quality: int) -> tuple[Table, Table]:
     return luma, chroma
 
 
-def nearest_quality(luma: Sequence[int]) -> int:
+@cache
+def nearest_quality(luma: Table) -> int:
     """The IJG quality whose luma table is nearest in the mean square of the steps' logarithms."""
     steps = np.log(np.asarray(luma, dtype=np.float64))
     distances = [np.mean((np.log(standard_tables(q)[0]) - steps) ** 2) for q in range(1, 101)]

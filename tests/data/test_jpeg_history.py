@@ -191,6 +191,17 @@ def test_pictures_without_colour_take_chroma_from_the_others():
     assert read_folder_compression([compress(PHOTOS[0], setting), grey]).settings == ((setting, 1.0),)
 
 
+def test_tables_of_one_camera_are_counted_as_one():
+    luma, chroma = (list(table) for table in standard_tables(80))
+    luma[:4] = [9, 11, 13, 15]
+    setting = JpegSetting(tuple(luma), tuple(chroma), "4:2:2")
+    found = read_folder_compression([compress(photo, setting) for photo in PHOTOS])
+    ((read, weight),) = found.settings
+    assert weight == 1.0
+    assert read.luma[:4] == (9, 11, 13, 15)
+    assert read.subsampling == "4:2:2"
+
+
 def test_records_survive_json():
     odd = JpegSetting(tuple(range(1, 65)), tuple(range(2, 66)), "4:2:2")
     found = FolderCompression(
