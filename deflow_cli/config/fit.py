@@ -9,6 +9,9 @@ from deflow_cli.config.checks import Precision, check_choices, require
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 
 
+TRAINING_SHARE_BEFORE_GRAIN = 0.7
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """How a model is fitted: data, optimiser, schedule, records."""
@@ -94,6 +97,11 @@ class RunConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     fit: FitConfig = field(default_factory=FitConfig)
+
+    @property
+    def training_time(self) -> float:
+        """Seconds of the time budget that are for training; matching the noise afterwards takes the rest."""
+        return self.fit.time_budget * (TRAINING_SHARE_BEFORE_GRAIN if self.flow.grain == "matched" else 1.0)
 
     @property
     def model(self) -> ModelConfig:

@@ -52,6 +52,8 @@ class FlowConfig:
     h_noise: float = 0.03  # std of the noise on h(x), [0, 1] scale
     shift: str = "correlated"  # correlated | diagonal | post-hoc | mixture:K
     gain: Literal["none", "contraction"] = "none"  # z_y = z_x + u | z_y = A z_x + u, A from the moments
+    # noise of the samples: as u has it | matched to the noisy images by brightness and texture
+    grain: Literal["none", "matched"] = "none"
     quantization_levels: int = 32  # training adds U(-0.5, 0.5) / this
     in_channels: int = 3
 

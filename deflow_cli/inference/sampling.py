@@ -23,6 +23,7 @@ from deflow_cli.inference.tiling import (
     tiles,
 )
 from deflow_cli.inference.windows import Change, Encoding, Recorder, WindowFlow
+from deflow_cli.models.deflow.grain import GUIDE_SCALE, KERNEL_SIDE, correlated
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow, pad_to_multiple
 from deflow_cli.models.deflow.shift import ShiftDistribution, responsibilities
 
@@ -58,6 +59,22 @@ class ImageNoise:
         """Standard normals e of one latent of one sample, at the latent's resolution."""
         return self._shift.normal(f"latent {index} sample {sample}", channels, *_place(window), device)
 
+    def guide(self, window: Window, device: torch.device | str = "cpu") -> Tensor:
+        """Standard normals at the resolution of the grain's guide: 1 H W."""
+        return self._image.normal("guide", 1, *_place(window), device)[0]
+
+    def grain(self, sample: int, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
+        """White noise of the stationary pattern of one sample, whose filter needs ``KERNEL_SIDE`` - 1 more."""
+        top, left, height, width = _place(window)
+        more = KERNEL_SIDE - 1
+        return self._shift.normal(
+            f"grain sample {sample}", channels, top, left, height + more, width + more, device
+        )
+
+    def level(self, sample: int) -> float:
+        """A standard normal, of which the noise level of one sample follows."""
+        return float(stable_generator(self._shift.seed, self._shift.key, "level", sample).standard_normal())
+
 
 def _place(window: Window) -> tuple[int, int, int, int]:
     return window.top, window.left, window.height, window.width
@@ -88,8 +105,8 @@ class Job:
 class _Run:
     """A call of ``Translator.translate``. side, across: height and width of a tile, 0: the whole image.
 
-    temperature_b and component_bs are on the device, component_bs for all samples of each image. finite: one
-    flag per piece that was not checked yet.
+    temperature_b and component_bs are on the device, component_bs for all samples of each image. gain: of the
+    grain, B 1 H W; None where none is drawn. finite: one flag per piece that was not checked yet.
     """
 
     image: Window
@@ -98,6 +115,7 @@ class _Run:
     write: Write
     temperature_b: Tensor
     component_bs: Tensor
+    gain: Tensor | None
     side: int
     across: int
     finite: list[Tensor]
@@ -124,6 +142,7 @@ class Translator:
         self.tile = tile
         self._windows = WindowFlow(self.model, recorder)
         self._budget: int | None = None
+        self._stationary = False  # whether the grain's pattern is; asked of the device once per image
         self._one_size = self.device.type == "cuda"  # of windows; on a CPU the outer ones are smaller
 
     @torch.no_grad()
@@ -141,9 +160,9 @@ class Translator:
         draws = self._draws(job, samples)
         self._windows.check_weights()
         with exact_convolutions(self.device):
-            h = self._conditioning(padded, job)
+            h, gain = self._conditioning(padded, job), self._gain(padded, job)
             while True:
-                run = _Run(image, job, samples, write, *draws, side, across, [])
+                run = _Run(image, job, samples, write, *draws, gain, side, across, [])
                 try:
                     for tile in tiles(height, width, side, across):
                         self._translate_tile(padded, h, tile, run)
@@ -162,7 +181,8 @@ class Translator:
             h = self._conditioning(padded, job)
             conditions = self._windows.conditions(h, whole, whole)
             x = self._noisy(padded, whole, job)
-            return Encoding(self.model.encode_conditioned(x, conditions)[0], conditions)
+            latents, _ = self.model.encode_conditioned(x, conditions)
+            return Encoding(latents, conditions, self._gain(padded, job))
 
     @torch.no_grad()
     def sample(self, encoding: Encoding, size: tuple[int, int], job: Job, sample: int = 0) -> Tensor:
@@ -173,8 +193,13 @@ class Translator:
         whole = Window(0, 0, *(round_up(side, self.model.size_multiple) for side in size))
         temperature_b, component_bs = self._draws(job, [sample])
         with exact_convolutions(self.device):
-            change = self._change(job, whole, sample, temperature_b, component_bs[:, sample])
-            y = change(self.model, encoding)[(..., *Window(0, 0, *size).slices)]
+            change = self._change(job, whole, sample, temperature_b, component_bs[:, sample], encoding.gain)
+            y = change(self.model, encoding)
+            if encoding.gain is not None:
+                y = self._grained(
+                    y, lambda change: change(self.model, encoding), change, encoding.gain, job, whole, sample
+                )
+            y = y[(..., *Window(0, 0, *size).slices)]
             self._check_finite([torch.isfinite(y).all()], job)
             return y
 
@@ -218,9 +243,14 @@ class Translator:
         x = self._noisy(padded[(..., *window.slices)], window, run.job)
         h_seen = None if h is None else h[(..., *seen.divided(self.model.config.flow.downsample).slices)]
         encoded = self._windows.encode(x, h_seen, window, seen)
+        gain = None if run.gain is None else run.gain[(..., *window.slices)]
         for sample in run.samples:
-            change = self._change(run.job, window, sample, run.temperature_b, run.component_bs[:, sample])
-            y = encoded.decode(change)[(..., *shown.within(window))]
+            component_b = run.component_bs[:, sample]
+            change = self._change(run.job, window, sample, run.temperature_b, component_b, gain)
+            y = encoded.decode(change)
+            if gain is not None:
+                y = self._grained(y, encoded.decode, change, gain, run.job, window, sample)
+            y = y[(..., *shown.within(window))]
             run.finite.append(torch.isfinite(y).all())
             if self.device.type != "cuda":
                 self._check_finite(run.finite, run.job)
@@ -268,8 +298,21 @@ class Translator:
         )
 
     def _change(
-        self, job: Job, window: Window, sample: int, temperature_b: Tensor, component_b: Tensor
+        self,
+        job: Job,
+        window: Window,
+        sample: int,
+        temperature_b: Tensor,
+        component_b: Tensor,
+        gain: Tensor | None = None,
     ) -> Change:
+        """With a gain, u has no noise of its own: it comes as grain, see ``_grained``."""
+        noise = None
+        if gain is None:
+            noise = self._latent_noise(job, window, sample)
+        return Change(job.shift, job.reverse, noise, temperature_b, component_b)
+
+    def _latent_noise(self, job: Job, window: Window, sample: int) -> list[Tensor] | None:
         noise = None
         if any(job.temperatures):
             noise = [
@@ -281,7 +324,46 @@ class Translator:
                 )
                 for index, (channels, factor) in enumerate(self.model.flow.latent_plan)
             ]
-        return Change(job.shift, job.reverse, noise, temperature_b, component_b)
+        return noise
+
+    def _grained(
+        self,
+        mean_bchw: Tensor,
+        decode: Callable[[Change], Tensor],
+        change: Change,
+        gain_b1hw: Tensor,
+        job: Job,
+        window: Window,
+        sample: int,
+    ) -> Tensor:
+        """Decoded images of a window with grain: y_0 + T s g n (``models.deflow.grain``).
+
+        mean: y_0, decoded from latents without noise; change: the change that did it.
+        """
+        grain = self.model.grain
+        assert grain is not None
+        levels = torch.tensor([noise.level(sample) for noise in job.noises], device=self.device)
+        amplitude_b = torch.exp(grain.spread * levels)
+        if self._stationary:
+            white = torch.cat(
+                [noise.grain(sample, mean_bchw.shape[1], window, self.device) for noise in job.noises]
+            )
+            pattern = correlated(grain.kernel_oiyx, white)
+            amplitude_b = amplitude_b * change.temperature_b
+        else:
+            mean_bchw = mean_bchw.clone()  # a recorded decoding writes to the same memory again
+            pattern = decode(change._replace(noise=self._latent_noise(job, window, sample))) - mean_bchw
+        return mean_bchw + amplitude_b[:, None, None, None] * gain_b1hw * pattern
+
+    def _gain(self, padded: Tensor, job: Job) -> Tensor | None:
+        """The grain's strength over whole images, on the model's device; None where none is drawn."""
+        grain = self.model.grain
+        if grain is None or job.reverse or not any(job.temperatures) or not bool(grain.matched):
+            return None
+        self._stationary = bool(grain.stationary)
+        whole = Window(0, 0, *padded.shape[-2:]).divided(GUIDE_SCALE)
+        noise = torch.cat([noise.guide(whole, self.device) for noise in job.noises])
+        return grain.gain(padded.to(self.device), noise)
 
     def _conditioning(self, padded: Tensor, job: Job) -> Tensor | None:
         """h of the whole image with its noise, on the model's device; None for a model without."""

@@ -55,10 +55,14 @@ class Recorder(Protocol):
 
 
 class Encoding(NamedTuple):
-    """Images encoded: latents, finest first, each B C H W, and the conditions of their h."""
+    """Images encoded: latents, finest first, each B C H W, and the conditions of their h.
+
+    gain: the grain's strength at each pixel, B 1 H W; None for a model without grain.
+    """
 
     latents: list[Tensor]
     conditions: Conditions
+    gain: Tensor | None = None
 
 
 class Change(NamedTuple):

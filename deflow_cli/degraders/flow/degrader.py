@@ -58,3 +58,9 @@ class _SampleNoise(ImageNoise):
         device: torch.device | str = "cpu",
     ) -> Tensor:
         return super().latent(index, self._sample, channels, window, device)
+
+    def grain(self, sample: int, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
+        return super().grain(self._sample, channels, window, device)
+
+    def level(self, sample: int) -> float:
+        return super().level(self._sample)

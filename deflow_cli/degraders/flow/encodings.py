@@ -26,7 +26,9 @@ class Encodings:
         self._degrader, self._translator = degrader, degrader.translator
         self._numbers = [-1] * places
         self._size = (0, 0)
-        self._store: list[Tensor] = []  # places x H x W x C: the latents, then the conditions of the layers
+        self._store: list[
+            Tensor
+        ] = []  # places x H x W x C: the latents, the conditions of the layers, the gain
         self._conditioned: list[bool] = []
 
     def __contains__(self, number: object) -> bool:
@@ -38,7 +40,7 @@ class Encodings:
 
         keys: those of their draws; the noise of dequantization and the noise on h follow from them.
         """
-        job = self._degrader.job([Draw(0, key, temperature=0.0) for key in keys])
+        job = self._degrader.job([Draw(0, key) for key in keys])
         encoding = self._translator.encode(image_bchw, job)
         parts = _parts(encoding)
         if not self._store:
@@ -62,7 +64,8 @@ class Encodings:
         parts = iter([stored.index_select(0, places).permute(0, 3, 1, 2) for stored in self._store])
         latents = [next(parts) for _ in self._translator.model.flow.latent_plan]
         conditions = [StepCondition(next(parts), next(parts)) if has else None for has in self._conditioned]
-        y = self._translator.sample(Encoding(latents, conditions), self._size, self._degrader.job(draws))
+        encoding = Encoding(latents, conditions, next(parts, None))
+        y = self._translator.sample(encoding, self._size, self._degrader.job(draws))
         return y.clamp(0, 1)
 
     def _places(self, numbers: Sequence[int]) -> Tensor:
@@ -74,10 +77,11 @@ class Encodings:
 def bytes_of_encoding(degrader: FlowDegrader, height: int, width: int) -> int:
     """Bytes that the encoding of one picture takes in the store."""
     blank = torch.zeros(1, 3, height, width)
-    encoding = degrader.translator.encode(blank, degrader.job([Draw(0, "blank", temperature=0.0)]))
+    encoding = degrader.translator.encode(blank, degrader.job([Draw(0, "blank")]))
     return sum(part.numel() * part.element_size() for part in _parts(encoding))
 
 
 def _parts(encoding: Encoding) -> list[Tensor]:
     conditions = [condition for condition in encoding.conditions if condition is not None]
-    return [*encoding.latents, *(part for condition in conditions for part in condition)]
+    gain = [] if encoding.gain is None else [encoding.gain]
+    return [*encoding.latents, *(part for condition in conditions for part in condition), *gain]

@@ -13,6 +13,7 @@ from torch import Tensor
 from deflow_cli.degraders.base import Draw, add_noise, check_draws
 from deflow_cli.errors import DataError
 from deflow_cli.inference.positional_noise import PositionalNoise
+from deflow_cli.models.deflow.grain import correlated
 
 SPECTRUM_SIDE = 64  # px; side of the patches whose spectra are averaged, and of the filter
 
@@ -70,14 +71,7 @@ class SpectralNoise:
 
     def colour(self, white: Sequence[Tensor]) -> Tensor:
         """Noise B x 3 x H x W from B pieces of white noise, each 3 x (H + 63) x (W + 63), float64."""
-        size = (white[0].shape[-2], white[0].shape[-1])
-        response = torch.fft.rfft2(self.filter_cctt, s=size)
-        coloured = []
-        for piece in white:
-            product = torch.einsum("oiyx,iyx->oyx", response, torch.fft.rfft2(piece))
-            # The FFT convolves circularly. Before the filter's last tap its support wraps around the border.
-            coloured.append(torch.fft.irfft2(product, s=size)[:, SPECTRUM_SIDE - 1 :, SPECTRUM_SIDE - 1 :])
-        return torch.stack(coloured)
+        return torch.cat([correlated(self.filter_cctt, piece[None]) for piece in white])
 
 
 @dataclass(frozen=True)

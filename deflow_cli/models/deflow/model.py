@@ -16,6 +16,7 @@ from deflow_cli.layers.invertible.base import Condition, RunSettings
 from deflow_cli.layers.invertible.flow import ConditionalFlow
 from deflow_cli.models.deflow.conditioning import DomainStatistics, condition_image
 from deflow_cli.models.deflow.encoder import ConditionEncoder
+from deflow_cli.models.deflow.grain import Grain
 from deflow_cli.models.deflow.latent import LatentPrior, log_normal
 
 Conditions = Sequence[Condition | None]
@@ -49,6 +50,7 @@ class DeFlow(nn.Module):
             contracts=flow.gain == "contraction",
         )
         self.statistics = DomainStatistics(flow.in_channels)
+        self.grain = Grain(flow.in_channels) if flow.grain == "matched" else None
         self._runs: RunSettings | None = None  # set by ``train_in_runs``
 
     @property

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from deflow_cli.training.run_folder import training_facts, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.fit.closed_form import ClosedForm, SampleSizes
 from deflow_cli.workflows.fit.data import Domains, StepBatch, choose_settings, open_domains, samplers
+from deflow_cli.workflows.fit.grain_stage import GrainStage
 from deflow_cli.workflows.fit.records import BITS_UNKNOWN, FitRecords
 from deflow_cli.workflows.fit.step import Inputs, LossStep
 from deflow_cli.workflows.report.run import report_of_fit
@@ -172,7 +173,8 @@ class FitRun:
             self.loss_of,
             before_recording=lambda: model.statistics.active,
         )
-        self.engine = Engine([step.network], step, config.fit, request.out, reporter, started)
+        pace = replace(config.fit, time_budget=config.training_time)
+        self.engine = Engine([step.network], step, pace, request.out, reporter, started)
         self.records = FitRecords(domains, config, request.out, request.samples.held_out, self.device)
         self.bits = BITS_UNKNOWN
 
@@ -223,6 +225,7 @@ class FitRun:
         """Write the averaged model, with a shift that fits it, and the page about it."""
         engine, out = self.engine, self.request.out
         progress, path = engine.progress, out / MODEL_FILE
+        matched = None
         with self._averaged() as model:
             # A post-hoc shift is found only here, so an interrupted run needs it to be usable too.
             if self.post_hoc or (finished and self.renews):
@@ -231,8 +234,13 @@ class FitRun:
                     self.facts["components"] = self.records.draw_components(clusters)
             if finished or math.isnan(self.bits[0]):
                 self.bits = self.records.measure(model)
+            if finished and model.grain is not None:
+                self.facts.update(self._match_grain(model))
+                matched = {key: value.clone() for key, value in model.grain.state_dict().items()}
             facts = training_facts(self.facts, self.config, progress, self.bits, self.device)
             save_model(path, model, facts, title=out.resolve().name)
+        if matched is not None and self.model.grain is not None:  # the averaged model was put away again
+            self.model.grain.load_state_dict(matched)
         self.preview(progress.step)
         page = None
         if self.config.fit.report:
@@ -240,6 +248,12 @@ class FitRun:
             seconds = progress.seconds if finished else 0.0  # who interrupts a run wants it to end now
             page = report_of_fit(out, self.domains, folders, seconds, self.device, self.reporter)
         return FitResult(out, path, progress.step, not finished, *self.bits, progress.seconds, page)
+
+    def _match_grain(self, model: DeFlow) -> dict[str, Any]:
+        """Match the noise to the noisy images; the facts to keep."""
+        fit = self.config.fit
+        seconds = math.inf if fit.iterations else max(0.0, fit.time_budget - self.engine.progress.seconds)
+        return GrainStage(model, self.domains, fit.seed, self.reporter).run(seconds)
 
     @contextmanager
     def _averaged(self) -> Iterator[DeFlow]:

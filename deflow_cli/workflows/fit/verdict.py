@@ -28,7 +28,7 @@ def share_done(facts: Mapping[str, Any], config: RunConfig | None) -> float | No
     if config.fit.iterations:
         return min(1.0, facts["step"] / config.fit.iterations)
     seconds = facts.get("seconds", 0.0) + 0.05  # recorded to a tenth
-    return min(1.0, seconds / (TRAINING_SHARE * config.fit.time_budget))
+    return min(1.0, seconds / (TRAINING_SHARE * config.training_time))
 
 
 def judge_training(

@@ -1,0 +1,198 @@
+"""Matching grain: its table of gains and its spread of levels, without pairs.
+
+Images are degraded with the present noise and compared with the real degraded ones (indirect inference): levels of
+fine detail in bins of brightness and texture. What differs corrects the gain, a few times over. Scenes, rounding and
+clipping enter both sides alike.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deflow_cli.arrays import Array, Pixels
+from deflow_cli.metrics.noise.local_levels import (
+    Knots,
+    Levels,
+    features_of,
+)
+from deflow_cli.models.deflow.grain import (
+    BRIGHTNESS_KNOTS,
+    TEXTURE_KNOTS,
+    Places,
+    full_size,
+    look_up,
+    spread_over,
+)
+
+ROUNDS = 5
+FLAT_KNOTS = 4  # of texture, from the flattest, at which images' levels are compared
+_LEAST_SHARE = 0.15  # of a level that is noise: where scenes outweigh it, corrections are not trusted further
+_FEWEST_IMAGES = 4  # in a bin
+_STEP = 1.0  # largest correction of a log gain per round
+_SPREAD_STEP = 0.8
+_OWN_ERROR = 0.02  # of a log level, added to its standard error
+# Prior of the log gain: free in its mean, with a standard deviation of 0.5 about it that is smooth over so many knots.
+_PRIOR_DEVIATION, _PRIOR_REACH = 0.5, (2.0, 3.0)
+
+Pattern = Callable[[int, int], Tensor]
+"""(image, round) -> noise of that image, 3 x H x W on the [0, 1] scale."""
+
+
+@dataclass(frozen=True)
+class GrainMatch:
+    """What was found. misfit_bt: log ratio of real to synthetic levels per bin, after the last round.
+
+    found: how far levels of the degraded images stand above the clean ones', root mean square of the log ratio; null:
+    the same between two halves of the clean images.
+    """
+
+    gain_bt: Array
+    knots: Knots
+    spread: float
+    misfit_bt: Array
+    found: float
+    null: float
+
+
+@dataclass(frozen=True)
+class GrainData:
+    """Pictures to match with, uint8 H x W x 3, all at least 64 x 64.
+
+    clean: originals, whose brightness and texture decide; bases: the same without noise as the model degrades them,
+    3 x H x W in [0, 1]; noisy: real degraded pictures.
+    """
+
+    clean: Sequence[Pixels]
+    bases: Sequence[Tensor]
+    noisy: Sequence[Pixels]
+    finish: Callable[[Pixels, int], Pixels] | None = (
+        None  # the last step of degrading, by a number to draw by
+    )
+
+    def degraded(self, number: int, noise_chw: Tensor) -> Pixels:
+        """The base of a picture with noise, in 8 bits."""
+        pixels = (self.bases[number] + noise_chw).clamp(0, 1) * 255
+        result = np.ascontiguousarray(pixels.round().to(torch.uint8).permute(1, 2, 0).numpy())
+        return result if self.finish is None else self.finish(result, number)
+
+
+class GrainMatcher:
+    """Matches the gain of any pattern for one set of pictures."""
+
+    def __init__(self, data: GrainData, seed: int = 0) -> None:
+        self.data, self.seed = data, seed
+        self._clean_features = [features_of(x, 2 * n) for n, x in enumerate(data.clean)]
+        noisy_features = [features_of(y, 2 * n + 1) for n, y in enumerate(data.noisy)]
+        self.knots = _knots([*self._clean_features, *noisy_features])
+        self._clean_places = [self.knots.places(seen) for seen in self._clean_features]
+        self._clean = Levels.of(data.clean, self._clean_features, self.knots)
+        self._noisy = Levels.of(data.noisy, noisy_features, self.knots)
+        self._prior = _prior(self.knots.shape)
+
+    def match(self, pattern: Pattern, seconds: float = math.inf) -> GrainMatch:
+        """Match the gain to a pattern, starting from 1. seconds: after which no further round begins."""
+        started = time.monotonic()
+        gain = torch.ones(self.knots.shape, dtype=torch.float64)
+        spread, misfit = 0.0, np.zeros(self.knots.shape)
+        flat = np.arange(gain.numel()) % self.knots.shape[1] < FLAT_KNOTS
+        for number in range(ROUNDS):
+            if number and time.monotonic() - started > seconds:
+                break
+            made = self.degraded(number, gain, spread, pattern)
+            features = [features_of(y, 10_000 * (number + 1) + n) for n, y in enumerate(made)]
+            ours = Levels.of(made, features, self.knots)
+            step, error, misfit = self._correction(ours)
+            excess = self._noisy.spread(flat) - ours.spread(flat)
+            spread = float(np.sqrt(np.clip(spread**2 + _SPREAD_STEP * excess, 0, 1)))
+            step, error = self._carried(step, error, [self.knots.places(seen) for seen in features])
+            gain = torch.from_numpy(np.exp(self._smooth(gain.log().numpy() + step, error)))
+        return GrainMatch(gain.numpy(), self.knots, spread, misfit, *self._found())
+
+    def degraded(self, number: int, gain_bt: Tensor, spread: float, pattern: Pattern) -> list[Pixels]:
+        """Each picture degraded with the pattern's draw of this number, under a gain and a spread of levels."""
+        levels = np.random.default_rng([self.seed, number]).standard_normal(len(self.data.clean))
+        made = []
+        for n, seen in enumerate(self._clean_places):
+            height, width = self.data.clean[n].shape[:2]
+            strength = full_size(look_up(gain_bt, *seen).float(), height, width)[0]
+            made.append(
+                self.data.degraded(n, float(np.exp(spread * levels[n])) * strength * pattern(n, number))
+            )
+        return made
+
+    # -- one round ------------------------------------------------------------------------------------
+
+    def _correction(self, ours: Levels) -> tuple[Array, Array, Array]:
+        """Correction of the log gain in each bin, its standard error, and the log ratio of levels itself."""
+        real, real_error, real_count = self._noisy.mean()
+        fake, fake_error, fake_count = ours.mean()
+        scene, _, _ = self._clean.mean()
+        usable = (real_count >= _FEWEST_IMAGES) & (fake_count >= _FEWEST_IMAGES)
+        share = np.clip(1.0 - np.exp(2.0 * (scene - fake)), _LEAST_SHARE, 1.0)
+        misfit = np.where(usable, real - fake, 0.0)
+        step = np.clip(misfit / share, -_STEP, _STEP)
+        error = np.sqrt(real_error**2 + fake_error**2 + _OWN_ERROR**2) / share
+        error = np.where(usable & np.isfinite(error), error, 5.0)
+        shape = self.knots.shape
+        return step.reshape(shape), error.reshape(shape), misfit.reshape(shape)
+
+    def _carried(
+        self, step: Array, error: Array, seen: Sequence[tuple[Places, Places]]
+    ) -> tuple[Array, Array]:
+        """A correction per bin of the degraded images' features, at the bins of the clean images'."""
+        shape = self.knots.shape
+        precision = torch.from_numpy(error**-2)
+        weighted = precision * torch.from_numpy(step)
+        sums = [torch.zeros(shape, dtype=torch.float64) for _ in range(3)]
+        for noisy, clean in zip(seen, self._clean_places, strict=True):
+            at = look_up(precision, *noisy)
+            for total, values in zip(sums, (look_up(weighted, *noisy), at, torch.ones_like(at)), strict=True):
+                total += spread_over(values, *clean, shape)
+        corrections, precisions, count = (total.numpy() for total in sums)
+        known = np.maximum(precisions, 1e-12)
+        return corrections / known, np.sqrt(np.maximum(count, 1e-12) / known)
+
+    def _smooth(self, log_gain: Array, error: Array) -> Array:
+        """Posterior mean of the log gain (Gaussian process) given its values with standard errors."""
+        values, variances = log_gain.ravel(), error.ravel() ** 2
+        centre = np.average(values, weights=1.0 / (variances + _PRIOR_DEVIATION**2))
+        weights = np.linalg.solve(self._prior + np.diag(variances), values - centre)
+        return (centre + self._prior @ weights).reshape(log_gain.shape)
+
+    def _found(self) -> tuple[float, float]:
+        halves = [Levels(self._clean.log_levels[i::2], self._clean.weights[i::2]) for i in (0, 1)]
+        return _difference(self._noisy, self._clean), _difference(*halves)
+
+
+def _difference(one: Levels, other: Levels) -> float:
+    """Root mean square difference of log levels over the bins that both have."""
+    (mean, _, count), (other_mean, _, other_count) = one.mean(), other.mean()
+    weights = np.minimum(one.weights.sum(0), other.weights.sum(0)) * (np.minimum(count, other_count) >= 2)
+    return float(np.sqrt(np.average((mean - other_mean) ** 2, weights=weights))) if weights.sum() else 0.0
+
+
+def _knots(features: Sequence[tuple[Tensor, Tensor]]) -> Knots:
+    """Quantiles of the features, so that bins hold about as many pixels each."""
+    axes = []
+    for axis, count in enumerate((BRIGHTNESS_KNOTS, TEXTURE_KNOTS)):
+        values = torch.cat([seen[axis][:, ::2, ::2].flatten() for seen in features])
+        shares = (torch.arange(count) + 0.5) / count
+        knots = torch.quantile(values[:: max(1, len(values) // 1_000_000)], shares)
+        axes.append(knots + 1e-3 * torch.arange(count))  # rising even where a feature hardly varies
+    return Knots(*axes)
+
+
+def _prior(shape: tuple[int, int]) -> Array:
+    rows, columns = np.indices(shape)
+    distance = sum(
+        ((axis.ravel()[:, None] - axis.ravel()[None]) / reach) ** 2
+        for axis, reach in zip((rows, columns), _PRIOR_REACH, strict=True)
+    )
+    return np.asarray(1.0 + _PRIOR_DEVIATION**2 * np.exp(-0.5 * distance))

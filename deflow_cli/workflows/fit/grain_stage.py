@@ -1,0 +1,198 @@
+"""The stage of a fit that follows the training: the grain, matched to the degraded images."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deflow_cli.arrays import Pixels, Window
+from deflow_cli.data.folder_sample import evenly_spread
+from deflow_cli.data.images.image_cache import ImageCache
+from deflow_cli.errors import DataError
+from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.metrics.distances.kid import kid
+from deflow_cli.metrics.distances.patch_features import patch_features
+from deflow_cli.metrics.noise.local_levels import QUIET_PATCH, positive, quiet_spectrum, smoothed
+from deflow_cli.models.deflow.grain import KERNEL_SIDE, Grain, correlated, kernel_of
+from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.shift import ShiftDistribution
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.runtime.seeding import generator
+from deflow_cli.workflows.fit.data import Domains
+from deflow_cli.workflows.fit.grain import GrainData, GrainMatch, GrainMatcher, Pattern
+
+CROPS, CROP_SIDE = 80, 256  # of each domain, and px: what levels are matched on
+WHOLE_IMAGES = 80  # of each domain, whose quiet patches show the spectrum
+LEAST_IMAGES, LEAST_SIDE = 8, 2 * QUIET_PATCH  # below, nothing is matched
+ABOVE_NULL = 2.0  # levels must exceed the clean images' by so many times what halves of those differ by
+_GREY_LEVELS = 255.0
+
+Finish = Callable[[Pixels, int], Pixels]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A pattern with what was matched to it. kid: kernel distance of its samples to the degraded images."""
+
+    name: str
+    match: GrainMatch
+    kernel_oiyx: Tensor | None
+    kid: float
+
+
+class GrainStage:
+    """Matches the grain of a fitted model and chooses the pattern whose samples look more like the real images."""
+
+    def __init__(
+        self, model: DeFlow, domains: Domains, seed: int, reporter: Reporter, finish: Finish | None = None
+    ) -> None:
+        self.model, self.domains, self.seed, self.reporter = model, domains, seed, reporter
+        self.device = next(model.parameters()).device
+        self._translator = Translator(model, self.device)
+        self._shift = ShiftDistribution(model.prior)
+        self._finish = finish
+
+    def run(self, seconds: float = math.inf) -> dict[str, Any]:
+        """Set ``model.grain``; returns the facts to keep, empty where the images are too few or too small.
+
+        seconds: that the stage should take. A whole pattern may be left out for it.
+        """
+        grain = self.model.grain
+        assert grain is not None
+        grain.matched.fill_(False)  # samples are the model's own meanwhile
+        started = time.monotonic()
+        clean, noisy = (self._crops(pool, name) for pool, name in self._pools())
+        if min(len(clean), len(noisy)) < LEAST_IMAGES:
+            self.reporter.note(
+                f"noise is not matched by brightness and texture: that needs {LEAST_IMAGES} images of at least "
+                f"{LEAST_SIDE} px in each folder"
+            )
+            return {}
+        self.reporter.start("noise", None)
+        bases = [self._degraded(x, n, 0.0, 0) for n, x in enumerate(clean)]
+        data = GrainData(clean, bases, noisy, self._finish)
+        matcher = GrainMatcher(data, self.seed)
+        kernel = self._stationary_kernel()
+        left = seconds - (time.monotonic() - started)
+        found = [self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel, 0.5 * left)]
+        left = seconds - (time.monotonic() - started)
+        if left > 0:
+            found.append(self._candidate("latent", matcher, self._of_latents(clean, bases), None, left))
+        best = min(found, key=lambda one: one.kid)
+        self.reporter.finish()
+        match = best.match
+        gain = torch.from_numpy(match.gain_bt).float()
+        grain.set(gain, match.knots.brightness, match.knots.texture, match.spread, best.kernel_oiyx)
+        self._describe(grain, best)
+        return {"noise": self._facts(best, found)}
+
+    # -- pictures -------------------------------------------------------------------------------------
+
+    def _pools(self) -> list[tuple[ImageCache, str]]:
+        return [(self.domains.clean, "clean"), (self.domains.noisy, "noisy")]
+
+    def _crops(self, pool: ImageCache, name: str) -> list[Pixels]:
+        """Crops at random places of images spread over the folder; several of an image where there are few."""
+        random = np.random.default_rng([self.seed, *name.encode()])
+        images = [self._read(pool, n) for n in evenly_spread(range(len(pool)), CROPS)]
+        usable = [image for image in images if image is not None and min(image.shape[:2]) >= LEAST_SIDE]
+        result: list[Pixels] = []
+        while len(usable) >= LEAST_IMAGES and len(result) < CROPS:
+            for image in usable[: CROPS - len(result)]:
+                side = min(CROP_SIDE, image.shape[0] // 8 * 8, image.shape[1] // 8 * 8)
+                # on the grid of 8 x 8 blocks, which a compression as the last step starts anew at the corner
+                top, left = (int(random.integers(0, (n - side) // 8 + 1)) * 8 for n in image.shape[:2])
+                result.append(np.ascontiguousarray(image[top : top + side, left : left + side]))
+        return result
+
+    def _read(self, pool: ImageCache, number: int) -> Pixels | None:
+        try:
+            return pool.get(number)
+        except DataError as error:
+            self.reporter.warn(f"{error}; left out")
+            return None
+
+    def _whole(self, pool: ImageCache) -> list[Pixels]:
+        images = [self._read(pool, n) for n in evenly_spread(range(len(pool)), WHOLE_IMAGES)]
+        return [image for image in images if image is not None and min(image.shape[:2]) >= LEAST_SIDE]
+
+    def _degraded(self, pixels: Pixels, number: int, temperature: float, draw: int) -> Tensor:
+        """A sample of the model as it is, 3 x H x W on the CPU."""
+        image = torch.from_numpy(pixels / np.float32(_GREY_LEVELS)).permute(2, 0, 1)[None]
+        noise = ImageNoise(self.seed + draw, f"grain {number}")
+        components = draw_components(self._shift, self.seed + draw, f"grain {number}", 1)
+        job = Job(self._shift, [noise], [components], [temperature])
+        result = torch.empty_like(image)
+
+        def write(_: int, window: Window, piece: Tensor) -> None:
+            result[(..., *window.slices)] = piece.cpu()
+
+        self._translator.translate(image, job, [0], write)
+        return result[0]
+
+    # -- patterns -------------------------------------------------------------------------------------
+
+    def _stationary_kernel(self) -> Tensor:
+        """Filter of what quiet patches of degraded images have in excess of clean ones', on the [0, 1] scale."""
+        clean, noisy = (quiet_spectrum(self._whole(pool)) for pool, _ in self._pools())
+        excess = positive(smoothed(noisy - clean)) / _GREY_LEVELS**2
+        return kernel_of(torch.from_numpy(excess)).float()
+
+    def _stationary(self, kernel_oiyx: Tensor, clean: list[Pixels]) -> Pattern:
+        def draw(number: int, round_number: int) -> Tensor:
+            height, width = (side + KERNEL_SIDE - 1 for side in clean[number].shape[:2])
+            random = generator(self.seed, "grain", round_number, number)
+            return correlated(kernel_oiyx, torch.randn(1, 3, height, width, generator=random))[0]
+
+        return draw
+
+    def _of_latents(self, clean: list[Pixels], bases: list[Tensor]) -> Pattern:
+        def draw(number: int, round_number: int) -> Tensor:
+            return self._degraded(clean[number], number, 1.0, round_number + 1) - bases[number]
+
+        return draw
+
+    def _candidate(
+        self, name: str, matcher: GrainMatcher, pattern: Pattern, kernel: Tensor | None, seconds: float
+    ) -> _Candidate:
+        match = matcher.match(pattern, seconds)
+        made = matcher.degraded(99, torch.from_numpy(match.gain_bt), match.spread, pattern)
+        distance = kid(
+            patch_features(matcher.data.noisy), patch_features(made), np.random.default_rng(self.seed)
+        )
+        return _Candidate(name, match, kernel, distance.value)
+
+    # -- words ----------------------------------------------------------------------------------------
+
+    def _describe(self, grain: Grain, best: _Candidate) -> None:
+        match = best.match
+        misfit = float(np.sqrt(np.mean(match.misfit_bt**2)))
+        low, high = match.gain_bt.min() / match.gain_bt.mean(), match.gain_bt.max() / match.gain_bt.mean()
+        self.reporter.note(
+            f"noise: {best.name} pattern, from {low:.2f} to {high:.2f} times its mean strength by brightness and "
+            f"texture, images' levels differ by {100 * match.spread:.0f} %; samples are within "
+            f"{100 * misfit:.0f} % of the noisy images"
+        )
+        if match.found < ABOVE_NULL * match.null:
+            self.reporter.warn(
+                f"fine detail of the noisy images is {100 * match.found:.0f} % from the clean ones', and two halves of "
+                f"the clean images differ by {100 * match.null:.0f} %: the noise found may be the scenes'"
+            )
+
+    def _facts(self, best: _Candidate, found: list[_Candidate]) -> dict[str, Any]:
+        match = best.match
+        return {
+            "pattern": best.name,
+            "kid": {one.name: round(one.kid, 4) for one in found},
+            "level_spread": round(match.spread, 4),
+            "found": round(match.found, 4),
+            "null": round(match.null, 4),
+            "level_ratios": np.exp(match.misfit_bt[1::2, ::2]).round(3).tolist(),
+        }
