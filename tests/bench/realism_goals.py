@@ -238,8 +238,8 @@ def report(domain: Domain, options: argparse.Namespace) -> tuple[str, dict[str, 
     real_std = truth.statistics.std * 255.0
     parts = [
         f"{options.domain}, {len(domain.pairs)} pairs{', redrawn' if options.draws else ''}, temperature"
-        f" {options.temperature}; median (least..greatest) over seeds. Std of the real noise: {real_std:.2f} grey"
-        " levels; of others: over the real one's.",
+        f" {options.temperature}; median (least..greatest) over seeds. Std of the real noise: {real_std:.2f}"
+        " grey levels; of others: over the real one's.",
         table(rows, truth),
     ]
     judged = {
