@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -218,16 +218,9 @@ def _process(
     if compression is not None and image.bits != 8:
         compression = None
         deep.append(item.source)
+    draw = Draw(request.seed, item.key, temperature=temperature)
     written: list[float] = []
-
-    def write(sample: int, pixels: NDArray[Any]) -> None:
-        """Compress and write a sample, and say when it was done."""
-        if compression is not None:
-            with naming(item.source):
-                pixels = compression.pixels(pixels, Draw(request.seed, item.key, sample, temperature))
-        write_image(item.targets[sample], Image(pixels, image.alpha, image.gray, image.icc, image.exif))
-        written.append(time.perf_counter())
-
+    write = partial(_write, item, image, compression, draw, written)
     groups: list[list[Wait]] = []
     group = max(1, OUTPUT_BUDGET // image.pixels.nbytes)
     for first in range(0, request.samples, group):
@@ -246,6 +239,23 @@ def _process(
         return DegradeRecord(item.source, list(item.targets), temperature, components, max(written) - started)
 
     return finish
+
+
+def _write(
+    item: PlannedOutput,
+    image: Image,
+    compression: SampleCompression | None,
+    draw: Draw,
+    written: list[float],
+    sample: int,
+    pixels: NDArray[Any],
+) -> None:
+    """Compress and write a sample of an image, and say when it was done. draw: of its first sample."""
+    if compression is not None:
+        with naming(item.source):
+            pixels = compression.pixels(pixels, replace(draw, sample=sample))
+    write_image(item.targets[sample], Image(pixels, image.alpha, image.gray, image.icc, image.exif))
+    written.append(time.perf_counter())
 
 
 def _translate(

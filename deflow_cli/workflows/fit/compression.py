@@ -7,7 +7,6 @@ from pathlib import Path
 
 from deflow_cli.data.folder_sample import evenly_spread
 from deflow_cli.data.jpeg_history import FolderCompression, folder_compression, read_history
-from deflow_cli.data.jpeg_lattice import SUBSAMPLINGS
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
 
@@ -21,8 +20,10 @@ def choose_compression(
 ) -> FolderCompression | None:
     """The compression of the noisy pictures that samples are to be given; None where there is none to give.
 
-    At least half of the noisy pictures must show one. Where the clean pictures show one that is as coarse or
-    coarser, it is no part of the difference between the folders. Pictures that cannot be read are left out.
+    At least half of the noisy pictures must show one. Where the clean pictures show one of the same chroma
+    subsampling and of the same or a lower quality, it is no part of the difference between the folders; what
+    came by another way, such as crops that were saved again, shows another. Pictures that cannot be read are
+    left out.
     """
     found = _examine(noisy)
     if found is None:
@@ -32,7 +33,7 @@ def choose_compression(
     )
     text = f"noisy: {share} are JPEGs of {found.text}"
     there = _examine(clean)
-    if there is not None and _as_coarse(there, found):
+    if there is not None and _has_it_too(there, found):
         reporter.note(f"{text}, clean ones alike: samples will not be compressed")
         return None
     reporter.note(f"{text}: samples will be compressed alike")
@@ -57,15 +58,9 @@ def _read(paths: Sequence[Path]) -> FolderCompression:
     return folder_compression(histories)
 
 
-def _as_coarse(one: FolderCompression, other: FolderCompression) -> bool:
-    """Whether one folder was compressed as coarsely as the other, or more, in steps and in colour."""
-    ours, theirs = one.usual_quality, other.usual_quality
+def _has_it_too(clean: FolderCompression, noisy: FolderCompression) -> bool:
+    """Whether the clean pictures have the same chroma subsampling as the noisy ones, and steps as coarse."""
+    ours, theirs = clean.usual_quality, noisy.usual_quality
     assert ours is not None
     assert theirs is not None
-    return ours <= theirs and _chroma_step(one) >= _chroma_step(other)
-
-
-def _chroma_step(compression: FolderCompression) -> int:
-    """Place of the most frequent subsampling in the list from the finest to the coarsest; unknown: finest."""
-    named = compression.subsamplings
-    return SUBSAMPLINGS.index(named[0]) if named else 0
+    return clean.subsamplings[:1] == noisy.subsamplings[:1] and ours <= theirs

@@ -81,9 +81,15 @@ def test_a_few_compressed_pictures_are_not_the_folder_s_kind(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("quality", "subsampling", "recorded"),
-    [(85, "4:2:0", False), (60, "4:2:0", False), (95, "4:2:0", True), (60, "4:4:4", True)],
+    [
+        (85, "4:2:0", False),
+        (60, "4:2:0", False),
+        (95, "4:2:0", True),
+        (60, "4:4:4", True),
+        (85, "4:2:2", True),
+    ],
 )
-def test_a_clean_folder_as_coarse_makes_it_no_difference(
+def test_a_clean_folder_that_has_it_too_leaves_no_record(
     tmp_path: Path, quality: int, subsampling: str, recorded: bool
 ) -> None:
     clean = folder(tmp_path / "clean", quality, "jpg", subsampling)
