@@ -33,6 +33,7 @@ class FitConfig:
     encoder_weights: str = ""  # an ESRGAN file that starts the encoder; empty: none
     whiten: bool = False  # start each level as what h does not explain of the images, whitened
     channel_statistics: Literal["auto", "yes", "no"] = "auto"
+    compression: Literal["auto", "no"] = "auto"  # auto: samples are JPEG compressed where the noisy set is
     leak_test: bool = False  # choose flow.downsample and flow.h_noise by the domain-leak test
     precision: Precision = "auto"  # inside the nets only
     memory: Literal["normal", "low"] = "normal"  # low: the networks are recomputed in the backward pass

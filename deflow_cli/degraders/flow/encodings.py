@@ -63,7 +63,7 @@ class Encodings:
         latents = [next(parts) for _ in self._translator.model.flow.latent_plan]
         conditions = [StepCondition(next(parts), next(parts)) if has else None for has in self._conditioned]
         y = self._translator.sample(Encoding(latents, conditions), self._size, self._degrader.job(draws))
-        return y.clamp(0, 1)
+        return self._degrader.compressed(y.clamp(0, 1), draws)
 
     def _places(self, numbers: Sequence[int]) -> Tensor:
         places = [number % len(self._numbers) for number in numbers]
