@@ -25,7 +25,8 @@ class Column:
     rule: Literal["least", "chance", "ratio", "kept", "real"]
 
     def miss(self, value: float, real: float) -> float:
-        """Distance from the best possible value, 0; real: the real noise's own value."""
+        """Distance of a value, as it is printed, from the best one; real: the real noise's own value."""
+        value, real = (float(self.form.format(each)) for each in (value, real))
         if self.rule == "ratio":
             return abs(math.log(value)) if value > 0 else math.inf
         if self.rule == "kept":

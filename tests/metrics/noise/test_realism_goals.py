@@ -98,6 +98,14 @@ def test_cells_are_medians_with_their_spread(goals):
     assert goals.Row("ours", "model", [{"kl": math.nan}]).cell(column) == "–"
 
 
+def test_rows_that_print_alike_are_equally_good(goals):
+    rows = [
+        goals.Row(name, "model", [figures(goals, kl=kl)]) for name, kl in (("a", 0.00312), ("b", 0.00309))
+    ]
+    real = {column.key: 0.9 for column in goals.COLUMNS}
+    assert goals.verdicts(rows[0], rows, real, "isp")[0].best == ["a", "b"]
+
+
 def figures(goals, **changes):
     """A run that meets all targets of polyu_camera, but for the changes."""
     good = {column.key: 1.0 if column.rule == "ratio" else 0.0 for column in goals.COLUMNS}
