@@ -30,6 +30,13 @@ Reverse = Annotated[bool, typer.Option("--reverse", help="Degraded to clean, by 
 Like = Annotated[
     Path | None, typer.Option(metavar="REF", help="Degrade as this degraded reference image is.")
 ]
+Compression = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|no",
+        help="auto: JPEG compress as the model's degraded images were, where it records that; no: never.",
+    ),
+]
 Tile = Annotated[str, typer.Option(metavar="auto|N", help="Side of a tile in pixels; 0: none.")]
 Ext = Annotated[str, typer.Option(metavar="auto|png|jpg|...", help="Format of the outputs.")]
 SkipExisting = Annotated[

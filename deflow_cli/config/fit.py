@@ -8,7 +8,6 @@ from typing import Literal
 from deflow_cli.config.checks import Precision, check_choices, require
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 
-
 TRAINING_SHARE_BEFORE_GRAIN = 0.7
 
 
@@ -36,6 +35,7 @@ class FitConfig:
     encoder_weights: str = ""  # an ESRGAN file that starts the encoder; empty: none
     whiten: bool = False  # start each level as what h does not explain of the images, whitened
     channel_statistics: Literal["auto", "yes", "no"] = "auto"
+    compression: Literal["auto", "no"] = "auto"  # auto: samples are JPEG compressed where the noisy set is
     leak_test: bool = False  # choose flow.downsample and flow.h_noise by the domain-leak test
     precision: Precision = "auto"  # inside the nets only
     memory: Literal["normal", "low"] = "normal"  # low: the networks are recomputed in the backward pass

@@ -31,6 +31,7 @@ from deflow_cli.data.jpeg_lattice import (
 from deflow_cli.errors import DataError
 
 MOST_PICTURES = 60
+MOST_SIDE = 65500  # px, of a JPEG that libjpeg writes
 
 
 class SettingJson(TypedDict, total=False):
@@ -132,6 +133,55 @@ class FolderCompression:
         """Share of the pictures examined that show a compression."""
         return min(1.0, math.fsum(weight for _, weight in self.settings))
 
+    @property
+    def found(self) -> int:
+        """Number of the pictures examined that show a compression."""
+        return round(self.share * self.examined)
+
+    @property
+    def qualities(self) -> list[int]:
+        """IJG qualities nearest to the settings' luma tables, in ascending order."""
+        return sorted({nearest_quality(setting.luma) for setting, _ in self.settings})
+
+    @property
+    def subsamplings(self) -> list[str]:
+        """The chroma subsamplings of the settings, most frequent first."""
+        named = (setting.subsampling for setting, _ in self.settings if setting.subsampling is not None)
+        return list(dict.fromkeys(named))
+
+    @property
+    def usual_quality(self) -> int | None:
+        """Median quality over the pictures that show a compression; None without any."""
+        ranked = sorted((nearest_quality(setting.luma), weight) for setting, weight in self.settings)
+        seen = 0.0
+        for quality, weight in ranked:
+            seen += weight
+            if 2 * seen >= self.share:
+                return quality
+        return None
+
+    @property
+    def text(self) -> str:
+        """The range of qualities and the subsamplings.
+
+        >>> FolderCompression(4, ((JpegSetting.of_quality(90), 0.5), (JpegSetting.of_quality(97), 0.5))).text
+        'quality 90 to 97, 4:2:0'
+        """
+        qualities = self.qualities
+        span = f"{qualities[0]} to {qualities[-1]}" if len(qualities) > 1 else f"{qualities[0]}"
+        return ", ".join([f"quality {span}", *self.subsamplings])
+
+    def setting_at(self, uniform: float) -> JpegSetting | None:
+        """The setting of a picture drawn like those examined, by a number drawn uniformly from [0, 1).
+
+        None with the probability of a picture that shows no compression.
+        """
+        for setting, weight in self.settings:
+            if uniform < weight:
+                return setting
+            uniform -= weight
+        return None
+
     def to_dict(self) -> CompressionJson:
         return {
             "examined": self.examined,
@@ -156,17 +206,37 @@ def compress(pixels_hwc: NDArray[np.uint8], setting: JpegSetting) -> NDArray[np.
     """Compress and decode in memory, the grid anchored at the top-left pixel; the same input, the same bytes.
 
     pixels_hwc: uint8, H x W x 3. Returns the same. A setting without chroma takes the standard's chroma table
-    of the nearest quality, one without subsampling 4:2:0. Raises DataError for any other kind of array.
+    of the nearest quality, one without subsampling 4:2:0. Raises DataError for any other kind of array, and
+    for sides that a JPEG cannot have.
     """
     _require_rgb8(pixels_hwc)
     chroma = setting.chroma or standard_tables(nearest_quality(setting.luma))[1]
     tables = [[min(step, 255) for step in table] for table in (setting.luma, chroma)]
+    if max(pixels_hwc.shape[:2]) > MOST_SIDE:
+        raise DataError(f"a side of {max(pixels_hwc.shape[:2])} px; a JPEG has at most {MOST_SIDE}")
     buffer = io.BytesIO()
     Pillow.fromarray(pixels_hwc).save(
         buffer, "JPEG", qtables=tables, subsampling=setting.subsampling or "4:2:0"
     )
-    with Pillow.open(buffer) as decoded:
+    with open_header(buffer) as decoded:  # without Pillow's limit on the size of a picture
         return np.array(decoded.convert("RGB"))
+
+
+def compress_alike(
+    pixels_hwc: NDArray[np.uint8], compression: FolderCompression, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Compress a picture by a setting drawn as often as the folder has it; one number is drawn.
+
+    A picture for which no compression is drawn is returned as it is. Arrays and errors as for `compress`.
+
+    >>> folder = FolderCompression(examined=4, settings=((JpegSetting.of_quality(30), 1.0),))
+    >>> ramp = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    >>> compressed = compress_alike(ramp, folder, np.random.default_rng(0))
+    >>> bool((compressed == compress(ramp, JpegSetting.of_quality(30))).all())
+    True
+    """
+    setting = compression.setting_at(random.random())
+    return pixels_hwc if setting is None else compress(pixels_hwc, setting)
 
 
 def _require_rgb8(pixels_hwc: NDArray[np.uint8]) -> None:
@@ -247,12 +317,17 @@ def read_folder_compression(
     fifth of a second for each picture that is not a JPEG file. Errors as `read_history`.
     """
     examined = evenly_spread(pictures, most) if len(pictures) else []
-    found = [history for picture in examined if (history := read_history(picture)) is not None]
+    return folder_compression([read_history(picture) for picture in examined])
+
+
+def folder_compression(histories: Sequence[JpegHistory | None]) -> FolderCompression:
+    """What a folder's pictures show together; None stands for one that shows no compression."""
+    found = [history for history in histories if history is not None]
     seen = Counter(each.setting for each in found)
     settings = Counter(_joined(each, seen) for each in found)
     phases = Counter(each.phase for each in found)
     return FolderCompression(
-        examined=len(examined),
-        settings=tuple((setting, count / len(examined)) for setting, count in settings.most_common()),
-        phases=tuple((phase, count / len(examined)) for phase, count in phases.most_common()),
+        examined=len(histories),
+        settings=tuple((setting, count / len(histories)) for setting, count in settings.most_common()),
+        phases=tuple((phase, count / len(histories)) for phase, count in phases.most_common()),
     )

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -39,11 +39,21 @@ class Encoded:
         return replace(self, latents=list(latents))
 
 
+class FinishSample(Protocol):
+    """The last step of a degraded sample, such as its compression; to be pickled, not a local function."""
+
+    def __call__(self, image_chw: Tensor, seed: int, key: str, sample: int, temperature: float) -> Tensor:
+        """A whole sample in [0, 1], finished: same shape, in [0, 1], a function of the arguments alone."""
+        ...
+
+
 class DegradationModel:
     """A fitted model: images are float tensors in [0, 1], B C H W, of any size; results are clamped to it.
 
     Nothing here is differentiated. ``generator`` is a torch.Generator; None is torch's default one, which
     DataLoader workers seed differently from each other. Can be pickled, and called as a transform.
+
+    finish: called with every whole degraded sample as the last step; None: nothing is.
     """
 
     def __init__(
@@ -53,7 +63,9 @@ class DegradationModel:
         facts: Mapping[str, Any] | None = None,
         tile: int | None = None,
         recorder: Recorder | None = None,
+        finish: FinishSample | None = None,
     ) -> None:
+        self._finish = finish
         self._translator = Translator(model, device, tile, recorder)
         self._shift = ShiftDistribution(self.model.prior)
         self.facts = dict(facts or {})
@@ -162,6 +174,11 @@ class DegradationModel:
             result[:, sample][(..., *window.slices)] = piece.clamp(0, 1).to(result.device)
 
         self._translator.translate(images, job, range(samples), write)
+        if self._finish is not None and not reverse:
+            for index, key in enumerate(keys):
+                for sample in range(samples):
+                    whole = result[index, sample]
+                    whole.copy_(self._finish(whole, seed + index, key, sample, temperature))
         return result[:, 0] if samples == 1 else result
 
     def _encode(

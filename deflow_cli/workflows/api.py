@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -19,6 +19,7 @@ from deflow_cli.checkpoints.format import load_model as load_file
 from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.degraders.choice import DegraderChoice
+from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import ConfigError
 from deflow_cli.inference.degradation_model import DegradationModel
 from deflow_cli.inference.restoring import Restorer
@@ -42,13 +43,18 @@ if TYPE_CHECKING:
 
 
 def load_model(
-    path: str | Path | None = None, device: str | torch.device = "cpu", *, tile: int | None = None
+    path: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    tile: int | None = None,
+    compression: Literal["auto", "no"] = "auto",
 ) -> DegradationModel:
     """A fitted model, ready for use.
 
     path: a model file or a run folder; None: the newest fit below ``runs/`` here, else the embedded model.
-    device: auto, cpu, cuda or cuda:N. tile: side in pixels; None: chosen by memory, 0: none. Raises
-    CheckpointError or DeviceError.
+    device: auto, cpu, cuda or cuda:N. tile: side in pixels; None: chosen by memory, 0: none.
+    compression: ``auto``: samples are JPEG compressed where the file records it, each whole image, rounded to
+    8 bits; ``no``: never. Raises CheckpointError or DeviceError.
 
     An unfitted model, only to show the calls:
 
@@ -83,7 +89,9 @@ def load_model(
     found = default_model(_path(path))
     where = choose_device(str(device))
     model, facts = load_file(found.path, where)
-    return DegradationModel(model, where, facts, tile, GraphedFunction)
+    found_compression = None if compression == "no" else SampleCompression.recorded(facts, found.path)
+    finish = None if found_compression is None else found_compression.finish
+    return DegradationModel(model, where, facts, tile, GraphedFunction, finish)
 
 
 def load_restorer(
@@ -182,6 +190,7 @@ def degrade(
     seed: int = 0,
     reverse: bool = False,
     like: str | Path | None = None,
+    compression: Literal["auto", "no"] = "auto",
     tile: int | None = None,
     ext: str = "auto",
     skip_existing: bool = False,
@@ -191,9 +200,10 @@ def degrade(
     """Degrade an image or a folder to files, as ``deflow degrade`` does; `load_model` degrades tensors.
 
     temperature: strength of the noise, or the range that it is drawn from per image; None: 1, or with
-    ``reverse`` 0, the posterior's mean. like: a degraded reference image or folder. tile: side in pixels;
-    None: chosen by memory, 0: none. A file that cannot be read is among the report's ``failed``. Raises
-    DeflowError for what concerns all images.
+    ``reverse`` 0, the posterior's mean. like: a degraded reference image or folder. compression:
+    ``auto``: as the model's file records, ``no``: none. tile: side in pixels; None: chosen by memory,
+    0: none. A file that cannot be read is among the report's ``failed``. Raises DeflowError for what concerns
+    all images.
 
     >>> from deflow_cli import degrade
     >>> report = degrade("clean", "degraded", model="runs/camera", samples=2, device="cpu")
@@ -211,6 +221,7 @@ def degrade(
         seed=seed,
         reverse=reverse,
         like=_path(like),
+        compression=compression,
         tile=tile,
         ext=ext,
         skip_existing=skip_existing,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from deflow_cli.data.images.files import (
     write_image,
 )
 from deflow_cli.data.images.outputs import PlannedOutput
+from deflow_cli.degraders.base import Draw
+from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import DataError, naming
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
@@ -54,8 +56,9 @@ class DegradeRequest:
 
     source: an image or a folder. target: an image or a folder to write. model: a file or a run folder; None:
     the default one. temperature: lowest and highest, drawn per image. reverse: restore degraded images
-    instead. like: a degraded image or a folder, whose shift is used in place of the model's. tile: side in
-    pixels; None: chosen by memory, 0: none. ext: ``auto`` or an image suffix.
+    instead. like: a degraded image or a folder, whose shift is used in place of the model's. compression:
+    ``auto``: samples of 8 bits are JPEG compressed where the model's file records it; ``no``: never. tile:
+    side in pixels; None: chosen by memory, 0: none. ext: ``auto`` or an image suffix.
     """
 
     source: Path
@@ -66,6 +69,7 @@ class DegradeRequest:
     seed: int = 0
     reverse: bool = False
     like: Path | None = None
+    compression: Literal["auto", "no"] = "auto"
     tile: int | None = None
     ext: str = "auto"
     skip_existing: bool = False
@@ -103,11 +107,15 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     planned = plan_images(request.source, request.target, ext=request.ext, samples=request.samples)
     found = default_model(request.model)
     device = choose_device(request.device)
-    model, _ = load_model(found.path, device)
+    model, facts = load_model(found.path, device)
     reporter.note(f"model: {found.path} ({found.origin}), on {device}")
     translator = Translator(model, device, request.tile, GraphedFunction)
     shift = _shift(request, model, translator, reporter)
-    process = partial(_process, request=request, translator=translator, shift=shift)
+    compression = _compression(request, facts, found.path, reporter)
+    deep: list[Path] = []
+    process = partial(
+        _process, request=request, translator=translator, shift=shift, compression=compression, deep=deep
+    )
     title = "restoring" if request.reverse else "degrading"
     if device.type == "cuda":
         done = run_images_overlapped(
@@ -121,6 +129,8 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
             title=title,
             skip_existing=request.skip_existing,
         )
+    if deep:
+        reporter.note(f"images of 16 bits: {len(deep)}; their samples are not JPEG compressed")
     return DegradeReport(found.path, found.origin, done.records, done.skipped, done.failed)
 
 
@@ -144,6 +154,20 @@ def _shift(
     outcome = f"components {shares}" if model.prior.components > 1 else "its shift estimated anew"
     reporter.note(f"like {request.like}: {outcome}")
     return shift
+
+
+def _compression(
+    request: DegradeRequest, facts: dict[str, Any], path: Path, reporter: Reporter
+) -> SampleCompression | None:
+    """The last step of every sample, as the model's file records it; None: none."""
+    if request.reverse or request.compression == "no":
+        return None
+    found = SampleCompression.recorded(facts, path)
+    if found is not None:
+        reporter.note(
+            f"samples of 8 bits are JPEG compressed as the model's noisy images were: {found.folder.text}"
+        )
+    return found
 
 
 def _gray_levels(image: Image) -> int:
@@ -170,8 +194,13 @@ def _process(
     request: DegradeRequest,
     translator: Translator,
     shift: ShiftDistribution,
+    compression: SampleCompression | None,
+    deep: list[Path],
 ) -> Callable[[], DegradeRecord]:
-    """Translate an image and submit its writing. Raises DeflowError naming the file."""
+    """Translate an image and submit its writing. Raises DeflowError naming the file.
+
+    deep: is given the images that are not compressed because they have 16 bits.
+    """
     image, started = read
     tensor = to_tensor(image.pixels, translator.device)
     noise = ImageNoise(request.seed, item.key)
@@ -186,7 +215,12 @@ def _process(
     else:
         components = draw_components(shift, request.seed, item.key, request.samples)
     job = Job(shift, [noise], [components], [temperature], request.reverse, _gray_levels(image))
+    if compression is not None and image.bits != 8:
+        compression = None
+        deep.append(item.source)
+    draw = Draw(request.seed, item.key, temperature=temperature)
     written: list[float] = []
+    write = partial(_write, item, image, compression, draw, written)
     groups: list[list[Wait]] = []
     group = max(1, OUTPUT_BUDGET // image.pixels.nbytes)
     for first in range(0, request.samples, group):
@@ -196,10 +230,7 @@ def _process(
         with naming(item.source, but=(DataError,)):
             outputs = _translate(translator, tensor, job, samples, image)
         groups.append(
-            [
-                submit(partial(_write, item.targets[sample], image, pixels, written))
-                for sample, pixels in zip(samples, outputs, strict=True)
-            ]
+            [submit(partial(write, sample, pixels)) for sample, pixels in zip(samples, outputs, strict=True)]
         )
 
     def finish() -> DegradeRecord:
@@ -210,9 +241,20 @@ def _process(
     return finish
 
 
-def _write(target: Path, image: Image, pixels: NDArray[Any], written: list[float]) -> None:
-    """Write a sample of an image, and say when it was done."""
-    write_image(target, Image(pixels, image.alpha, image.gray, image.icc, image.exif))
+def _write(
+    item: PlannedOutput,
+    image: Image,
+    compression: SampleCompression | None,
+    draw: Draw,
+    written: list[float],
+    sample: int,
+    pixels: NDArray[Any],
+) -> None:
+    """Compress and write a sample of an image, and say when it was done. draw: of its first sample."""
+    if compression is not None:
+        with naming(item.source):
+            pixels = compression.pixels(pixels, replace(draw, sample=sample))
+    write_image(item.targets[sample], Image(pixels, image.alpha, image.gray, image.icc, image.exif))
     written.append(time.perf_counter())
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from deflow_cli.checkpoints.format import load_model
+from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.models.deflow.latent import SharedLatent
 from deflow_cli.models.deflow.model import DeFlow
 
@@ -108,6 +109,7 @@ class ModelReport:
     """What a model is.
 
     conditioning: None without an encoder. training, likelihood, data: facts that the fit recorded.
+    compression: how the degraded images were JPEG compressed, as the fit recorded it; empty: not recorded.
     statistics: means and standard deviations of channels by name; None where the model does not use them.
     shift_kind: as in ``flow.shift``.
     """
@@ -118,6 +120,7 @@ class ModelReport:
     training: dict[str, object]
     likelihood: dict[str, object]
     data: dict[str, object]
+    compression: dict[str, object]
     statistics: dict[str, list[float]] | None
     shift_kind: str
     components: list[ShiftComponent]
@@ -133,6 +136,7 @@ class ModelReport:
             "training": self.training,
             "likelihood": self.likelihood,
             "data": self.data,
+            "compression": self.compression,
             "statistics": {"in_use": self.statistics is not None, **(self.statistics or {})},
             "shift": {
                 "kind": self.shift_kind,
@@ -151,7 +155,7 @@ def inspect_model(path: Path) -> ModelReport:
     model, facts = load_model(path)
     # The run's whole configuration is among the facts; the sections describe its model part already.
     facts.pop("config", None)
-    elsewhere = {"title", "date", "version", *FIT_KEYS, *LIKELIHOOD_KEYS}
+    elsewhere = {"title", "date", "version", "compression", *FIT_KEYS, *LIKELIHOOD_KEYS}
     content = path.read_bytes()
     return ModelReport(
         file=FileIdentity(
@@ -167,6 +171,7 @@ def inspect_model(path: Path) -> ModelReport:
         training={key: facts[key] for key in FIT_KEYS if key in facts},
         likelihood={key: facts[key] for key in LIKELIHOOD_KEYS if key in facts},
         data={key: value for key, value in facts.items() if key not in elsewhere},
+        compression=_compression(SampleCompression.recorded(facts, path)),
         statistics=_statistics(model),
         shift_kind=model.config.flow.shift,
         components=_components(model),
@@ -226,6 +231,18 @@ def _conditioning(model: DeFlow) -> ConditioningSizes | None:
         encoder_blocks=encoder.blocks,
         stacked_blocks=list(encoder.stacked_blocks),
     )
+
+
+def _compression(recorded: SampleCompression | None) -> dict[str, object]:
+    if recorded is None:
+        return {}
+    folder = recorded.folder
+    return {
+        "images_examined": folder.examined,
+        "images_compressed": folder.found,
+        "quality": folder.qualities,
+        "subsampling": folder.subsamplings,
+    }
 
 
 def _statistics(model: DeFlow) -> dict[str, list[float]] | None:

@@ -142,6 +142,21 @@ def best_white(pairs: Sequence[Pair], real: ResidualStatistics) -> tuple[dict[st
     return best, sigmas["std"]
 
 
+def folder_rivals(domain: Domain) -> dict[str, DegradeFn]:
+    """Rivals that see the two train folders and nothing of the test."""
+    plain = DrawnSpectralNoise(SpectralNoise.from_images(domain.clean(), domain.noisy()))
+    quiet = DrawnSpectralNoise(
+        SpectralNoise.from_images(domain.clean(), domain.noisy(), quiet=0.25, match_content=True)
+    )
+    gray = torch.full((1, 3, 512, 512), 0.5)
+    blind = float((quiet.degrade(gray, torch.Generator().manual_seed(0)) - gray).std())
+    return {
+        "spectral": plain.degrade,
+        "spectral, quiet patches": quiet.degrade,
+        "white, σ from the two folders": WhiteNoise(blind).degrade,
+    }
+
+
 def white_per_image(pairs: Sequence[Pair], real: ResidualStatistics) -> list[Pixels]:
     """White noise that knows each picture's own noise level."""
     return [
@@ -284,15 +299,7 @@ def main() -> None:
     degraders["white"] = WhiteNoise(sigma).degrade
     repeated = list(pairs) * options.samples
     real_repeated = real_statistics(repeated) if options.samples > 1 else real
-    plain = SpectralNoise.from_images(domain.clean(), domain.noisy())
-    degraders["spectral"] = DrawnSpectralNoise(plain).degrade
-    quiet = DrawnSpectralNoise(
-        SpectralNoise.from_images(domain.clean(), domain.noisy(), quiet=0.25, match_content=True)
-    )
-    degraders["spectral, quiet patches"] = quiet.degrade
-    gray = torch.full((1, 3, 512, 512), 0.5)
-    blind = float((quiet.degrade(gray, torch.Generator().manual_seed(0)) - gray).std())
-    degraders["white, σ from the two folders"] = WhiteNoise(blind).degrade
+    degraders.update(folder_rivals(domain))
     made: dict[str, list[Pixels]] = {}
     for name, degrade_fn in degraders.items():
         made[name] = apply(degrade_fn, repeated)

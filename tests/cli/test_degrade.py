@@ -22,6 +22,7 @@ def test_request_by_default(deflow, folders, degrade_workflow):
         "seed": 0,
         "reverse": False,
         "like": None,
+        "compression": "auto",
         "tile": None,
         "ext": "auto",
         "skip_existing": False,
@@ -34,11 +35,12 @@ def test_request_with_everything(deflow, folders, degrade_workflow):
     Path("run/model.safetensors").touch()
     Path("ref.png").touch()
     args = ["--model", "run", "--temperature", "0.6:1.2", "--samples", "4", "--seed", "9"]
-    args += ["--reverse", "--like", "ref.png"]
+    args += ["--reverse", "--like", "ref.png", "--compression", "no"]
     args += ["--tile", "256", "--ext", ".JPG", "--skip-existing", "--device", "cuda:1"]
     result = deflow("degrade", folders[0], "out", *args)
     assert result.exit_code == 0, result.output
     request = degrade_workflow.requests[0]
+    assert request.compression == "no"
     assert (request.model, request.like) == (Path("run/model.safetensors"), Path("ref.png"))
     assert (request.temperature, request.samples, request.seed) == ((0.6, 1.2), 4, 9)
     assert (request.reverse, request.tile, request.ext) == (True, 256, "jpg")
@@ -72,6 +74,7 @@ def test_failures_are_told_and_exit_1(deflow, folders, degrade_workflow):
     ("args", "code", "words"),
     [
         (["--temperature", "hot"], 2, ["'hot'", "0.6:1.2"]),
+        (["--compression", "yes"], 2, ["'yes'", "auto or no"]),
         (["--temperature", "1.2:0.6"], 2, ["'1.2:0.6'", "rising"]),
         (["--temperature", "-1"], 2, ["'-1'"]),
         (["--tile", "big"], 2, ["'big'", "auto"]),

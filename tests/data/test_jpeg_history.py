@@ -12,6 +12,7 @@ from deflow_cli.data.jpeg_history import (
     FolderCompression,
     JpegSetting,
     compress,
+    compress_alike,
     read_folder_compression,
     read_history,
     read_pixels,
@@ -231,3 +232,28 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(DataError, match=r"broken\.jpg"):
         read_history(tmp_path / "broken.jpg")
+
+
+def test_settings_are_drawn_by_their_shares():
+    often, seldom = JpegSetting.of_quality(90, "4:2:2"), JpegSetting.of_quality(70)
+    found = FolderCompression(8, ((often, 0.5), (seldom, 0.25)))
+    assert [found.setting_at(u) for u in (0.0, 0.49, 0.5, 0.74, 0.75, 0.99)] == [
+        often,
+        often,
+        seldom,
+        seldom,
+        None,
+        None,
+    ]
+    assert (found.found, found.usual_quality, found.text) == (6, 90, "quality 70 to 90, 4:2:2, 4:2:0")
+    random, again = np.random.default_rng(4), np.random.default_rng(4)
+    for _ in range(12):
+        setting = found.setting_at(again.random())
+        expected = PHOTOS[0] if setting is None else compress(PHOTOS[0], setting)
+        assert np.array_equal(compress_alike(PHOTOS[0], found, random), expected)
+    assert FolderCompression(0).usual_quality is None
+
+
+def test_a_picture_too_long_for_a_jpeg_is_refused():
+    with pytest.raises(DataError, match="65500"):
+        compress(np.zeros((1, 65501, 3), np.uint8), JpegSetting.of_quality(90))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -14,6 +15,7 @@ import deflow_cli.workflows.api
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.config.fit import FitConfig, RunConfig
 from deflow_cli.data.images.files import Image, to_pixels, write_image
+from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting, compress, read_history
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, ShapeError
 from deflow_cli.inference.degradation_model import DegradationModel
 from tests.example_folder import lay_out_examples
@@ -229,3 +231,24 @@ def test_transform_in_loader_workers(model):
     assert drawn.shape == (4, 3, 16, 16)
     differences = [(drawn[i] - drawn[j]).abs().mean() for i in range(4) for j in range(i)]
     assert min(float(d) for d in differences) > 1 / 255
+
+
+def test_samples_are_compressed_as_the_file_records(tmp_path):
+    folder = FolderCompression(2, ((JpegSetting.of_quality(60), 0.5), (JpegSetting.of_quality(80), 0.5)))
+    save_model(tmp_path / "old.safetensors", small_model(), {})
+    save_model(tmp_path / "new.safetensors", small_model(), {"compression": folder.to_dict()})
+    image = smooth_images(2, 150, 130)
+    old, new = (deflow_cli.load_model(tmp_path / f"{name}.safetensors") for name in ("old", "new"))
+    off = deflow_cli.load_model(tmp_path / "new.safetensors", compression="no")
+    plain, ours, same = (model.degrade(image, samples=3, generator=seeded()) for model in (old, new, off))
+    assert torch.equal(plain, same)
+    qualities = set()
+    for before, after in zip(plain.flatten(0, 1), ours.flatten(0, 1), strict=True):
+        history = read_history(to_pixels(after))
+        assert np.array_equal(to_pixels(after), compress(to_pixels(before), history.setting))
+        qualities.add(history.setting.quality)
+    assert qualities == {60, 80}
+    assert torch.equal(old.restore(image), new.restore(image))
+    assert torch.equal(new.degrade(image, 0.0), new.degrade(image, 0.0))
+    copy = pickle.loads(pickle.dumps(new))
+    assert torch.equal(copy.degrade(image, generator=seeded()), new.degrade(image, generator=seeded()))

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.cli.main import app
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
+from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting, compress, read_history
 from deflow_cli.errors import CheckpointError, DataError, DeviceError
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
 from deflow_cli.models.deflow.shift import ShiftDistribution
@@ -274,3 +275,54 @@ def test_what_concerns_all_images_is_an_error(photos, tmp_path, model_path):
 
 
 ICC = b"\0\0\0\x80" + b"\0" * 124  # a profile's header alone: it is carried, not read
+
+
+@pytest.fixture(scope="module")
+def jpeg_model(tmp_path_factory):
+    """The same model, which records that its noisy images were JPEGs."""
+    path = tmp_path_factory.mktemp("model") / "jpeg.safetensors"
+    folder = FolderCompression(2, ((JpegSetting.of_quality(60), 0.5), (JpegSetting.of_quality(80), 0.5)))
+    save_model(path, small_model(), {"step": 1, "compression": folder.to_dict()})
+    return path
+
+
+def test_samples_are_compressed_where_the_model_records_it(tmp_path, model_path, jpeg_model):
+    write_image(tmp_path / "in" / "a.png", Image(to_pixels(smooth_images(1, 150, 130))))
+    run(tmp_path / "in", tmp_path / "plain", model_path, samples=8)
+    run(tmp_path / "in", tmp_path / "off", jpeg_model, samples=8, compression="no")
+    run(tmp_path / "in", tmp_path / "out", jpeg_model, samples=8)
+    plain, off, out = (pixels_below(tmp_path / name) for name in ("plain", "off", "out"))
+    qualities = set()
+    for name, pixels in plain.items():
+        assert np.array_equal(off[name], pixels)
+        history = read_history(out[name])
+        assert history is not None
+        assert np.array_equal(out[name], compress(pixels, history.setting))
+        qualities.add(history.setting.quality)
+    assert qualities == {60, 80}
+    run(tmp_path / "in", tmp_path / "tiled", jpeg_model, samples=8, tile=16)
+    for name, pixels in pixels_below(tmp_path / "tiled").items():
+        assert (pixels != out[name]).mean() < 0.02
+
+
+def test_restoring_and_16_bits_are_not_compressed(tmp_path, model_path, jpeg_model):
+    deep = to_pixels(smooth_images(1, 40, 50), 16)
+    write_image(tmp_path / "in" / "deep.png", Image(deep))
+    for options in ({}, {"reverse": True}):
+        listener = Listener()
+        for name, model in (("plain", model_path), ("out", jpeg_model)):
+            request = DegradeRequest(tmp_path / "in", tmp_path / name, model=model, device="cpu", **options)
+            degrade(request, listener)
+        plain, out = (pixels_below(tmp_path / name)["deep.png"] for name in ("plain", "out"))
+        assert np.array_equal(plain, out)
+        assert any("images of 16 bits: 1" in note for note in listener.notes) == (not options)
+
+
+class Listener(Silent):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)

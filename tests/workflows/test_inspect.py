@@ -10,6 +10,7 @@ import torch
 
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.cli.console import plain
+from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting
 from deflow_cli.workflows.inspect import inspect_model, multiply_adds
 from tests.inference.small import SHIFT_MEAN, SHIFT_STD, build, small_model
 
@@ -88,3 +89,18 @@ def test_multiply_adds_by_hand():
     assert counted.features == 0
     assert counted.encode == counted.decode
     assert math.isclose(counted.encode, expected, abs_tol=1)
+
+
+def test_compression_is_shown_where_it_is_recorded(tmp_path, path):
+    assert "compression" not in inspect_model(path).as_dict()
+    settings = ((JpegSetting.of_quality(90), 0.5), (JpegSetting.of_quality(97, "4:2:2"), 0.25))
+    facts = {"compression": FolderCompression(8, settings).to_dict()}
+    save_model(tmp_path / "jpeg.safetensors", small_model(), facts)
+    report = inspect_model(tmp_path / "jpeg.safetensors").as_dict()
+    assert report["compression"] == {
+        "images_examined": 8,
+        "images_compressed": 6,
+        "quality": [90, 97],
+        "subsampling": ["4:2:0", "4:2:2"],
+    }
+    assert report.get("data", {}) == {}

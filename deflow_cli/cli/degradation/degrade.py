@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import typer
 
 from deflow_cli.cli import image_options as options
@@ -19,6 +21,7 @@ def degrade(
     seed: options.Seed = 0,
     reverse: options.Reverse = False,
     like: options.Like = None,
+    compression: options.Compression = "auto",
     tile: options.Tile = "auto",
     ext: options.Ext = "auto",
     skip_existing: options.SkipExisting = False,
@@ -32,6 +35,7 @@ def degrade(
     if like is not None:
         check_source(like)
     temperatures, tile_side = choose_temperature(temperature, reverse), parse_tile(tile)
+    chosen_compression = check_compression(compression)
     model_path = model_file(model) if model is not None else None
 
     from deflow_cli.workflows import degrade as workflow
@@ -46,6 +50,7 @@ def degrade(
             seed=seed,
             reverse=reverse,
             like=like,
+            compression=chosen_compression,
             tile=tile_side,
             ext=ext.lower().lstrip("."),
             skip_existing=skip_existing,
@@ -65,6 +70,15 @@ def degrade(
         typer.echo(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", err=True)
     if report.failed:
         raise typer.Exit(1)
+
+
+def check_compression(text: str) -> Literal["auto", "no"]:
+    """The value of ``--compression``. Raises ConfigError for anything else than ``auto`` and ``no``."""
+    if text == "auto":
+        return "auto"
+    if text == "no":
+        return "no"
+    raise ConfigError(f"--compression is {text!r}", next_step="use auto or no")
 
 
 def choose_temperature(text: str | None, reverse: bool) -> tuple[float, float]:

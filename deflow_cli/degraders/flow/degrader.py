@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.degraders.base import Draw, check_draws
+from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
@@ -18,10 +19,18 @@ from deflow_cli.runtime.cuda_graphs import GraphedFunction
 class FlowDegrader:
     """Encodes the clean picture, shifts its latents and decodes them (DeFlow, CVPR 2021, eq. 7).
 
-    tile: side of the tiles in px; None: chosen by memory, 0: none.
+    tile: side of the tiles in px; None: chosen by memory, 0: none. compression: applied to each whole picture
+    last; None: none.
     """
 
-    def __init__(self, model: DeFlow, device: torch.device | str = "cpu", tile: int | None = None) -> None:
+    def __init__(
+        self,
+        model: DeFlow,
+        device: torch.device | str = "cpu",
+        tile: int | None = None,
+        compression: SampleCompression | None = None,
+    ) -> None:
+        self._compression = compression
         self.translator = Translator(model, device, tile, GraphedFunction)
         self._shift = ShiftDistribution(model.prior)
 
@@ -39,7 +48,11 @@ class FlowDegrader:
             result[(..., *window.slices)] = piece.clamp(0, 1).to(result.device)
 
         self.translator.translate(image_bchw.float(), self.job(draws), [0], write)
-        return result
+        return self.compressed(result, draws)
+
+    def compressed(self, degraded_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
+        """The last step: whole degraded pictures, B x 3 x H x W in [0, 1], as the model's record has them."""
+        return degraded_bchw if self._compression is None else self._compression(degraded_bchw, draws)
 
 
 class _SampleNoise(ImageNoise):

@@ -66,7 +66,7 @@ class Encodings:
         conditions = [StepCondition(next(parts), next(parts)) if has else None for has in self._conditioned]
         encoding = Encoding(latents, conditions, next(parts, None))
         y = self._translator.sample(encoding, self._size, self._degrader.job(draws))
-        return y.clamp(0, 1)
+        return self._degrader.compressed(y.clamp(0, 1), draws)
 
     def _places(self, numbers: Sequence[int]) -> Tensor:
         places = [number % len(self._numbers) for number in numbers]

@@ -1,8 +1,8 @@
-"""Local levels: how strong fine detail is by brightness and texture, and the spectrum of an image's quietest patches.
+"""Local levels: fine detail by brightness and texture, and the spectrum of an image's quietest patches.
 
-Both serve to match synthetic noise to real noise without pairs, by comparing synthetic with real images. Scenes then
-enter both sides alike. Averages are of logarithms, and levels are quantiles: scenes have heavy tails, of which the
-noise must not depend.
+Both serve to match synthetic noise to real noise without pairs, by comparing synthetic with real images.
+Scenes then enter both sides alike. Averages are of logarithms, and levels are medians: scenes have heavy
+tails, on which the noise must not depend.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def features_of(image: Pixels, seed: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Levels:
-    """Log levels in each bin (n x bins) of n images, and their weights, 0 where an image has too few pixels."""
+    """Log levels in each bin (n x bins) of n images; weights are 0 where an image has too few pixels."""
 
     log_levels: Array
     weights: Array
@@ -97,11 +97,10 @@ class Levels:
         variance = (share**2 * (self.log_levels - mean) ** 2).sum(0) * count / np.maximum(count - 1, 1)
         return mean, np.where(count > 2, np.sqrt(variance), np.inf), count
 
-    def spread(self, chosen: NDArray[np.bool_]) -> float:
-        """Variance between images of their mean log level beside the others', over the bins chosen."""
-        weights = self.weights * chosen
-        own = (weights * (self.log_levels - self.mean()[0])).sum(1) / np.maximum(weights.sum(1), 1e-9)
-        total = weights.sum(1)
+    def spread(self) -> float:
+        """Variance between images of how far an image's log levels stand, on average, above the means."""
+        total = self.weights.sum(1)
+        own = (self.weights * (self.log_levels - self.mean()[0])).sum(1) / np.maximum(total, 1e-9)
         return float(np.average(own**2, weights=total)) if total.sum() else 0.0
 
 
@@ -114,10 +113,10 @@ def _residual(image: Pixels) -> Array:
 def quiet_spectrum(images: Sequence[Pixels]) -> Spectrum:
     """Cross-spectra of the quietest quarter of each image's patches, geometric mean over the images.
 
-    Patches of 64 x 64 every 32 pixels, without their mean, under a Hann window, in grey levels squared; white noise
-    of variance v has v times the identity. The geometric mean of positive matrices is exp of the mean of their
-    logarithms (log-Euclidean mean); an image that is all texture then counts no more than others. Images are at
-    least 64 x 64.
+    64 x 64 x 3 x 3 in FFT order. Patches of 64 x 64 every 32 pixels, without their mean, under a Hann window,
+    in grey levels squared; white noise of variance v has v times the identity. The geometric mean of positive
+    matrices is exp of the mean of their logarithms (log-Euclidean mean): an image that is all texture counts
+    no more than others. Images are at least 64 x 64.
     """
     hann = np.hanning(QUIET_PATCH + 1)[:-1]
     window = np.outer(hann, hann)

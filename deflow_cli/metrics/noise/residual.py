@@ -235,10 +235,15 @@ def low_pass_psnr(first: Array, second: Array, sigma: float = 8.0) -> float:
     return float("inf") if error == 0 else -10.0 * float(np.log10(error))
 
 
+def local_variance(grey: Array) -> Array:
+    """Variance of a plane H x W in the 7 x 7 window about each pixel, reflected border; 0 at least."""
+    mean = cv2.blur(grey, (7, 7), borderType=cv2.BORDER_REFLECT_101)
+    square = cv2.blur(grey**2, (7, 7), borderType=cv2.BORDER_REFLECT_101)
+    return np.maximum(square - mean**2, 0.0)
+
+
 def region_masks(clean: Array) -> dict[str, NDArray[np.bool_]]:
     """Flat (std of luma in 7 x 7 below 2/255), dark (luma below 0.25), bright (above 0.7) pixels, H x W."""
     grey = luma(clean)
-    mean = cv2.blur(grey, (7, 7), borderType=cv2.BORDER_REFLECT_101)
-    square = cv2.blur(grey**2, (7, 7), borderType=cv2.BORDER_REFLECT_101)
-    flat = np.maximum(square - mean**2, 0.0) < (2.0 / 255.0) ** 2
+    flat = local_variance(grey) < (2.0 / 255.0) ** 2
     return {"flat": flat, "dark": grey < 0.25, "bright": grey > 0.7}

@@ -109,7 +109,7 @@ def _smooth(x: Tensor) -> Tensor:
 
 
 def places(values: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the knot below each value, and the share of the way to the next; outside, the outermost knot."""
+    """Index of the knot below each value, and the share of the way to the next; ends are held."""
     values = torch.minimum(torch.maximum(values, knots[0]), knots[-1])
     below = (torch.searchsorted(knots, values.contiguous()) - 1).clamp(0, len(knots) - 2)
     return below, (values - knots[below]) / (knots[below + 1] - knots[below])
@@ -144,7 +144,7 @@ def full_size(map_bhw: Tensor, height: int, width: int) -> Tensor:
 
 
 def correlated(kernel_oiyx: Tensor, white_bchw: Tensor) -> Tensor:
-    """White noise under a filter of side S, B x 3 x (H - S + 1) x (W - S + 1), in the precision of the noise."""
+    """White noise B x 3 x H x W under a filter of side S: B x 3 x (H - S + 1) x (W - S + 1)."""
     side = kernel_oiyx.shape[-1]
     size = (white_bchw.shape[-2], white_bchw.shape[-1])
     response = torch.fft.rfft2(kernel_oiyx.to(white_bchw), s=size)

@@ -18,6 +18,7 @@ from deflow_cli.data.pairs.aligned import AlignedSampler, scan_aligned
 from deflow_cli.data.unpaired import Batch, UnpairedSampler, split_held_out
 from deflow_cli.errors import ConfigError
 from deflow_cli.runtime.progress import Reporter
+from deflow_cli.workflows.fit.compression import choose_compression
 from deflow_cli.workflows.fit.conditioning import choose_conditioning
 
 LEAK_CANDIDATES = (4, 8, 16)  # downsamplings of h that the domain-leak test tries, in this order
@@ -93,7 +94,7 @@ class ColourStatistics:
 def choose_settings(
     domains: Domains, config: RunConfig, reporter: Reporter
 ) -> tuple[RunConfig, ColourStatistics | None, dict[str, Any]]:
-    """Choose what the preset leaves open: channel statistics, then s and the noise on h.
+    """Choose what the preset leaves open: channel statistics, compression, then s and the noise on h.
 
     Returns the configuration with the choices made, the statistics if used, and the facts to keep.
     """
@@ -110,6 +111,10 @@ def choose_settings(
         verb = "used" if use_statistics else "not needed"
         reporter.note(f"channel statistics {verb}: {difference.text}")
         facts["channel_statistics"] = difference.text
+    if fit.compression == "auto":
+        compression = choose_compression(domains.clean.paths, domains.noisy.paths, reporter)
+        if compression is not None:
+            facts["compression"] = compression.to_dict()
     colour = None
     if use_statistics:
         colour = measure_colours(domains, flow.downsample)

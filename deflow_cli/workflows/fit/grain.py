@@ -1,14 +1,12 @@
 """Matching grain: its table of gains and its spread of levels, without pairs.
 
-Images are degraded with the present noise and compared with the real degraded ones (indirect inference): levels of
-fine detail in bins of brightness and texture. What differs corrects the gain, a few times over. Scenes, rounding and
-clipping enter both sides alike.
+Images are degraded with the present noise and compared with the real degraded ones (indirect inference):
+levels of fine detail in bins of brightness and texture. What differs corrects the gain, a few times over.
+Scenes, rounding, clipping and compression enter both sides alike.
 """
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,14 +29,13 @@ from deflow_cli.models.deflow.grain import (
     spread_over,
 )
 
-ROUNDS = 5
-FLAT_KNOTS = 4  # of texture, from the flattest, at which images' levels are compared
+ROUNDS = 4
 _LEAST_SHARE = 0.15  # of a level that is noise: where scenes outweigh it, corrections are not trusted further
 _FEWEST_IMAGES = 4  # in a bin
 _STEP = 1.0  # largest correction of a log gain per round
 _SPREAD_STEP = 0.8
 _OWN_ERROR = 0.02  # of a log level, added to its standard error
-# Prior of the log gain: free in its mean, with a standard deviation of 0.5 about it that is smooth over so many knots.
+# Prior of the log gain: free in its mean, about which it deviates by 0.5, smoothly over so many knots.
 _PRIOR_DEVIATION, _PRIOR_REACH = 0.5, (2.0, 3.0)
 
 Pattern = Callable[[int, int], Tensor]
@@ -49,8 +46,8 @@ Pattern = Callable[[int, int], Tensor]
 class GrainMatch:
     """What was found. misfit_bt: log ratio of real to synthetic levels per bin, after the last round.
 
-    found: how far levels of the degraded images stand above the clean ones', root mean square of the log ratio; null:
-    the same between two halves of the clean images.
+    found: how far levels of the degraded images stand above the clean ones', root mean square of the log
+    ratio; null: the same between two halves of the clean images.
     """
 
     gain_bt: Array
@@ -65,8 +62,9 @@ class GrainMatch:
 class GrainData:
     """Pictures to match with, uint8 H x W x 3, all at least 64 x 64.
 
-    clean: originals, whose brightness and texture decide; bases: the same without noise as the model degrades them,
-    3 x H x W in [0, 1]; noisy: real degraded pictures.
+    clean: originals, whose brightness and texture decide. bases: the same as the model degrades them without
+    noise, 3 x H x W in [0, 1]. noisy: real degraded pictures. finish: the last step of degrading, which a
+    number draws; None: none.
     """
 
     clean: Sequence[Pixels]
@@ -96,27 +94,23 @@ class GrainMatcher:
         self._noisy = Levels.of(data.noisy, noisy_features, self.knots)
         self._prior = _prior(self.knots.shape)
 
-    def match(self, pattern: Pattern, seconds: float = math.inf) -> GrainMatch:
-        """Match the gain to a pattern, starting from 1. seconds: after which no further round begins."""
-        started = time.monotonic()
+    def match(self, pattern: Pattern) -> GrainMatch:
+        """Match the gain to a pattern, starting from 1."""
         gain = torch.ones(self.knots.shape, dtype=torch.float64)
         spread, misfit = 0.0, np.zeros(self.knots.shape)
-        flat = np.arange(gain.numel()) % self.knots.shape[1] < FLAT_KNOTS
         for number in range(ROUNDS):
-            if number and time.monotonic() - started > seconds:
-                break
             made = self.degraded(number, gain, spread, pattern)
             features = [features_of(y, 10_000 * (number + 1) + n) for n, y in enumerate(made)]
             ours = Levels.of(made, features, self.knots)
             step, error, misfit = self._correction(ours)
-            excess = self._noisy.spread(flat) - ours.spread(flat)
+            excess = self._noisy.spread() - ours.spread()
             spread = float(np.sqrt(np.clip(spread**2 + _SPREAD_STEP * excess, 0, 1)))
             step, error = self._carried(step, error, [self.knots.places(seen) for seen in features])
             gain = torch.from_numpy(np.exp(self._smooth(gain.log().numpy() + step, error)))
         return GrainMatch(gain.numpy(), self.knots, spread, misfit, *self._found())
 
     def degraded(self, number: int, gain_bt: Tensor, spread: float, pattern: Pattern) -> list[Pixels]:
-        """Each picture degraded with the pattern's draw of this number, under a gain and a spread of levels."""
+        """Each picture with the pattern's draw of this number, under a gain and a spread of levels."""
         levels = np.random.default_rng([self.seed, number]).standard_normal(len(self.data.clean))
         made = []
         for n, seen in enumerate(self._clean_places):

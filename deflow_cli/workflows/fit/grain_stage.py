@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +27,12 @@ from deflow_cli.runtime.seeding import generator
 from deflow_cli.workflows.fit.data import Domains
 from deflow_cli.workflows.fit.grain import GrainData, GrainMatch, GrainMatcher, Pattern
 
-CROPS, CROP_SIDE = 80, 256  # of each domain, and px: what levels are matched on
-WHOLE_IMAGES = 80  # of each domain, whose quiet patches show the spectrum
+CROPS, FEWER_CROPS = 64, 32  # of each domain, that levels are matched on; fewer where time is short
+CROP_SIDE = 256  # px
+SHORT = 100.0  # seconds
+WHOLE_IMAGES = 60  # of each domain, whose quiet patches show the spectrum
 LEAST_IMAGES, LEAST_SIDE = 8, 2 * QUIET_PATCH  # below, nothing is matched
+CLEARLY = 0.5  # a stationary pattern is taken where its kernel distance is below so much of the latents'
 ABOVE_NULL = 2.0  # levels must exceed the clean images' by so many times what halves of those differ by
 _GREY_LEVELS = 255.0
 
@@ -48,7 +50,7 @@ class _Candidate:
 
 
 class GrainStage:
-    """Matches the grain of a fitted model and chooses the pattern whose samples look more like the real images."""
+    """Matches the grain of a fitted model, and chooses its pattern by how real the samples look."""
 
     def __init__(
         self, model: DeFlow, domains: Domains, seed: int, reporter: Reporter, finish: Finish | None = None
@@ -62,17 +64,17 @@ class GrainStage:
     def run(self, seconds: float = math.inf) -> dict[str, Any]:
         """Set ``model.grain``; returns the facts to keep, empty where the images are too few or too small.
 
-        seconds: that the stage should take. A whole pattern may be left out for it.
+        seconds: that the stage should take; it looks at fewer pictures where they are few.
         """
         grain = self.model.grain
         assert grain is not None
         grain.matched.fill_(False)  # samples are the model's own meanwhile
-        started = time.monotonic()
-        clean, noisy = (self._crops(pool, name) for pool, name in self._pools())
+        count = CROPS if seconds >= SHORT else FEWER_CROPS
+        clean, noisy = (self._crops(pool, name, count) for pool, name in self._pools())
         if min(len(clean), len(noisy)) < LEAST_IMAGES:
             self.reporter.note(
-                f"noise is not matched by brightness and texture: that needs {LEAST_IMAGES} images of at least "
-                f"{LEAST_SIDE} px in each folder"
+                f"noise is not matched by brightness and texture: that needs {LEAST_IMAGES} images of at "
+                f"least {LEAST_SIDE} px in each folder"
             )
             return {}
         self.reporter.start("noise", None)
@@ -80,32 +82,29 @@ class GrainStage:
         data = GrainData(clean, bases, noisy, self._finish)
         matcher = GrainMatcher(data, self.seed)
         kernel = self._stationary_kernel()
-        left = seconds - (time.monotonic() - started)
-        found = [self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel, 0.5 * left)]
-        left = seconds - (time.monotonic() - started)
-        if left > 0:
-            found.append(self._candidate("latent", matcher, self._of_latents(clean, bases), None, left))
-        best = min(found, key=lambda one: one.kid)
+        own = self._candidate("latent", matcher, self._of_latents(clean, bases), None)
+        other = self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel)
+        best = other if other.kid < CLEARLY * own.kid else own
         self.reporter.finish()
         match = best.match
         gain = torch.from_numpy(match.gain_bt).float()
         grain.set(gain, match.knots.brightness, match.knots.texture, match.spread, best.kernel_oiyx)
         self._describe(grain, best)
-        return {"noise": self._facts(best, found)}
+        return {"noise": self._facts(best, (own, other))}
 
     # -- pictures -------------------------------------------------------------------------------------
 
     def _pools(self) -> list[tuple[ImageCache, str]]:
         return [(self.domains.clean, "clean"), (self.domains.noisy, "noisy")]
 
-    def _crops(self, pool: ImageCache, name: str) -> list[Pixels]:
-        """Crops at random places of images spread over the folder; several of an image where there are few."""
+    def _crops(self, pool: ImageCache, name: str, count: int) -> list[Pixels]:
+        """Crops at random places of images all over the folder; several of an image where there are few."""
         random = np.random.default_rng([self.seed, *name.encode()])
-        images = [self._read(pool, n) for n in evenly_spread(range(len(pool)), CROPS)]
+        images = [self._read(pool, n) for n in evenly_spread(range(len(pool)), count)]
         usable = [image for image in images if image is not None and min(image.shape[:2]) >= LEAST_SIDE]
         result: list[Pixels] = []
-        while len(usable) >= LEAST_IMAGES and len(result) < CROPS:
-            for image in usable[: CROPS - len(result)]:
+        while len(usable) >= LEAST_IMAGES and len(result) < count:
+            for image in usable[: count - len(result)]:
                 side = min(CROP_SIDE, image.shape[0] // 8 * 8, image.shape[1] // 8 * 8)
                 # on the grid of 8 x 8 blocks, which a compression as the last step starts anew at the corner
                 top, left = (int(random.integers(0, (n - side) // 8 + 1)) * 8 for n in image.shape[:2])
@@ -140,7 +139,7 @@ class GrainStage:
     # -- patterns -------------------------------------------------------------------------------------
 
     def _stationary_kernel(self) -> Tensor:
-        """Filter of what quiet patches of degraded images have in excess of clean ones', on the [0, 1] scale."""
+        """Filter of what quiet patches of degraded images have in excess of clean ones', in [0, 1]."""
         clean, noisy = (quiet_spectrum(self._whole(pool)) for pool, _ in self._pools())
         excess = positive(smoothed(noisy - clean)) / _GREY_LEVELS**2
         return kernel_of(torch.from_numpy(excess)).float()
@@ -160,9 +159,9 @@ class GrainStage:
         return draw
 
     def _candidate(
-        self, name: str, matcher: GrainMatcher, pattern: Pattern, kernel: Tensor | None, seconds: float
+        self, name: str, matcher: GrainMatcher, pattern: Pattern, kernel: Tensor | None
     ) -> _Candidate:
-        match = matcher.match(pattern, seconds)
+        match = matcher.match(pattern)
         made = matcher.degraded(99, torch.from_numpy(match.gain_bt), match.spread, pattern)
         distance = kid(
             patch_features(matcher.data.noisy), patch_features(made), np.random.default_rng(self.seed)
@@ -176,17 +175,17 @@ class GrainStage:
         misfit = float(np.sqrt(np.mean(match.misfit_bt**2)))
         low, high = match.gain_bt.min() / match.gain_bt.mean(), match.gain_bt.max() / match.gain_bt.mean()
         self.reporter.note(
-            f"noise: {best.name} pattern, from {low:.2f} to {high:.2f} times its mean strength by brightness and "
+            f"noise: {best.name} pattern, {low:.2f} to {high:.2f} times its mean strength by brightness and "
             f"texture, images' levels differ by {100 * match.spread:.0f} %; samples are within "
             f"{100 * misfit:.0f} % of the noisy images"
         )
         if match.found < ABOVE_NULL * match.null:
             self.reporter.warn(
-                f"fine detail of the noisy images is {100 * match.found:.0f} % from the clean ones', and two halves of "
-                f"the clean images differ by {100 * match.null:.0f} %: the noise found may be the scenes'"
+                f"fine detail of the noisy images is {100 * match.found:.0f} % from the clean ones', and two "
+                f"halves of the clean images differ by {100 * match.null:.0f} %: what was found may be scenes"
             )
 
-    def _facts(self, best: _Candidate, found: list[_Candidate]) -> dict[str, Any]:
+    def _facts(self, best: _Candidate, found: Sequence[_Candidate]) -> dict[str, Any]:
         match = best.match
         return {
             "pattern": best.name,

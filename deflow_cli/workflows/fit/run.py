@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import save_model, write_atomically
 from deflow_cli.config.fit import FitConfig, RunConfig
+from deflow_cli.data.jpeg_history import FolderCompression, compress_alike
 from deflow_cli.errors import CheckpointError, naming
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
@@ -253,7 +256,17 @@ class FitRun:
         """Match the noise to the noisy images; the facts to keep."""
         fit = self.config.fit
         seconds = math.inf if fit.iterations else max(0.0, fit.time_budget - self.engine.progress.seconds)
-        return GrainStage(model, self.domains, fit.seed, self.reporter).run(seconds)
+        return GrainStage(model, self.domains, fit.seed, self.reporter, self._compressed()).run(seconds)
+
+    def _compressed(self) -> Callable[[Pixels, int], Pixels] | None:
+        """The last step of degrading, drawn by a number; None where the noisy images are not compressed."""
+        if "compression" not in self.facts:
+            return None
+        compression = FolderCompression.from_dict(self.facts["compression"])
+        seed = self.config.fit.seed
+        return lambda pixels, number: compress_alike(
+            pixels, compression, np.random.default_rng([seed, number])
+        )
 
     @contextmanager
     def _averaged(self) -> Iterator[DeFlow]:

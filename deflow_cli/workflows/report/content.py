@@ -13,6 +13,7 @@ import torch
 from deflow_cli.arrays import Pixels
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import read_rgb8
+from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets.reader import FIT
@@ -33,6 +34,7 @@ NOT_OF_A_PRESET = {
         ("fit", name)
         for name in (
             "channel_statistics",
+            "compression",
             "leak_test",
             "iterations",
             "time_budget",
@@ -82,6 +84,7 @@ def facts_of(
         "Noisy images": _folder("noisy", 1, facts, recorded.noisy),
         "Domain-leak test": _leak(facts),
         "Channel statistics": str(facts.get("channel_statistics", "")),
+        "Compression": _compression(facts, path),
         "Training": _training(facts),
         "Held-out likelihood": _likelihood(facts),
         "Made": _made(facts),
@@ -107,6 +110,11 @@ def _leak(facts: Mapping[str, Any]) -> str:
         for s, _, accuracy, error in facts.get("leak_test", ())
     ]
     return f"clean and noisy told apart: {', '.join(rows)} (chance is 50 %)" if rows else ""
+
+
+def _compression(facts: Mapping[str, Any], path: Path) -> str:
+    recorded = SampleCompression.recorded(facts, path)
+    return f"samples are JPEG compressed as the noisy images are: {recorded.folder.text}" if recorded else ""
 
 
 def _training(facts: Mapping[str, Any]) -> str:

@@ -11,10 +11,10 @@ import torch
 
 from deflow_cli.checkpoints.format import load_model, write_atomically
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.inference.sampling import Translator
 from deflow_cli.metrics.noise.findings import ORDER
-from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.paths import MODEL_FILE, REPORT_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import FitPage, RealismPart, Sentence, render_fit
@@ -102,7 +102,9 @@ def report(
     if sources is None:
         sources = find_sources(request.clean, request.noisy, recorded, facts, config or RunConfig())
     reporter.start("report", None)
-    look = _look(request, model, device, sources, clock, reporter)
+    translator = Translator(model, device, recorder=GraphedFunction)
+    sampler = Sampler(translator, request.seed, SampleCompression.recorded(facts, model_path))
+    look = _look(request, sampler, sources, clock, reporter)
     log = read_log(run_dir) if run_dir else None
     verdict = [*look.verdict, *judge_training(facts, config, log)]
     verdict.sort(key=lambda sentence: ORDER[sentence[0]])
@@ -191,8 +193,7 @@ class _Look:
 
 def _look(
     request: ReportRequest,
-    model: DeFlow,
-    device: torch.device,
+    sampler: Sampler,
     sources: ReportSources,
     clock: _Clock,
     reporter: Reporter,
@@ -204,7 +205,6 @@ def _look(
         raise DataError(
             f"{sources.clean.name}: none of its images can be read", next_step="pass another --clean"
         )
-    sampler = Sampler(Translator(model, device, recorder=GraphedFunction), request.seed)
     previews = make_previews(sampler, clean[:PREVIEW_ROWS], noisy, lambda: clock.beyond(PREVIEW_SHARE))
     look = _Look(clean, noisy, previews, [*sources.notes, *previews.notes])
     name = sources.noisy.name if sources.noisy else "none"

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from deflow_cli.arrays import Pixels, Window
 from deflow_cli.data.images.files import to_pixels, to_tensor
+from deflow_cli.degraders.base import Draw
+from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.models.deflow.shift import ShiftDistribution
 
@@ -28,8 +30,10 @@ class SampleDraw:
 class Sampler:
     """Degrades crops by a model. The noise of a draw belongs to (seed, crop's key, number) alone."""
 
-    def __init__(self, translator: Translator, seed: int) -> None:
-        self.translator, self.seed = translator, seed
+    def __init__(
+        self, translator: Translator, seed: int, compression: SampleCompression | None = None
+    ) -> None:
+        self.translator, self.seed, self.compression = translator, seed, compression
         self.shift = ShiftDistribution(translator.model.prior)
 
     def draw(self, clean: Pixels, key: str, draws: Sequence[SampleDraw]) -> list[Pixels]:
@@ -48,7 +52,13 @@ class Sampler:
             result[(..., *window.slices)] = piece.cpu()
 
         self.translator.translate(batch, job, range(1), write)
-        return [to_pixels(picture) for picture in result]
+        pictures = [to_pixels(picture) for picture in result]
+        if self.compression is None:
+            return pictures
+        return [
+            self.compression.pixels(picture, Draw(self.seed + one.number, key, 0, one.temperature))
+            for picture, one in zip(pictures, draws, strict=True)
+        ]
 
 
 def flattest_window(pixels: Pixels, side: int) -> tuple[float, tuple[slice, slice]]:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from deflow_cli.checkpoints.format import save_model
 from deflow_cli.data.blur_kernels import blur_and_downsample, load_kernels
 from deflow_cli.data.images.files import read_rgb8, to_pixels, to_tensor
 from deflow_cli.data.images.resize import RULES, downsample
+from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting, compress, read_history
 from deflow_cli.data.pairs.formats import FORMATS, open_pairs
 from deflow_cli.data.pairs.records import decode_rgb8, encode_png
 from deflow_cli.degraders.base import Draw
@@ -22,7 +24,7 @@ from deflow_cli.degraders.flow.degrader import FlowDegrader
 from deflow_cli.errors import DeflowError
 from deflow_cli.workflows.pairs.plan import PairSettings
 from tests.inference.small import small_model, smooth_images
-from tests.workflows.pairs.asking import NAMES, NONE, Listener, ask, rows, save
+from tests.workflows.pairs.asking import NAMES, NONE, Listener, ask, files, rows, save
 
 
 def test_folders_follow_the_rules_of_trainers(hr, tmp_path, model_path):
@@ -226,3 +228,24 @@ def test_lq_bytes_decode_to_the_same_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     assert np.array_equal(decode_rgb8(encode_png(pixels), ""), pixels)
     assert replace(PairSettings(crop=480), stride=None).step == 240
+
+
+def test_degraded_pictures_are_compressed_as_the_model_records(tmp_path):
+    folder = FolderCompression(2, ((JpegSetting.of_quality(60), 0.5), (JpegSetting.of_quality(80), 0.5)))
+    model = tmp_path / "jpeg.safetensors"
+    save_model(model, small_model(), {"compression": folder.to_dict()})
+    for index in range(3):
+        save(tmp_path / "hr" / f"{index}.png", to_pixels(smooth_images(1, 300, 280, seed=index)))
+    off = DegraderChoice(model=model, compression="no")
+    ask(tmp_path / "hr", tmp_path / "plain", choice=off, variants=2)
+    ask(tmp_path / "hr", tmp_path / "out", model, variants=2)
+    qualities = set()
+    for plain, ours in zip(open_pairs(tmp_path / "plain"), open_pairs(tmp_path / "out"), strict=True):
+        history = read_history(ours.lq)
+        assert np.array_equal(ours.lq, compress(plain.lq, history.setting))
+        qualities.add(history.setting.quality)
+    assert qualities == {60, 80}
+    for name in ("plain", "out"):
+        again = {"manifest": tmp_path / name / "deflow.json"}
+        ask(tmp_path / "hr", tmp_path / f"{name}-again", model, **again)
+        assert files(tmp_path / f"{name}-again") == files(tmp_path / name)

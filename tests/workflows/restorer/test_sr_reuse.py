@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import save_model
+from deflow_cli.data.images.files import to_pixels
+from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting, compress
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.degraders.flow.encodings import Encodings
 from deflow_cli.runtime.progress import Silent
@@ -144,3 +148,21 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert again[2:] == [[4, 5], [6, 7]]
     for name in ("restorer-last", "state"):
         assert_same(*(tmp_path / run_name / f"{name}.safetensors" for run_name in ("whole", "halves")))
+
+
+@pytest.mark.parametrize("uses", [1, 4])
+def test_crops_are_compressed_as_the_model_records(source: SrSource, tmp_path: Path, uses: int) -> None:
+    setting = JpegSetting.of_quality(50)
+    facts = {"compression": FolderCompression(1, ((setting, 1.0),)).to_dict()}
+    save_model(tmp_path / "model.safetensors", small_model(), facts)
+    choices = {
+        name: DegraderChoice("deflow", model=tmp_path / "model.safetensors", compression=name)
+        for name in ("auto", "no")
+    }
+    ours, plain = (
+        opened(replace(source, degrader=choices[name]), f"sr.crop_uses={uses}") for name in ("auto", "no")
+    )
+    for step in (0, 1):
+        for crop, before in zip(of_step(ours, step)[1], of_step(plain, step)[1], strict=True):
+            assert np.array_equal(to_pixels(crop), compress(to_pixels(before), setting))
+    assert np.array_equal(ours.held_out[0].lq, compress(plain.held_out[0].lq, setting))
