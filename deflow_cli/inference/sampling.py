@@ -64,7 +64,7 @@ class ImageNoise:
         return self._image.normal("guide", 1, *_place(window), device)[0]
 
     def grain(self, sample: int, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
-        """White noise of the stationary pattern of one sample, and ``KERNEL_SIDE`` - 1 more for its filter."""
+        """White noise of one sample's stationary pattern, and ``KERNEL_SIDE`` - 1 more for its filter."""
         top, left, height, width = _place(window)
         more = KERNEL_SIDE - 1
         return self._shift.normal(

@@ -131,11 +131,11 @@ def quiet_spectrum(images: Sequence[Pixels]) -> Spectrum:
         chosen = order[: max(4, round(QUIET_SHARE * len(order)))]
         waves = np.fft.fft2(patches[chosen]) / np.sqrt((window**2).sum())
         spectrum = np.einsum("nayx,nbyx->yxab", waves, waves.conj()) / len(chosen)
-        total = total + _logarithm(smoothed(spectrum))
+        total = total + _logarithm(smoothed_spectrum(spectrum))
     return _exponential(cast(Spectrum, total) / len(images))
 
 
-def smoothed(spectrum: Spectrum) -> Spectrum:
+def smoothed_spectrum(spectrum: Spectrum) -> Spectrum:
     """Averaged with the neighbouring frequencies, binomial weights 1 2 1."""
     for axis in (0, 1):
         spectrum = 0.5 * spectrum + 0.25 * (np.roll(spectrum, 1, axis) + np.roll(spectrum, -1, axis))

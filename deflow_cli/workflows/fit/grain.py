@@ -7,11 +7,13 @@ Scenes, rounding, clipping and compression enter both sides alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.arrays import Array, Pixels
@@ -46,8 +48,8 @@ Pattern = Callable[[int, int], Tensor]
 class GrainMatch:
     """What was found. misfit_bt: log ratio of real to synthetic levels per bin, after the last round.
 
-    found: how far levels of the degraded images stand above the clean ones', root mean square of the log
-    ratio; null: the same between two halves of the clean images.
+    found: how far levels of the degraded images stand above the clean ones' where there is little texture,
+    root mean square of the log ratio; null: the same between two halves of the clean images.
     """
 
     gain_bt: Array
@@ -62,12 +64,13 @@ class GrainMatch:
 class GrainData:
     """Pictures to match with, uint8 H x W x 3, all at least 64 x 64.
 
-    clean: originals, whose brightness and texture decide. bases: the same as the model degrades them without
-    noise, 3 x H x W in [0, 1]. noisy: real degraded pictures. finish: the last step of degrading, which a
-    number draws; None: none.
+    clean: originals, whose brightness and texture decide. scenes: a number of the image that each is of.
+    bases: the same as the model degrades them without noise, 3 x H x W in [0, 1]. noisy: real degraded
+    pictures. finish: the last step of degrading, which a number draws; None: none.
     """
 
     clean: Sequence[Pixels]
+    scenes: Sequence[int]
     bases: Sequence[Tensor]
     noisy: Sequence[Pixels]
     finish: Callable[[Pixels, int], Pixels] | None = (
@@ -102,8 +105,8 @@ class GrainMatcher:
             made = self.degraded(number, gain, spread, pattern)
             features = [features_of(y, 10_000 * (number + 1) + n) for n, y in enumerate(made)]
             ours = Levels.of(made, features, self.knots)
-            step, error, misfit = self._correction(ours)
-            excess = self._noisy.spread() - ours.spread()
+            step, error, misfit, share = self._correction(ours)
+            excess = (self._noisy.spread() - ours.spread()) / share**2
             spread = float(np.sqrt(np.clip(spread**2 + _SPREAD_STEP * excess, 0, 1)))
             step, error = self._carried(step, error, [self.knots.places(seen) for seen in features])
             gain = torch.from_numpy(np.exp(self._smooth(gain.log().numpy() + step, error)))
@@ -123,8 +126,11 @@ class GrainMatcher:
 
     # -- one round ------------------------------------------------------------------------------------
 
-    def _correction(self, ours: Levels) -> tuple[Array, Array, Array]:
-        """Correction of the log gain in each bin, its standard error, and the log ratio of levels itself."""
+    def _correction(self, ours: Levels) -> tuple[Array, Array, Array, float]:
+        """Correction of the log gain in each bin, its standard error, and the log ratio of levels itself.
+
+        Last the share of the levels that is noise, on average.
+        """
         real, real_error, real_count = self._noisy.mean()
         fake, fake_error, fake_count = ours.mean()
         scene, _, _ = self._clean.mean()
@@ -135,7 +141,8 @@ class GrainMatcher:
         error = np.sqrt(real_error**2 + fake_error**2 + _OWN_ERROR**2) / share
         error = np.where(usable & np.isfinite(error), error, 5.0)
         shape = self.knots.shape
-        return step.reshape(shape), error.reshape(shape), misfit.reshape(shape)
+        mean_share = float(np.average(share, weights=ours.weights.sum(0)))
+        return step.reshape(shape), error.reshape(shape), misfit.reshape(shape), mean_share
 
     def _carried(
         self, step: Array, error: Array, seen: Sequence[tuple[Places, Places]]
@@ -161,14 +168,17 @@ class GrainMatcher:
         return (centre + self._prior @ weights).reshape(log_gain.shape)
 
     def _found(self) -> tuple[float, float]:
-        halves = [Levels(self._clean.log_levels[i::2], self._clean.weights[i::2]) for i in (0, 1)]
-        return _difference(self._noisy, self._clean), _difference(*halves)
+        flat = np.arange(math.prod(self.knots.shape)) % self.knots.shape[1] < self.knots.shape[1] // 2
+        odd = np.array(self.data.scenes) % 2 == 1
+        halves = [Levels(self._clean.log_levels[half], self._clean.weights[half]) for half in (odd, ~odd)]
+        return _difference(self._noisy, self._clean, flat), _difference(halves[0], halves[1], flat)
 
 
-def _difference(one: Levels, other: Levels) -> float:
-    """Root mean square difference of log levels over the bins that both have."""
+def _difference(one: Levels, other: Levels, chosen: NDArray[np.bool_]) -> float:
+    """Root mean square difference of log levels over the chosen bins that both have."""
     (mean, _, count), (other_mean, _, other_count) = one.mean(), other.mean()
-    weights = np.minimum(one.weights.sum(0), other.weights.sum(0)) * (np.minimum(count, other_count) >= 2)
+    weights = chosen * np.minimum(one.weights.sum(0), other.weights.sum(0))
+    weights = weights * (np.minimum(count, other_count) >= 2)
     return float(np.sqrt(np.average((mean - other_mean) ** 2, weights=weights))) if weights.sum() else 0.0
 
 

@@ -18,7 +18,7 @@ from deflow_cli.errors import DataError
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.metrics.distances.kid import kid
 from deflow_cli.metrics.distances.patch_features import patch_features
-from deflow_cli.metrics.noise.local_levels import QUIET_PATCH, positive, quiet_spectrum, smoothed
+from deflow_cli.metrics.noise.local_levels import QUIET_PATCH, positive, quiet_spectrum, smoothed_spectrum
 from deflow_cli.models.deflow.grain import KERNEL_SIDE, Grain, correlated, kernel_of
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
@@ -27,8 +27,8 @@ from deflow_cli.runtime.seeding import generator
 from deflow_cli.workflows.fit.data import Domains
 from deflow_cli.workflows.fit.grain import GrainData, GrainMatch, GrainMatcher, Pattern
 
-CROPS, FEWER_CROPS = 64, 32  # of each domain, that levels are matched on; fewer where time is short
-CROP_SIDE = 256  # px
+MATCH_CROPS, FEWER_CROPS = 64, 32  # of each domain, that levels are matched on; fewer where time is short
+MATCH_SIDE = 256  # px
 SHORT = 100.0  # seconds
 WHOLE_IMAGES = 60  # of each domain, whose quiet patches show the spectrum
 LEAST_IMAGES, LEAST_SIDE = 8, 2 * QUIET_PATCH  # below, nothing is matched
@@ -69,8 +69,8 @@ class GrainStage:
         grain = self.model.grain
         assert grain is not None
         grain.matched.fill_(False)  # samples are the model's own meanwhile
-        count = CROPS if seconds >= SHORT else FEWER_CROPS
-        clean, noisy = (self._crops(pool, name, count) for pool, name in self._pools())
+        count = MATCH_CROPS if seconds >= SHORT else FEWER_CROPS
+        (clean, scenes), (noisy, _) = (self._crops(pool, name, count) for pool, name in self._pools())
         if min(len(clean), len(noisy)) < LEAST_IMAGES:
             self.reporter.note(
                 f"noise is not matched by brightness and texture: that needs {LEAST_IMAGES} images of at "
@@ -79,7 +79,7 @@ class GrainStage:
             return {}
         self.reporter.start("noise", None)
         bases = [self._degraded(x, n, 0.0, 0) for n, x in enumerate(clean)]
-        data = GrainData(clean, bases, noisy, self._finish)
+        data = GrainData(clean, scenes, bases, noisy, self._finish)
         matcher = GrainMatcher(data, self.seed)
         kernel = self._stationary_kernel()
         own = self._candidate("latent", matcher, self._of_latents(clean, bases), None)
@@ -97,19 +97,21 @@ class GrainStage:
     def _pools(self) -> list[tuple[ImageCache, str]]:
         return [(self.domains.clean, "clean"), (self.domains.noisy, "noisy")]
 
-    def _crops(self, pool: ImageCache, name: str, count: int) -> list[Pixels]:
-        """Crops at random places of images all over the folder; several of an image where there are few."""
+    def _crops(self, pool: ImageCache, name: str, count: int) -> tuple[list[Pixels], list[int]]:
+        """Crops at random places of images all over the folder, and the image that each is of."""
         random = np.random.default_rng([self.seed, *name.encode()])
         images = [self._read(pool, n) for n in evenly_spread(range(len(pool)), count)]
         usable = [image for image in images if image is not None and min(image.shape[:2]) >= LEAST_SIDE]
         result: list[Pixels] = []
+        scenes: list[int] = []
         while len(usable) >= LEAST_IMAGES and len(result) < count:
-            for image in usable[: count - len(result)]:
-                side = min(CROP_SIDE, image.shape[0] // 8 * 8, image.shape[1] // 8 * 8)
+            for scene, image in enumerate(usable[: count - len(result)]):
+                side = min(MATCH_SIDE, image.shape[0] // 8 * 8, image.shape[1] // 8 * 8)
                 # on the grid of 8 x 8 blocks, which a compression as the last step starts anew at the corner
                 top, left = (int(random.integers(0, (n - side) // 8 + 1)) * 8 for n in image.shape[:2])
                 result.append(np.ascontiguousarray(image[top : top + side, left : left + side]))
-        return result
+                scenes.append(scene)
+        return result, scenes
 
     def _read(self, pool: ImageCache, number: int) -> Pixels | None:
         try:
@@ -141,7 +143,7 @@ class GrainStage:
     def _stationary_kernel(self) -> Tensor:
         """Filter of what quiet patches of degraded images have in excess of clean ones', in [0, 1]."""
         clean, noisy = (quiet_spectrum(self._whole(pool)) for pool, _ in self._pools())
-        excess = positive(smoothed(noisy - clean)) / _GREY_LEVELS**2
+        excess = positive(smoothed_spectrum(noisy - clean)) / _GREY_LEVELS**2
         return kernel_of(torch.from_numpy(excess)).float()
 
     def _stationary(self, kernel_oiyx: Tensor, clean: list[Pixels]) -> Pattern:

@@ -1,0 +1,61 @@
+"""Local levels and quiet spectra of pictures whose noise is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from deflow_cli.metrics.noise.local_levels import Knots, Levels, features_of, positive, quiet_spectrum
+
+KNOTS = Knots(torch.tensor([40.0, 128.0, 215.0]), torch.tensor([-1.0, 2.0, 6.0]))
+
+
+def pictures(sigmas, count=5, level=128.0, side=128):
+    random = np.random.default_rng(3)
+    noise = [
+        level + sigma * random.standard_normal((side, side, 3)) for sigma in sigmas for _ in range(count)
+    ]
+    return [np.clip(np.rint(image), 0, 255).astype(np.uint8) for image in noise]
+
+
+def levels(images):
+    return Levels.of(images, [features_of(image, n) for n, image in enumerate(images)], KNOTS)
+
+
+def test_levels_are_proportional_to_the_noise_and_kept_apart_by_brightness():
+    weak, strong = levels(pictures([4.0])), levels(pictures([8.0]))
+    together = (weak.weights.sum(0) > 0) & (strong.weights.sum(0) > 0)
+    ratio = np.exp(strong.mean()[0] - weak.mean()[0])[together]
+    assert together.any()
+    assert np.all(np.abs(ratio - 2.0) < 0.2)
+    assert np.flatnonzero(levels(pictures([4.0], level=215.0)).weights.sum(0)).min() >= 6
+
+
+def test_the_spread_between_images_is_found():
+    same, mixed = levels(pictures([6.0])), levels(pictures([5.0, 7.0]))
+    assert same.spread() < 0.002
+    assert abs(np.sqrt(mixed.spread()) - np.log(7 / 5) / 2) < 0.04
+
+
+def test_the_spectrum_of_white_noise_is_its_variance():
+    spectrum = quiet_spectrum(pictures([5.0], count=8, side=160))
+    diagonal = np.einsum("yxaa->yx", spectrum).real / 3
+    # the quietest quarter of patches, and a geometric mean, are a little below 25 plus the rounding's 1 / 12
+    assert 18 < np.median(diagonal) < 25.1
+    off_diagonal = np.abs(spectrum[..., 0, 1]).mean()
+    assert off_diagonal < 6
+
+
+def test_a_textured_image_hardly_moves_the_spectrum():
+    images = pictures([5.0], count=8, side=160)
+    textured = [*images, pictures([60.0], count=1, side=160)[0]]
+    power = [float(np.einsum("yxaa->", quiet_spectrum(group)).real) for group in (images, textured)]
+    assert power[1] < 2 * power[0]
+
+
+def test_positive_keeps_what_is_positive():
+    matrix = np.zeros((2, 2, 3, 3), dtype=complex)
+    matrix[:] = np.diag([4.0, 1.0, -2.0])
+    values = np.linalg.eigvalsh(positive(matrix))
+    assert np.allclose(values[..., 1:], [1.0, 4.0])
+    assert np.all(values[..., 0] > 0)

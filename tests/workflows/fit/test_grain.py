@@ -1,0 +1,81 @@
+"""Matching finds a known noise: its strength by brightness, its spread of levels, and none in the null."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+
+from deflow_cli.arrays import Pixels
+from deflow_cli.data.images.files import read_rgb8
+from deflow_cli.data.photos import packaged_photos
+from deflow_cli.models.deflow.grain import KERNEL_SIDE, correlated, kernel_of
+from deflow_cli.workflows.fit.grain import GrainData, GrainMatcher
+
+SIDE = 160
+STRENGTH = 6.0  # grey levels of the true noise at black, twice that at white
+
+
+@functools.cache
+def crops() -> tuple[list[Pixels], list[Pixels]]:
+    """Three crops of each of some photographs to stay clean, and of others to be degraded."""
+    random = np.random.default_rng(0)
+    sides: tuple[list[Pixels], list[Pixels]] = ([], [])
+    for crops_of, paths in zip(sides, packaged_photos(), strict=True):
+        for path in paths:
+            image = read_rgb8(path)
+            for _ in range(3):
+                top, left = (int(random.integers(0, n - SIDE + 1)) for n in image.shape[:2])
+                crops_of.append(np.ascontiguousarray(image[top : top + SIDE, left : left + SIDE]))
+    return sides
+
+
+def kernel():
+    frequency = torch.fft.fftfreq(KERNEL_SIDE, dtype=torch.float64)
+    low_pass = torch.exp(-6 * (frequency[:, None] ** 2 + frequency[None] ** 2))
+    return kernel_of(
+        (low_pass[..., None, None] / low_pass.mean() * torch.eye(3)).to(torch.complex128)
+    ).float()
+
+
+def pattern(number: int, round_number: int) -> torch.Tensor:
+    """Coloured noise of one grey level."""
+    random = torch.Generator().manual_seed(1000 * round_number + number)
+    white = torch.randn(1, 3, SIDE + KERNEL_SIDE - 1, SIDE + KERNEL_SIDE - 1, generator=random)
+    return correlated(kernel(), white)[0] / 255.0
+
+
+def degraded(image: Pixels, number: int, spread: float = 0.0) -> Pixels:
+    level = np.exp(spread * np.random.default_rng(number).standard_normal())
+    strength = level * STRENGTH * (1 + image.mean(-1, keepdims=True) / 255.0)
+    noise = pattern(number, 77).permute(1, 2, 0).numpy() * 255.0
+    return np.clip(np.rint(image + strength * noise), 0, 255).astype(np.uint8)
+
+
+def matched(noisy: list[Pixels]):
+    clean = crops()[0]
+    bases = [torch.from_numpy(x / np.float32(255)).permute(2, 0, 1) for x in clean]
+    return GrainMatcher(GrainData(clean, [n // 3 for n in range(len(clean))], bases, noisy)).match(pattern)
+
+
+def test_the_strength_follows_brightness():
+    found = matched([degraded(y, n) for n, y in enumerate(crops()[1])])
+    expected = STRENGTH * (1 + found.knots.brightness.numpy() / 255.0)
+    by_brightness = found.gain_bt[:, :5].mean(1)
+    assert np.all(np.abs(by_brightness / expected - 1)[1:-1] < 0.15)
+    assert by_brightness[-1] > 1.35 * by_brightness[0]
+    assert found.spread < 0.2
+    assert found.found > 4 * found.null
+
+
+def test_the_spread_of_levels_is_found():
+    found = matched([degraded(y, n, spread=0.4) for n, y in enumerate(crops()[1])])
+    assert 0.25 < found.spread < 0.55
+
+
+def test_the_null_is_told():
+    """No noise: what is found between two sets of photographs is as much as between two halves of one."""
+    found = matched(crops()[1])
+    assert found.found < 2 * found.null
+    assert found.gain_bt[:, :3].max() < 0.5 * STRENGTH

@@ -1,0 +1,87 @@
+"""The stage after the training: what it needs, what it sets, and what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from deflow_cli.data.images.files import list_images
+from deflow_cli.data.images.image_cache import ImageCache
+from deflow_cli.runtime.progress import Silent
+from deflow_cli.workflows.fit import grain as matching
+from deflow_cli.workflows.fit import grain_stage
+from deflow_cli.workflows.fit.data import Domains
+from deflow_cli.workflows.fit.grain_stage import GrainStage
+from tests.inference.small import build, smooth_images
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def domains(folder, count: int, side: int, sigma: float = 8.0) -> Domains:
+    random = np.random.default_rng(1)
+    pools = []
+    for name, images in zip(("clean", "noisy"), smooth_images(2 * count, side, side).chunk(2), strict=True):
+        (folder / name).mkdir(parents=True)
+        for index, image in enumerate(images):
+            pixels = 255 * image.permute(1, 2, 0).numpy()
+            if name == "noisy":
+                pixels = pixels + sigma * random.standard_normal(pixels.shape)
+            pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+        pools.append(ImageCache(list_images(folder / name)))
+    return Domains(pools[0], pools[1], pools[0], pools[1], {})
+
+
+def run(tmp_path, monkeypatch, sigma: float = 8.0):
+    monkeypatch.setattr(matching, "ROUNDS", 2)
+    monkeypatch.setattr(grain_stage, "MATCH_CROPS", 8)
+    model, listener = build(grain="matched"), Listener()
+    facts = GrainStage(model, domains(tmp_path, 8, 136, sigma), 0, listener).run()
+    return model, facts, listener
+
+
+def test_too_few_images_are_said_and_change_nothing(tmp_path):
+    model, listener = build(grain="matched"), Listener()
+    assert GrainStage(model, domains(tmp_path, 3, 136), 0, listener).run() == {}
+    assert model.grain is not None
+    assert not bool(model.grain.matched)
+    assert "needs 8 images of at least 128 px" in listener.notes[0]
+
+
+def test_the_grain_is_set_and_recorded(tmp_path, monkeypatch):
+    model, facts, listener = run(tmp_path, monkeypatch)
+    noise, grain = facts["noise"], model.grain
+    assert grain is not None
+    assert bool(grain.matched)
+    assert bool(grain.stationary) == (noise["pattern"] == "stationary")
+    assert set(noise["kid"]) == {"latent", "stationary"}
+    assert noise["found"] > 2 * noise["null"]
+    assert np.shape(noise["level_ratios"]) == (3, 4)
+    assert any(note.startswith(f"noise: {noise['pattern']} pattern") for note in listener.notes)
+    assert not listener.warnings
+
+
+def test_the_same_seed_finds_the_same(tmp_path, monkeypatch):
+    one, _, _ = run(tmp_path / "a", monkeypatch)
+    two, _, _ = run(tmp_path / "b", monkeypatch)
+    assert one.grain is not None
+    assert two.grain is not None
+    for key, value in one.grain.state_dict().items():
+        assert torch.equal(value, two.grain.state_dict()[key])
+
+
+def test_clean_against_clean_is_warned_of(tmp_path, monkeypatch):
+    _, facts, listener = run(tmp_path, monkeypatch, sigma=0.0)
+    assert facts["noise"]["found"] < 2 * facts["noise"]["null"]
+    assert "what was found may be scenes" in listener.warnings[0]
