@@ -32,7 +32,6 @@ MATCH_SIDE = 256  # px
 SHORT = 100.0  # seconds
 WHOLE_IMAGES = 60  # of each domain, whose quiet patches show the spectrum
 LEAST_IMAGES, LEAST_SIDE = 8, 2 * QUIET_PATCH  # below, nothing is matched
-CLEARLY = 0.5  # a stationary pattern is taken where its kernel distance is below so much of the latents'
 ABOVE_NULL = 2.0  # levels must exceed the clean images' by so many times what halves of those differ by
 _GREY_LEVELS = 255.0
 
@@ -84,7 +83,7 @@ class GrainStage:
         kernel = self._stationary_kernel()
         own = self._candidate("latent", matcher, self._of_latents(clean, bases), None)
         other = self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel)
-        best = other if other.kid < CLEARLY * own.kid else own
+        best = min(own, other, key=lambda one: one.kid)
         self.reporter.finish()
         match = best.match
         gain = torch.from_numpy(match.gain_bt).float()
