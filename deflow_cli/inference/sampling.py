@@ -244,12 +244,17 @@ class Translator:
         h_seen = None if h is None else h[(..., *seen.divided(self.model.config.flow.downsample).slices)]
         encoded = self._windows.encode(x, h_seen, window, seen)
         gain = None if run.gain is None else run.gain[(..., *window.slices)]
+        means: dict[tuple[int, ...], Tensor] = {}  # without grain, which samples of equal components share
         for sample in run.samples:
             component_b = run.component_bs[:, sample]
             change = self._change(run.job, window, sample, run.temperature_b, component_b, gain)
-            y = encoded.decode(change)
-            if gain is not None:
-                y = self._grained(y, encoded.decode, change, gain, run.job, window, sample)
+            if gain is None:
+                y = encoded.decode(change)
+            else:
+                key = tuple(own[sample] for own in run.job.components)
+                if key not in means:  # a recorded decoding writes to the same memory again
+                    means = {key: encoded.decode(change).clone()}
+                y = self._grained(means[key], encoded.decode, change, gain, run.job, window, sample)
             y = y[(..., *shown.within(window))]
             run.finite.append(torch.isfinite(y).all())
             if self.device.type != "cuda":
@@ -351,7 +356,6 @@ class Translator:
             pattern = correlated(grain.kernel_oiyx, white)
             amplitude_b = amplitude_b * change.temperature_b
         else:
-            mean_bchw = mean_bchw.clone()  # a recorded decoding writes to the same memory again
             pattern = decode(change._replace(noise=self._latent_noise(job, window, sample))) - mean_bchw
         return mean_bchw + amplitude_b[:, None, None, None] * gain_b1hw * pattern
 

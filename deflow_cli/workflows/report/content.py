@@ -84,6 +84,7 @@ def facts_of(
         "Noisy images": _folder("noisy", 1, facts, recorded.noisy),
         "Domain-leak test": _leak(facts),
         "Channel statistics": str(facts.get("channel_statistics", "")),
+        "Noise": _noise(facts),
         "Compression": _compression(facts, path),
         "Training": _training(facts),
         "Held-out likelihood": _likelihood(facts),
@@ -110,6 +111,21 @@ def _leak(facts: Mapping[str, Any]) -> str:
         for s, _, accuracy, error in facts.get("leak_test", ())
     ]
     return f"clean and noisy told apart: {', '.join(rows)} (chance is 50 %)" if rows else ""
+
+
+def _noise(facts: Mapping[str, Any]) -> str:
+    """How the noise was matched, with the ratios of real to synthetic levels, dark to bright."""
+    noise = facts.get("noise")
+    if not noise:
+        return ""
+    rows = zip(("dark", "middle", "bright"), noise["level_ratios"], strict=True)
+    ratios = "; ".join(f"{name} {', '.join(f'{ratio:.2f}' for ratio in row)}" for name, row in rows)
+    return (
+        f"matched by brightness and texture, {noise['pattern']} pattern; images' levels differ by "
+        f"{100 * noise['level_spread']:.0f} %. Levels of the noisy images over the samples', from flat to "
+        f"textured: {ratios}. The levels stand {100 * noise['found']:.0f} % above the clean images', of "
+        f"which two halves differ by {100 * noise['null']:.0f} %"
+    )
 
 
 def _compression(facts: Mapping[str, Any], path: Path) -> str:
