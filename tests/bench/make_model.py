@@ -43,6 +43,9 @@ A degradation model of camera noise: the embedded default of `deflow degrade`.
 ```sh
 python tests/bench/make_model.py --time-budget {budget} --seed {seed}
 ```
+
+`contact-sheet.png` shows this model beside the real noise: `python tests/bench/realism.py --domain photos
+--samples 4 --models embedded=weights/camera-noise.safetensors --sheet weights/contact-sheet.png`.
 """
 
 
