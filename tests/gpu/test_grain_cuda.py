@@ -1,4 +1,4 @@
-"""On a GPU grain is the CPU's, over windows of one size and through recorded graphs, and every time the same."""
+"""On a GPU grain is the CPU's, in windows of one size and by recorded graphs, and every time the same."""
 
 from __future__ import annotations
 

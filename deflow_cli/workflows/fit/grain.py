@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -73,9 +74,7 @@ class GrainData:
     scenes: Sequence[int]
     bases: Sequence[Tensor]
     noisy: Sequence[Pixels]
-    finish: Callable[[Pixels, int], Pixels] | None = (
-        None  # the last step of degrading, by a number to draw by
-    )
+    finish: Callable[[Pixels, int], Pixels] | None = None
 
     def degraded(self, number: int, noise_chw: Tensor) -> Pixels:
         """The base of a picture with noise, in 8 bits."""
@@ -114,7 +113,7 @@ class GrainMatcher:
 
     def degraded(self, number: int, gain_bt: Tensor, spread: float, pattern: Pattern) -> list[Pixels]:
         """Each picture with the pattern's draw of this number, under a gain and a spread of levels."""
-        levels = np.random.default_rng([self.seed, number]).standard_normal(len(self.data.clean))
+        levels = _stratified_normals(len(self.data.clean), [self.seed, number])
         made = []
         for n, seen in enumerate(self._clean_places):
             height, width = self.data.clean[n].shape[:2]
@@ -172,6 +171,12 @@ class GrainMatcher:
         odd = np.array(self.data.scenes) % 2 == 1
         halves = [Levels(self._clean.log_levels[half], self._clean.weights[half]) for half in (odd, ~odd)]
         return _difference(self._noisy, self._clean, flat), _difference(halves[0], halves[1], flat)
+
+
+def _stratified_normals(count: int, seed: Sequence[int]) -> list[float]:
+    """Standard normals at evenly spread quantiles, in random order: their mean is 0."""
+    order = np.random.default_rng(seed).permutation(count)
+    return [NormalDist().inv_cdf((place + 0.5) / count) for place in order.tolist()]
 
 
 def _difference(one: Levels, other: Levels, chosen: NDArray[np.bool_]) -> float:
