@@ -108,9 +108,11 @@ def test_a_hundred_thousand_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         def is_dir(self, *, follow_symlinks: bool) -> bool:
             return False
 
-    stated = (tmp_path / "one").touch() or os.stat(tmp_path / "one")
+    (tmp_path / "one").touch()
+    stated = os.stat(tmp_path / "one")
     monkeypatch.setattr(listing.os, "scandir", lambda folder: map(Entry, range(100_000)))
-    monkeypatch.setattr(listing, "_identity", lambda status, count=iter(range(1, 200_002)): (1, next(count)))
+    numbers = iter(range(1, 200_002))
+    monkeypatch.setattr(listing, "_identity", lambda status: (1, next(numbers)))
     monkeypatch.setattr(Path, "stat", lambda self, **options: stated if self != tmp_path else os.stat(self))
     assert len(list_images(tmp_path)) == 100_000
 
