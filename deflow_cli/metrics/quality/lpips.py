@@ -84,13 +84,14 @@ class Lpips:
     def features(self, image_chw: Tensor) -> list[Tensor]:
         """Features of a uint8 image at every layer, 1 x C x h x w, scaled at each position to the norm 1."""
         with torch.inference_mode(), full_float32(self._device):
-            layers = self._model.net(self._model.scaling_layer(self._signed(image_chw[None])))
+            scaled = self._model.get_submodule("scaling_layer")(self._signed(image_chw[None]))
+            layers = self._model.get_submodule("net")(scaled)
             return [layer / (layer.square().sum(1, keepdim=True).sqrt() + UNIT_EPS) for layer in layers]
 
     def weighted(self, squares_1chw: Tensor, layer: int) -> Tensor:
         """Squared feature differences of a layer, summed over channels with its weights: 1 x 1 x h x w."""
         with torch.inference_mode(), full_float32(self._device):
-            weighted: Tensor = self._model.lins[layer](squares_1chw)
+            weighted: Tensor = self._model.get_submodule(f"lin{layer}")(squares_1chw)
             return weighted
 
     def too_small(self, height: int, width: int) -> str:

@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d
 
 from deflow_cli.errors import ShapeError
 
-WINDOW = 16  # side of the window of the squared error, in pixels
+ERROR_WINDOW = 16  # side of the window of the squared error, in pixels
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def windowed_squared_error(image_chw: Tensor, reference_chw: Tensor) -> Tensor:
         )
     difference = image_chw.to(torch.float64) - reference_chw.to(torch.float64)
     error_11hw = difference.square_().mean(0)[None, None]
-    taps = torch.full((WINDOW,), 1 / WINDOW, dtype=torch.float64, device=image_chw.device)
-    rows_11hw = conv2d(error_11hw, taps.view(1, 1, -1, 1), padding=(WINDOW - 1, 0))
-    return conv2d(rows_11hw, taps.view(1, 1, 1, -1), padding=(0, WINDOW - 1))[0, 0]
+    taps = torch.full((ERROR_WINDOW,), 1 / ERROR_WINDOW, dtype=torch.float64, device=image_chw.device)
+    rows_11hw = conv2d(error_11hw, taps.view(1, 1, -1, 1), padding=(ERROR_WINDOW - 1, 0))
+    return conv2d(rows_11hw, taps.view(1, 1, 1, -1), padding=(0, ERROR_WINDOW - 1))[0, 0]
 
 
 def centred(map_hw: Tensor, height: int, width: int) -> Tensor:
@@ -107,5 +107,5 @@ def centred(map_hw: Tensor, height: int, width: int) -> Tensor:
 
     The centre of an even window lies between two pixels; the lower right one of them is taken.
     """
-    top = (WINDOW - 1) // 2
+    top = (ERROR_WINDOW - 1) // 2
     return map_hw[top : top + height, top : top + width]

@@ -17,7 +17,7 @@ FEWEST_SAMPLES = 9  # with fewer, the central 80 % reach beyond the outermost sa
 
 
 @dataclass(frozen=True)
-class Ranks:
+class TruthRanks:
     """Where the true values lie among n samples.
 
     shares: of all values, for each rank 0 (below all samples) to n (above all of them); they sum to 1. Equal
@@ -35,9 +35,9 @@ class Ranks:
         0.1 and 0.9 counts. A calibrated space thus scores 0.8 for any n. NaN for fewer than nine samples,
         where the interval would reach beyond the outermost samples and nothing could be told.
 
-        >>> Ranks(np.full(11, 1 / 11)).coverage  # ten samples, every rank as often as any other
+        >>> TruthRanks(np.full(11, 1 / 11)).coverage  # ten samples, every rank as often as any other
         0.8
-        >>> Ranks(np.eye(11)[5]).coverage  # always in the middle: the samples vary too much
+        >>> TruthRanks(np.eye(11)[5]).coverage  # always in the middle: the samples vary too much
         1.0
         """
         count = len(self.shares) - 1
@@ -89,7 +89,7 @@ class SampleSpread:
         scaled = self.samples * self._squares - self._sum.square()
         return (scaled.to(torch.float64) / (self.samples * (self.samples - 1))).sqrt()
 
-    def ranks(self) -> Ranks:
+    def ranks(self) -> TruthRanks:
         """The histogram of the truth's ranks over all pixels and channels.
 
         A true value that equals e samples could have e + 1 ranks; it counts for each of them by the same
@@ -101,4 +101,4 @@ class SampleSpread:
         for pair in np.flatnonzero(counts):
             below, equal = divmod(int(pair), self.samples + 1)
             totals[below : below + equal + 1] += counts[pair] / (equal + 1)
-        return Ranks(totals / totals.sum())
+        return TruthRanks(totals / totals.sum())

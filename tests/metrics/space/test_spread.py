@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deflow_cli.errors import ShapeError
-from deflow_cli.metrics.space.spread import Ranks, SampleSpread
+from deflow_cli.metrics.space.spread import TruthRanks, SampleSpread
 
 
 def _spread(truth: np.ndarray, samples: np.ndarray) -> SampleSpread:
@@ -67,7 +67,7 @@ def test_too_narrow_too_wide_and_biased_spaces_show():
 
 
 def test_few_samples_have_no_coverage():
-    assert math.isnan(Ranks(np.full(9, 1 / 9)).coverage)
+    assert math.isnan(TruthRanks(np.full(9, 1 / 9)).coverage)
 
 
 def test_a_sample_of_another_shape_is_refused():
