@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deflow_cli.errors import ShapeError
-from deflow_cli.metrics.space.spread import TruthRanks, SampleSpread
+from deflow_cli.metrics.space.spread import SampleSpread, TruthRanks
 
 
 def _spread(truth: np.ndarray, samples: np.ndarray) -> SampleSpread:
