@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 
 from deflow_cli.errors import DataError
@@ -15,6 +17,7 @@ LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
 RUNS_FOLDER = "runs"  # below the working folder: where runs are written and looked for
 
+_numbers = itertools.count()
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -38,3 +41,11 @@ def weights_folder() -> Path:
             next_step="install deflow-cli again",
         )
     return manifest.parent
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the same folder, of this process alone, to write to before renaming to ``path``.
+
+    It is short whatever the length of the name, which may be as long as file systems allow.
+    """
+    return path.with_name(f".deflow-{os.getpid()}-{next(_numbers)}.tmp")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from deflow_cli.data.images.files import open_header
+from deflow_cli.data.images.files import read_header
 from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.outputs import PlannedOutput, plan_outputs
 from deflow_cli.errors import DataError, DeflowError
@@ -207,7 +207,6 @@ def _loses_alpha(source: Path, suffix: str) -> bool:
 
 def _has_alpha(source: Path) -> bool:
     try:
-        with open_header(source) as image:
-            return bool({"A", "a"} & set(image.getbands())) or "transparency" in image.info
-    except (OSError, ValueError, SyntaxError):
+        return read_header(source).has_alpha
+    except DataError:
         return False  # the reading proper will say what is wrong

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -11,10 +10,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import UnidentifiedImageError
 
-from deflow_cli.data.images.files import DECODE_ERRORS, open_header, read_image, read_rgb8
-from deflow_cli.data.images.formats.tiff import read_header
+from deflow_cli.data.images.files import read_header, read_image, read_rgb8
 from deflow_cli.data.images.listing import list_images, name_some
 from deflow_cli.errors import DataError
 
@@ -52,37 +49,15 @@ def inspect_size(path: Path) -> tuple[int, int]:
 
     Raises DataError naming the file if it cannot be an image we read.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-            if head[:2] in (b"II", b"MM"):
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    header = read_header(data)
-                if header is not None and header.trouble:
-                    raise ValueError(header.trouble)
-            file.seek(0, os.SEEK_END)
-            file.seek(-min(4096, file.tell()), os.SEEK_CUR)
-            tail = file.read()
-        with open_header(path) as opened:
-            width, height = opened.size
-            if (opened.format != "PNG" or "exif" in opened.info) and opened.getexif().get(274, 1) in (
-                5,
-                6,
-                7,
-                8,
-            ):
-                width, height = height, width
-            ended = {"PNG": tail.endswith(_PNG_END), "JPEG": b"\xff\xd9" in tail}.get(
-                opened.format or "", True
-            )
-    except UnidentifiedImageError:
-        read_image(path)  # raises with the reason
-        raise
-    except DECODE_ERRORS as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    header = read_header(path)
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(-min(4096, file.tell()), os.SEEK_CUR)
+        tail = file.read()
+    ended = {"PNG": tail.endswith(_PNG_END), "JPEG": b"\xff\xd9" in tail}.get(header.format, True)
     if not ended:
         read_image(path)  # trailing bytes are harmless, truncation is not: decoding decides
-    return width, height
+    return header.width, header.height
 
 
 def scan_folder(folder: Path, min_side: int) -> FolderScan:
