@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from deflow_cli.data.images.files import list_images
-from deflow_cli.data.images.folders import inspect_size, name_some
+from deflow_cli.data.images.folders import inspect_size
+from deflow_cli.data.images.listing import list_images, name_some
 from deflow_cli.data.samples.names import (
     LAYOUTS,
     Layout,
