@@ -25,8 +25,8 @@ _PREFIXES = ("sr-", "srflow-")  # of the files that configure another command th
 class Presets(Generic[C]):
     """The presets of one kind of run.
 
-    kind: the configuration's class. prefix: of the packaged files' names, which users may leave out. title: the
-    first line of a written file. example: an override, for messages.
+    kind: the configuration's class. prefix: of the packaged files' names, which users may leave out.
+    title: the first line of a written file. example: an override, for messages.
 
     >>> FIT.load("tiny").flow.levels
     3

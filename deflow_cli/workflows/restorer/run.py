@@ -56,7 +56,7 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
     reporter = reporter or Silent()
     device = choose_device(request.device)
     resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
-    data = open_data(request.source, request.config, device, reporter)
+    data = open_data(request.source, request.config.sr, device, reporter)
     config = _settle(request, data.scale)
     if request.init is not None and not resumes:
         model = start_from(request.init, data.scale, request.arch, reporter)
