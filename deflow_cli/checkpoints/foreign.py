@@ -16,6 +16,7 @@ from deflow_cli.checkpoints.esrgan_keys import dialect_of, sizes_of, tensor_name
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.tensor_files import read_content
 
 CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
@@ -247,7 +248,7 @@ def esrgan_encoder(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list
     return taken, unused
 
 
-def load_encoder(model: DeFlow, state: Mapping[str, Tensor]) -> list[str]:
+def load_encoder(model: DeFlow | SRFlow, state: Mapping[str, Tensor]) -> list[str]:
     """Start a model's encoder from ESRGAN weights; returns the file's tensors that it does not use.
 
     The up-convolutions that the encoder has beyond the file's keep their start. Raises CheckpointError when

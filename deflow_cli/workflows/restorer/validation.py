@@ -90,7 +90,7 @@ class Validation:
         )
 
     def measure(self, model: Restore) -> Measured:
-        """Scores of a restorer (a network in evaluation mode). Raises DataError where a metric fits no pair."""
+        """Scores of a network in evaluation mode. Raises DataError where a metric fits no pair."""
         return self._measured([self._restored(model, pair) for pair in self.pairs])
 
     def measure_input(self) -> Measured:

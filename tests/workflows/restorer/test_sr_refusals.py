@@ -74,7 +74,7 @@ def test_small_pictures_are_named_in_one_warning(pairs: Path, tmp_path: Path) ->
 def test_a_range_of_temperatures_is_drawn_from_per_crop(pairs: Path) -> None:
     choice = DegraderChoice("white-noise", sigma=20.0)
     data = open_data(
-        SrSource(hr=pairs / "gt", scale=2, degrader=choice, temperature=(0.1, 1.0)), small(), CPU, Silent()
+        SrSource(hr=pairs / "gt", scale=2, degrader=choice, temperature=(0.1, 1.0)), small().sr, CPU, Silent()
     )
     gt, lq = data.crops.batch(0, 8)
     strengths = (data.ready((gt, lq), 0, CPU)[1] - lq.float() / 255).std((1, 2, 3))
