@@ -110,7 +110,7 @@ def sr_train(
             flag = option.replace("_", "-")
             reporter.warn(f"--{flag} is of no use to this run, for it has no GAN stage: see --stage")
         request = workflow.SrRequest(
-            source=source.opened(),
+            source=source.built(workflow.SrSource, workflow.DegraderChoice),
             out=run_dir,
             config=config,
             init=init,

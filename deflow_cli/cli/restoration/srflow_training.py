@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.reader import SRFLOW
 
 if TYPE_CHECKING:
+    from deflow_cli.degraders.choice import DegraderChoice
     from deflow_cli.workflows.restorer.data import SrSource
     from deflow_cli.workflows.restorer.request import SrResult
 
@@ -31,12 +32,16 @@ class GivenSource:
     of_degrader: Mapping[str, Any]
     of_hr: Mapping[str, Any]
 
-    def opened(self) -> SrSource:
-        """The source that the workflows take."""
-        from deflow_cli.workflows.restorer.data import DegraderChoice, SrSource
-
-        choice = DegraderChoice(**self.of_degrader)
-        return SrSource(self.pairs, self.val, self.hr, self.scale, choice, **self.of_hr)
+    def built(self, source: Callable[..., SrSource], choice: Callable[..., DegraderChoice]) -> SrSource:
+        """The source as a workflow takes it, by its classes, which need torch to be imported."""
+        return source(
+            pairs=self.pairs,
+            val=self.val,
+            hr=self.hr,
+            scale=self.scale,
+            degrader=choice(**self.of_degrader),
+            **self.of_hr,
+        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,11 @@ def run_srflow(source: GivenSource, run: GivenRun) -> SrResult:
             preset = run.preset or workflow.default_srflow_preset(run.device)
             config = SRFLOW.apply_overrides(SRFLOW.load(preset), run.settings)
         request = workflow.SRFlowRequest(
-            source.opened(), run.out, config, run.encoder, run.device, run.resume
+            source.built(workflow.SrSource, workflow.DegraderChoice),
+            run.out,
+            config,
+            run.encoder,
+            run.device,
+            run.resume,
         )
         return workflow.train_srflow(request, reporter)

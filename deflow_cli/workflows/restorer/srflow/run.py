@@ -17,11 +17,12 @@ from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.srflow import save_srflow
 from deflow_cli.config.srflow import SRFlowRunConfig
+from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, naming
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.models.srflow.objective import dequantised
 from deflow_cli.models.srflow.pretraining import RestorerHead, new_head
-from deflow_cli.paths import CONFIG_FILE, RESTORER_FILE
+from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
 from deflow_cli.presets.reader import SRFLOW
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
@@ -38,7 +39,8 @@ from deflow_cli.workflows.restorer.srflow.validation import SpaceValidation, cho
 from deflow_cli.workflows.restorer.step import Moment
 from deflow_cli.workflows.restorer.validation import Measured
 
-LAST_FILE = "restorer-last.safetensors"
+__all__ = ["DegraderChoice", "SRFlowRequest", "SrResult", "SrSource", "default_srflow_preset", "train_srflow"]
+
 START_CROPS = 32  # at least, that the ActNorms are started from
 
 
@@ -217,7 +219,7 @@ class SRFlowRun:
         if finished and "flow_from" in self.facts and self.facts.get("validated") != step:
             self.validate(step)
             engine.save()  # what it found belongs to the finished run
-        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_FILE
+        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_RESTORER_FILE
         scores = best["scores"] if best else {}
         self._save(last, step, self.facts.get("last_scores", {}))
         if best is None:  # interrupted before the flow's first validation
