@@ -15,11 +15,12 @@ from deflow_cli import __version__
 from deflow_cli.checkpoints.architectures import read_restorer
 from deflow_cli.checkpoints.esrgan import Esrgan
 from deflow_cli.checkpoints.foreign import read_state_dict
-from deflow_cli.checkpoints.format import FORMAT_VERSION, read_metadata, write_tensors
+from deflow_cli.checkpoints.format import FORMAT_VERSION, write_tensors
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import CheckpointError, ConfigError, naming
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.paths import RESTORER_FILE
+from deflow_cli.tensor_files import read_safetensors_metadata, tensor_file_kind
 
 KIND = "restorer"
 DESCRIPTION = "Restores degraded photographs"
@@ -61,7 +62,7 @@ def load_restorer(path: Path, device: torch.device | str = "cpu") -> tuple[RRDBN
     """
     path = path / RESTORER_FILE if path.is_dir() else path
     state = read_state_dict(path)
-    metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
+    metadata = read_safetensors_metadata(path) if tensor_file_kind(path) == "safetensors" else {}
     if metadata.get("modelspec.architecture") == "deflow":
         raise CheckpointError(
             f"{path}: a degradation model, not a restorer",
