@@ -116,28 +116,22 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class SrFitConfig:
-    """How a restorer is trained, in both stages: data, averages, choice of the best, records."""
+class TrainingConfig:
+    """What trainings of restorers of every kind share: their data, averages and records."""
 
-    stage: Literal["auto", "psnr", "gan", "both"] = "auto"  # auto: gan where --init gives a start, else both
     time_budget: float = 0.0  # seconds, in place of the stages' iterations; 0: by iterations
-    psnr_share: float = 0.5  # of a time budget, for the first of two stages
     batch_size: int = 16
     gt_size: int = 128
     flips: bool = True
     crop_uses: int = 4  # of each crop of --hr, degraded by deflow anew each time
     crop_pool_mib: int = 512  # MiB on the device for the encodings of crops that are used again
-    start: Literal["published", "identity"] = "published"  # random | the input, enlarged, passes unchanged
     clip_gradients: float = 0.0
     ema: float = 0.0
     precision: Precision = "auto"
-    # auto: lpips where its weights are on this machine, else psnr
-    select: Literal["auto", "lpips", "psnr", "ssim", "niqe"] = "auto"
     lpips_file: str = ""  # AlexNet's weights; empty: those on this machine
     held_out: float = 0.1  # share of the pairs, where there is no --val
     validate_pairs: int = 16  # held-out pairs that are looked at; 0: all
     validate_side: int = 512  # px of gt, cut from the middle; 0: whole images
-    psnr_drop: float = 3.0  # dB below the stage's best that are reported as a collapse
     cache_mib: int = 2048
     log_every: int = 20
     validate_every: int = 5_000
@@ -149,11 +143,9 @@ class SrFitConfig:
 
     def __post_init__(self) -> None:
         check_choices("sr", self)
-        require(0 < self.psnr_share < 1, "sr.psnr_share is a share of the time, between 0 and 1")
         require(0 <= self.ema < 1, "sr.ema is a decay, 0 to below 1")
         require(0 <= self.held_out < 0.5, "sr.held_out is a share of the pairs, 0 to below 0.5")
         require(self.gt_size >= 8, f"sr.gt_size is {self.gt_size}; at least 8 is needed")
-        require(self.psnr_drop > 0, "sr.psnr_drop is in dB, above 0")
         for name in (
             "time_budget",
             "clip_gradients",
@@ -174,6 +166,23 @@ class SrFitConfig:
             "max_bad_steps",
         ):
             require(getattr(self, name) >= 1, f"sr.{name} must be at least 1")
+
+
+@dataclass(frozen=True)
+class SrFitConfig(TrainingConfig):
+    """How an ESRGAN is trained, in both stages, and how the best is chosen."""
+
+    stage: Literal["auto", "psnr", "gan", "both"] = "auto"  # auto: gan where --init gives a start, else both
+    psnr_share: float = 0.5  # of a time budget, for the first of two stages
+    start: Literal["published", "identity"] = "published"  # random | the input, enlarged, passes unchanged
+    # auto: lpips where its weights are on this machine, else psnr
+    select: Literal["auto", "lpips", "psnr", "ssim", "niqe"] = "auto"
+    psnr_drop: float = 3.0  # dB below the stage's best that are reported as a collapse
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.psnr_share < 1, "sr.psnr_share is a share of the time, between 0 and 1")
+        require(self.psnr_drop > 0, "sr.psnr_drop is in dB, above 0")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from deflow_cli.errors import DataError, ShapeError
 from deflow_cli.inference.precision import exact_convolutions
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.inference.windows import Recorder
-from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow, pad_to_multiple
+from deflow_cli.layers.networks.resize import pad_to_multiple
+from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deflow_cli.arrays import Window
-from deflow_cli.models.deflow.model import pad_to_multiple
+from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.esrgan.generator import RRDBNet
 
 # Between two stages the whole feature map is kept, so that a piece needs no more around it than one stage

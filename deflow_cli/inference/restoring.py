@@ -17,7 +17,7 @@ from deflow_cli.errors import DeflowError, DeviceError, ShapeError
 from deflow_cli.inference.layerwise_tiling import SMALLEST_PIECE, LayerwiseGenerator, MakeGraphs, zoomed
 from deflow_cli.inference.precision import exact_convolutions
 from deflow_cli.inference.tiling import SMALLEST_TILE, round_up, tiles
-from deflow_cli.models.deflow.model import pad_to_multiple
+from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.esrgan.generator import RRDBNet
 
 Write = Callable[[Window, Tensor], None]

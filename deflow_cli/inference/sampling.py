@@ -23,8 +23,9 @@ from deflow_cli.inference.tiling import (
     tiles,
 )
 from deflow_cli.inference.windows import Change, Encoding, Recorder, WindowFlow
+from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.deflow.grain import GUIDE_SCALE, KERNEL_SIDE, correlated
-from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow, pad_to_multiple
+from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution, responsibilities
 
 Write = Callable[[int, Window, Tensor], None]

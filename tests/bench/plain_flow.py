@@ -20,8 +20,8 @@ from deflow_cli.layers.invertible.flow import ConditionalFlow
 from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
 from deflow_cli.layers.invertible.split import Split
 from deflow_cli.layers.invertible.squeeze import Squeeze
+from deflow_cli.layers.networks.condition_encoder import ConditionEncoder
 from deflow_cli.layers.networks.conditioned import CouplingNet, ZeroConv3x3
-from deflow_cli.models.deflow.encoder import ConditionEncoder
 
 
 def features_of(encoder: ConditionEncoder, h: Tensor) -> list[Tensor]:

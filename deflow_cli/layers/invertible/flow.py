@@ -11,12 +11,16 @@ from torch import Tensor, nn
 
 from deflow_cli.config.model import FlowConfig
 from deflow_cli.kernels.reference import ScaleForm
+from deflow_cli.layers.invertible.actnorm import start_actnorms_from_next_batch
 from deflow_cli.layers.invertible.base import Bijection, Condition, RunSettings
 from deflow_cli.layers.invertible.coupling import FlowStep, TransitionStep
 from deflow_cli.layers.invertible.split import Split
 from deflow_cli.layers.invertible.squeeze import Squeeze
 from deflow_cli.layers.invertible.variant import DEFLOW, FlowVariant
 from deflow_cli.layers.networks.upsampled import LevelFeatures
+
+EXPLAINED_STEP = 1  # the step of each level whose injector starts as a regression on the condition
+WHITENED_STEP = 2  # the step of each level whose 1x1 convolution starts as a whitening
 
 LayerCall = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -143,6 +147,35 @@ class ConditionalFlow(nn.Module):
             z, part = layer.inverse(z, condition)
             log_det = log_det + part
         return z, log_det
+
+    @torch.no_grad()
+    def start(self, x_bchw: Tensor, features: Sequence[LevelFeatures] | None, *, whiten: bool) -> None:
+        """Start every ActNorm from data and, with ``whiten``, the linear part of the flow by regression.
+
+        With ``whiten`` the first injector of each level subtracts from z its ridge regression on the
+        injector's hidden features of the conditioning image, and the 1x1 convolution of the level's second
+        step whitens the residual: the latents begin as decorrelated detail that the condition does not
+        explain, of unit variance. Levels of one step are not whitened. The couplings start at the identity:
+        started by regression too, they amplified noise. It needs the variant whose injectors come last.
+
+        The start is computed in the parameters' type, whatever precision the networks are set to.
+        """
+        start_actnorms_from_next_batch(self)
+        if not whiten:
+            self.encode(x_bchw, self.prepare(features))
+            return
+        z, level_before, step = x_bchw, 0, 0
+        for (layer, seen), level in zip(self._with_features(features), self.level_of_layer, strict=True):
+            if level != level_before:
+                level_before, step = level, 0
+            step += layer.has_networks
+            encoded = layer.start(
+                z,
+                seen,
+                whiten=layer.has_networks and step == WHITENED_STEP,
+                explain=layer.has_networks and step == EXPLAINED_STEP,
+            )
+            z, _ = layer.parted(encoded)
 
     def _encode(self, x_bchw: Tensor, calls: Sequence[LayerCall]) -> tuple[list[Tensor], Tensor]:
         z, log_det = x_bchw, x_bchw.new_zeros(x_bchw.shape[0])

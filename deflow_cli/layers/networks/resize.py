@@ -1,4 +1,4 @@
-"""Bicubic downsampling by a whole factor, as MATLAB's imresize does it, in torch."""
+"""Sizes of images: bicubic downsampling as MATLAB's imresize does it, and padding, in torch."""
 
 from __future__ import annotations
 
@@ -63,3 +63,13 @@ def bicubic_downsample(image_bchw: Tensor, factor: int, *, rounding: Rounding = 
         return _round(image_bchw, rounding)
     rows = _round(_downsample_axis(image_bchw, factor, 2), rounding)
     return _round(_downsample_axis(rows, factor, 3), rounding)
+
+
+def pad_to_multiple(image_bchw: Tensor, multiple: int) -> Tensor:
+    """Pad right and bottom by mirroring (edge pixel repeated where too narrow) to multiples of a side."""
+    height, width = image_bchw.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not (bottom or right):
+        return image_bchw
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(image_bchw, (0, right, 0, bottom), mode=mode)

@@ -1,4 +1,4 @@
-"""LPIPS: distance of deep features, weighed as people judge likeness (Zhang et al., CVPR 2018)."""
+"""LPIPS: distance of deep features, weighted to agree with people's judgements (Zhang et al., CVPR 2018)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from deflow_cli.tensor_files import read_trunk
 
 @dataclass(frozen=True)
 class Trunk:
-    """A network whose features are compared. least: shortest side in pixels that no layer empties."""
+    """A network whose features are compared.
+
+    least: the smallest side of an image in pixels; below it some layer's output would be empty.
+    """
 
     title: str
     metric: str
@@ -29,9 +32,10 @@ class Trunk:
 
 
 TRUNKS = {"alex": Trunk("AlexNet", "lpips", 31), "vgg": Trunk("VGG-16", "lpips-vgg", 16)}
-# Mean and deviation of ImageNet's channels, on the scale -1..1.
+# Mean and standard deviation of ImageNet's channels, for pixels in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
+UNIT_EPS = 1e-10  # added to the norm by which features are divided
 
 
 class Lpips:
@@ -71,14 +75,31 @@ class Lpips:
         if references_bchw is None:
             raise ShapeError("LPIPS compares images with references, and there are none")
         _check(images_bchw, references_bchw)
-        height, width = images_bchw.shape[2:]
-        least = self._about.least
-        if min(height, width) < least:
-            reason = f"{width}x{height}: LPIPS ({self._about.title}) needs at least {least} px a side"
+        if reason := self.too_small(*images_bchw.shape[2:]):
             return [Score(math.nan, reason)] * len(images_bchw)
         with torch.inference_mode(), full_float32(self._device):
             distances_b111 = self._model(self._signed(images_bchw), self._signed(references_bchw))
         return [Score(value) for value in distances_b111.flatten().tolist()]
+
+    def features(self, image_chw: Tensor) -> list[Tensor]:
+        """Features of a uint8 image at every layer, 1 x C x h x w, scaled at each position to the norm 1."""
+        with torch.inference_mode(), full_float32(self._device):
+            scaled = self._model.get_submodule("scaling_layer")(self._signed(image_chw[None]))
+            layers = self._model.get_submodule("net")(scaled)
+            return [layer / (layer.square().sum(1, keepdim=True).sqrt() + UNIT_EPS) for layer in layers]
+
+    def weighted(self, squares_1chw: Tensor, layer: int) -> Tensor:
+        """Squared feature differences of a layer, summed over channels with its weights: 1 x 1 x h x w."""
+        with torch.inference_mode(), full_float32(self._device):
+            weighted: Tensor = self._model.get_submodule(f"lin{layer}")(squares_1chw)
+            return weighted
+
+    def too_small(self, height: int, width: int) -> str:
+        """Why an image of this size has no LPIPS, or nothing where it has one."""
+        least = self._about.least
+        if min(height, width) >= least:
+            return ""
+        return f"{width}x{height}: LPIPS ({self._about.title}) needs at least {least} px a side"
 
     def _signed(self, images_bchw: Tensor) -> Tensor:
         return images_bchw.to(self._device).to(torch.float32) / 127.5 - 1

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from deflow_cli.config.model import ModelConfig
 from deflow_cli.errors import ShapeError
 from deflow_cli.layers.invertible.actnorm import start_actnorms_from_next_batch
 from deflow_cli.layers.invertible.base import Condition, RunSettings
 from deflow_cli.layers.invertible.flow import ConditionalFlow
+from deflow_cli.layers.networks.condition_encoder import ConditionEncoder
 from deflow_cli.models.deflow.conditioning import DomainStatistics, condition_image
-from deflow_cli.models.deflow.encoder import ConditionEncoder
 from deflow_cli.models.deflow.grain import Grain
 from deflow_cli.models.deflow.latent import LatentPrior, log_normal
 
@@ -147,13 +146,3 @@ class DeFlow(nn.Module):
     def start_from_next_batch(self) -> None:
         """Make every ActNorm initialise itself from the next batch that it sees."""
         start_actnorms_from_next_batch(self.flow)
-
-
-def pad_to_multiple(image_bchw: Tensor, multiple: int) -> Tensor:
-    """Pad right and bottom by mirroring (edge pixel repeated where too narrow) to multiples of a side."""
-    height, width = image_bchw.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    if not (bottom or right):
-        return image_bchw
-    mode = "reflect" if bottom < height and right < width else "replicate"
-    return F.pad(image_bchw, (0, right, 0, bottom), mode=mode)

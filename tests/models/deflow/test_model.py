@@ -11,8 +11,9 @@ from torch.distributions import MultivariateNormal
 
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.layers.invertible.actnorm import ActNorm
+from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.deflow.conditioning import DomainStatistics
-from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow, pad_to_multiple
+from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow
 from tests.golden.tolerances import tolerance
 from tests.layers.invertible.bijection import randomise
 

@@ -1,4 +1,4 @@
-"""Encoder: from the conditioning image h(x) to the features each level of the flow sees."""
+"""Condition encoder: from the conditioning image to the features that each level of a flow sees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from deflow_cli.layers.networks.upsampled import LevelFeatures
 
 
 class ConditionEncoder(nn.Module):
-    """RRDB trunk at h's resolution and a pyramid over the flow's levels (DeFlow, CVPR 2021, section 3.4).
+    """RRDB trunk at h's resolution and a pyramid over the flow's levels (SRFlow, ECCV 2020, section 3.3).
+
+    h is the conditioning image: DeFlow's downsampled input, or the low-resolution image that SRFlow enlarges.
+    extra_channels: of h, beyond the image's colours.
 
     Level l (1 is the finest, at H / 2^l) sees its own pyramid tensor followed by the outputs of the
     stacked trunk blocks, resized by nearest neighbour: ``EncoderConfig.feature_channels`` channels, or
@@ -24,7 +27,12 @@ class ConditionEncoder(nn.Module):
     """
 
     def __init__(
-        self, config: EncoderConfig, flow: FlowConfig, generator: torch.Generator | None = None
+        self,
+        config: EncoderConfig,
+        flow: FlowConfig,
+        generator: torch.Generator | None = None,
+        *,
+        extra_channels: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
@@ -34,7 +42,7 @@ class ConditionEncoder(nn.Module):
         self.trunk_together = False  # with gradients: whether the blocks are one operation (``rrdb_trunk``)
         self.compiled = False  # ... of compiled functions
         channels = config.channels
-        self.conv_first = conv3x3(flow.in_channels, channels, generator)
+        self.conv_first = conv3x3(flow.in_channels + extra_channels, channels, generator)
         self.body = nn.ModuleList(
             RRDB(channels, config.growth_channels, generator) for _ in range(config.blocks)
         )

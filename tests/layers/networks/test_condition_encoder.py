@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deflow_cli.config.model import EncoderConfig, FlowConfig
-from deflow_cli.models.deflow.encoder import ConditionEncoder
+from deflow_cli.layers.networks.condition_encoder import ConditionEncoder
 from tests.golden.tolerances import tolerance
 from tests.layers.invertible.bijection import randomise
 

@@ -1,0 +1,56 @@
+"""SRFlow's objective: its noise, its loss, and the figure that published trainings report."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from deflow_cli.models.srflow.objective import (
+    SRFlowObjective,
+    dequantised,
+    draw_dequantisation,
+    published_nll,
+)
+from tests.models.srflow.test_model import images, small
+
+
+def test_noise_is_of_the_kind_asked_for() -> None:
+    y = torch.zeros(64, 3, 8, 8)
+    noise = draw_dequantisation(y.shape, torch.Generator().manual_seed(1))
+    uniform, told = dequantised(small(noise="uniform", noise_levels=32), y, noise)
+    assert told is None
+    assert uniform.abs().max() <= 0.5 / 32
+    assert uniform.std().item() == pytest.approx(1 / 32 / math.sqrt(12), rel=0.02)
+    gaussian, told = dequantised(small(noise="gaussian", noise_std=2.309), y, noise)
+    assert told is None
+    assert gaussian.std().item() * 255 == pytest.approx(2.309, rel=0.02)
+    drawn, told = dequantised(small(noise="strength", noise_std=10.0), y, noise)
+    assert told is not None
+    expected = ((10 / 255 * told) ** 2 + 1 / 256**2 / 12).sqrt()
+    ratio = drawn.flatten(1).std(1) / expected
+    assert ratio.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert torch.equal(dequantised(small(noise="none"), y, noise)[0], y)
+
+
+def test_loss_is_the_mean_of_bits_and_the_option_adds_the_mild_image_error() -> None:
+    model = small(noise="uniform")
+    y, x = images()
+    noise = draw_dequantisation(y.shape, torch.Generator().manual_seed(2))
+    loss, figures = SRFlowObjective(model)(y, x, noise)
+    noisy, _ = dequantised(model, y, noise)
+    expected = model.bits_per_dim(model.log_prob(noisy, x, model.prepare(x)), y[0].numel()).mean()
+    torch.testing.assert_close(loss, expected)
+    assert set(figures) == {"bits"}
+    both, figures = SRFlowObjective(model, l1=0.5)(y, x, noise)
+    conditions = model.prepare(x)
+    mild = model.decode([torch.zeros_like(z) for z in model.encode(y, x, conditions)[0]], x, conditions)
+    torch.testing.assert_close(both, loss + 0.5 * (mild - y).abs().mean())
+    assert set(figures) == {"bits", "l1"}
+
+
+def test_published_figure_is_per_pixel_position() -> None:
+    log_prob = torch.tensor([-6.0 * math.log(2.0)])
+    assert published_nll(log_prob, 2, 3).item() == pytest.approx(1.0)
+    assert published_nll(log_prob, 2, 3, levels=32).item() == pytest.approx(1.0 + 5.0)
