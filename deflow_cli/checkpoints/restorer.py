@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,17 +51,19 @@ def save_restorer(path: Path, model: RRDBNet, facts: Mapping[str, Any]) -> None:
     write_tensors(path, model.state_dict(), metadata)
 
 
-def load_restorer(path: Path, device: torch.device | str = "cpu") -> tuple[RRDBNet, dict[str, Any]]:
+def load_restorer(
+    path: Path, device: torch.device | str = "cpu", tell: Callable[[str], None] | None = None
+) -> tuple[RRDBNet, dict[str, Any]]:
     """A restorer in evaluation mode, float32, and the facts known of it.
 
     path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or
-    a folder with a ``restorer.safetensors``. Sizes come from the tensors' names and shapes. The facts have at
-    least ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), and of our own files
-    also ``date``, ``version`` and what ``save_restorer`` was given. Raises CheckpointError naming the file
-    and the tensor that does not fit.
+    a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Sizes come from the tensors'
+    names and shapes. The facts have at least ``title`` and ``dialect`` (the file's layout; of an ESRGAN new |
+    mid | old), and of our own files also ``date``, ``version`` and what ``save_restorer`` was given. Raises
+    CheckpointError naming the file and the tensor that does not fit.
     """
     path = path / RESTORER_FILE if path.is_dir() else path
-    state = read_state_dict(path)
+    state = read_state_dict(path, tell)
     metadata = read_safetensors_metadata(path) if tensor_file_kind(path) == "safetensors" else {}
     if metadata.get("modelspec.architecture") == "deflow":
         raise CheckpointError(

@@ -62,7 +62,7 @@ def export(request: ExportRequest, reporter: Reporter) -> ExportReport:
     """Write the export, and the entry where asked for. Raises DeflowError before anything is written."""
     source = find_restorer(request.model, Path.cwd()).path
     _check_names(request, source)
-    model, facts = load_restorer(source)
+    model, facts = load_restorer(source, tell=reporter.note)
     card = {key: str(getattr(request, key, "") or facts.get(key, "")) for key in CARD if key != "title"}
     card["title"] = request.name or str(facts.get("title") or source.stem)
     if request.openmodeldb is not None:

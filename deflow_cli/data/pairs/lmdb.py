@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli.data.pairs.folders import FolderWriter
-from deflow_cli.data.pairs.lmdb_index import Place, read_index
+from deflow_cli.data.pairs.lmdb_index import ValueSpan, read_index
 from deflow_cli.data.pairs.records import MAKE_AGAIN, SIDES, STAGING, EncodedPair, Pairs, PairSlot
 from deflow_cli.errors import DataError
 
@@ -159,7 +159,7 @@ class LmdbPairs(Pairs):
         return value
 
 
-def _places(folder: Path) -> dict[str, Place]:
+def _places(folder: Path) -> dict[str, ValueSpan]:
     return {
         key.decode("utf-8", "surrogateescape"): place for key, place in read_index(folder / _DATA).items()
     }

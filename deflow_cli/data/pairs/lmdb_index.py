@@ -30,7 +30,7 @@ _NO_PAGE = 0xFFFFFFFFFFFFFFFF
 _MOST_LEVELS = 32  # LMDB's own limit
 
 
-class Place(NamedTuple):
+class ValueSpan(NamedTuple):
     """Where a value lies in the file, in bytes."""
 
     offset: int
@@ -45,7 +45,7 @@ class _Meta(NamedTuple):
     transaction: int
 
 
-def read_index(path: Path) -> dict[bytes, Place]:
+def read_index(path: Path) -> dict[bytes, ValueSpan]:
     """The keys of the main database of a ``data.mdb``, in LMDB's order, and where their values lie.
 
     Raises DataError naming the folder of the file where it is no LMDB, is shorter than its meta pages say,
@@ -106,10 +106,10 @@ class _Walk:
 
     def __init__(self, file: BinaryIO, folder: Path, meta: _Meta) -> None:
         self._file, self._folder, self._meta = file, folder, meta
-        self._places: dict[bytes, Place] = {}
+        self._places: dict[bytes, ValueSpan] = {}
         self._seen = 0
 
-    def places(self) -> dict[bytes, Place]:
+    def places(self) -> dict[bytes, ValueSpan]:
         if self._meta.root != _NO_PAGE:
             self._visit(self._meta.root, 1)
         if len(self._places) != self._meta.entries:
@@ -159,10 +159,10 @@ class _Walk:
         if data + (8 if flags & _BIG else size) > len(page):
             raise self._damaged(f"{key!r} has a value beyond the end of its page")
         if not flags & _BIG:
-            self._places[key] = Place(number * self._meta.page_size + data, size)
+            self._places[key] = ValueSpan(number * self._meta.page_size + data, size)
             return
         first = int.from_bytes(page[data : data + 8], "little")
         pages = -(-(_HEADER + size) // self._meta.page_size)
         if first + pages - 1 > self._meta.last_page:
             raise self._damaged(f"{key!r} has a value beyond the end of the file")
-        self._places[key] = Place(first * self._meta.page_size + _HEADER, size)
+        self._places[key] = ValueSpan(first * self._meta.page_size + _HEADER, size)
