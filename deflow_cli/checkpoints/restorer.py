@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 
 from deflow_cli.checkpoints.architectures import read_restorer
-from deflow_cli.checkpoints.esrgan import Esrgan
+from deflow_cli.checkpoints.esrgan.files import Esrgan
 from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import (
     FORMAT_VERSION,
@@ -48,10 +48,11 @@ def load_restorer(
     """A restorer in evaluation mode, float32, and the facts known of it.
 
     path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or
-    a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Our files of an SRFlow say so in their metadata; sizes of all
-    others come from the tensors' names and shapes. The facts have at least ``title`` and ``dialect`` (the
-    file's layout; of an ESRGAN new | mid | old), and of our own files also ``date``, ``version`` and what
-    ``save_restorer`` was given. Raises CheckpointError naming the file and the tensor that does not fit.
+    a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Our files of an SRFlow say so
+    in their metadata; sizes of all others come from the tensors' names and shapes. The facts have at least
+    ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), and of our own files also
+    ``date``, ``version`` and what ``save_restorer`` was given. Raises CheckpointError naming the file and the
+    tensor that does not fit.
     """
     path = path / RESTORER_FILE if path.is_dir() else path
     state = read_state_dict(path, tell)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli.checkpoints.architectures import restorer_formats
+from deflow_cli.checkpoints.esrgan.export import caveats, open_model_db
 from deflow_cli.checkpoints.format import CARD, write_atomically
 from deflow_cli.checkpoints.restorer import load_esrgan, save_restorer
-from deflow_cli.checkpoints.restorer_export import caveats, open_model_db
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.runtime.progress import Reporter
