@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -20,8 +19,11 @@ from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.paths import temporary_beside
+from deflow_cli.tensor_files import read_safetensors
 
 FORMAT_VERSION = "1"
+RESTORER_KIND = "restorer"
+CARD = ("title", "author", "description", "license")  # facts that ModelSpec has keys for
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -57,24 +59,32 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors (on the CPU) and metadata of a safetensors file. Raises CheckpointError naming the file."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file", next_step="check the path, or fit a model first")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error})", next_step="copy or fit it again"
-        ) from error
+    return read_safetensors(path)
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, empty without any. Raises CheckpointError naming the file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error})", next_step="copy it again"
-        ) from error
+def restorer_metadata(
+    path: Path, architecture: str, description: str, config: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, str]:
+    """The metadata of a restorer's file: ModelSpec's keys, then ours.
+
+    config: the network's sizes, JSON-ready. facts: JSON-ready facts of the training (data, steps, scores).
+    Of these ``title``, ``author``, ``description`` and ``license`` (SPDX) become ModelSpec's, where given.
+    """
+    card = {"title": path.stem, "description": description} | {
+        key: str(facts[key]) for key in CARD if facts.get(key)
+    }
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": architecture,
+        "modelspec.implementation": "deflow-cli",
+        "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        **{f"modelspec.{key}": value for key, value in card.items()},
+        "deflow.kind": RESTORER_KIND,
+        "deflow.format": FORMAT_VERSION,
+        "deflow.version": __version__,
+        "deflow.config": json.dumps(config),
+        "deflow.training": json.dumps({key: value for key, value in facts.items() if key not in CARD}),
+    }
 
 
 def save_model(path: Path, model: DeFlow, training: Mapping[str, Any], *, title: str = "") -> None:
@@ -108,7 +118,7 @@ def model_config_from_json(text: str) -> ModelConfig:
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, dict[str, Any]]:
     """A model in evaluation mode and the facts of its fit. Raises CheckpointError naming the file."""
     tensors, metadata = read_tensors(path)
-    if metadata.get("deflow.kind") == "restorer":
+    if metadata.get("deflow.kind") == RESTORER_KIND:
         raise CheckpointError(
             f"{path}: a restorer, not a degradation model", next_step="pass the model.safetensors of a fit"
         )

@@ -14,11 +14,15 @@ from deflow_cli.errors import CheckpointError, naming
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was read. config: the sizes found. tensors: how many. unused: those that no computation reads."""
+    """What was read. config: the sizes found. tensors: how many. unused: those that no computation reads.
+
+    notes: what was stripped from around the tensors, in words.
+    """
 
     config: dict[str, Any]
     tensors: int
     unused: list[str]
+    notes: list[str]
 
 
 def import_weights(source: Path, target: Path) -> ImportReport:
@@ -29,9 +33,10 @@ def import_weights(source: Path, target: Path) -> ImportReport:
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(f"{target}: would overwrite its own source", next_step="choose another OUT")
-    state = read_state_dict(source)
+    notes: list[str] = []
+    state = read_state_dict(source, notes.append)
     with naming(source, CheckpointError):
         loaded = read_degrader(state)
     facts = {"imported_from": source.name, "unused_tensors": loaded.unused}
     save_model(target, loaded.model, facts, title=source.stem)
-    return ImportReport(asdict(loaded.model.config), len(state), loaded.unused)
+    return ImportReport(asdict(loaded.model.config), len(state), loaded.unused, notes)
