@@ -22,7 +22,7 @@ from deflow_cli.data.images.formats.header import (
 )
 from deflow_cli.data.images.formats.opening import open_header
 from deflow_cli.data.images.formats.png import alpha_of_key, decode_png16, is_png, read_png
-from deflow_cli.data.images.formats.profiles import colour_space
+from deflow_cli.data.images.formats.profiles import LEAST_PROFILE
 from deflow_cli.data.images.formats.tiff import TiffFile, decode_tiff16, is_tiff
 
 
@@ -67,7 +67,7 @@ def decode(data: bytes) -> Decoded:
         samples = _orient(samples, header.orientation)
         alpha = None if alpha is None else _orient(alpha, header.orientation)
     icc, notes = stored.icc, [*header.notes, *map(Note, stored.notes)]
-    if icc is not None and colour_space(icc) is None:
+    if icc is not None and len(icc) < LEAST_PROFILE:
         icc = None
         notes.append(Note("its colour profile is damaged and was left out"))
     return Decoded(np.ascontiguousarray(samples), alpha, gray, icc, header.exif, tuple(notes))

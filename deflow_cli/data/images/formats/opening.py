@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import threading
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ DECODE_ERRORS = (
     zlib.error,
     Pillow.DecompressionBombError,
 )
+# What Pillow warns of is noticed here, or costs nothing; printed as it is, it would puzzle users.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 _pillow_limit = threading.Lock()
 
 
