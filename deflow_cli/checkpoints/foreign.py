@@ -7,7 +7,7 @@ weights in any dialect start the encoder of either model.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -15,15 +15,14 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from deflow_cli.checkpoints.architectures import DegraderArchitecture, Loaded, misfits
-from deflow_cli.checkpoints.esrgan_keys import dialect_of, sizes_of, tensor_names
+from deflow_cli.checkpoints.esrgan.keys import dialect_of, sizes_of, tensor_names
+from deflow_cli.checkpoints.wrappers import unwrap
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.layers.networks.condition_encoder import ConditionEncoder
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.tensor_files import read_content
 
-CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
-PREFIXES = ("module.", "netG.")
 FLOW_PREFIX = "flowUpsamplerNet.layers."
 ENCODER_LACKS = ("conv_hr.", "conv_last.")  # the end of an ESRGAN generator, in our names
 
@@ -60,26 +59,18 @@ class PublishedDeFlow(DegraderArchitecture):
         return Loaded(model, "published", unused)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors or .pth file, containers and prefixes removed, as float32.
+def read_state_dict(path: Path, tell: Callable[[str], None] | None = None) -> dict[str, Tensor]:
+    """Tensors of a .safetensors or .pth file, without the wrappers around them, as float32.
 
-    ``.pth`` files are read with ``weights_only``. Raises CheckpointError naming the file.
+    Nothing in the file is executed. tell: is called with a sentence on what was stripped, where anything
+    was. Raises CheckpointError naming the file.
     """
-    content = read_content(path)
-    for name in CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    named = isinstance(content, Mapping) and all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    )
-    if not named:
+    found = unwrap(read_content(path))
+    if found is None:
         raise CheckpointError(f"{path}: holds no state dict", next_step="export the weights alone")
-    state = dict(content)
-    for prefix in PREFIXES:
-        if state and all(key.startswith(prefix) for key in state):
-            state = {key[len(prefix) :]: value for key, value in state.items()}
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    if tell is not None and found.text:
+        tell(f"{path}: {found.text}")
+    return {key: value.float() if value.is_floating_point() else value for key, value in found.state.items()}
 
 
 def published_name(model: DeFlow, key: str) -> str | None:

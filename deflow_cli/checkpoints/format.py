@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from deflow_cli import __version__
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.tensor_files import read_safetensors
 
 FORMAT_VERSION = "1"
 RESTORER_KIND = "restorer"
@@ -58,24 +58,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors (on the CPU) and metadata of a safetensors file. Raises CheckpointError naming the file."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file", next_step="check the path, or fit a model first")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error})", next_step="copy or fit it again"
-        ) from error
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, empty without any. Raises CheckpointError naming the file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error})", next_step="copy it again"
-        ) from error
+    return read_safetensors(path)
 
 
 def restorer_metadata(

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
 from deflow_cli.checkpoints.architectures import read_restorer
-from deflow_cli.checkpoints.esrgan import Esrgan
+from deflow_cli.checkpoints.esrgan.files import Esrgan
 from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import (
     FORMAT_VERSION,
     RESTORER_KIND,
-    read_metadata,
     restorer_metadata,
     write_tensors,
 )
@@ -26,6 +25,7 @@ from deflow_cli.errors import CheckpointError, ConfigError, naming
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.paths import RESTORER_FILE
+from deflow_cli.tensor_files import read_safetensors_metadata, tensor_file_kind
 
 DESCRIPTION = "Restores degraded photographs"
 
@@ -42,19 +42,21 @@ def save_restorer(path: Path, model: RRDBNet, facts: Mapping[str, Any]) -> None:
     write_tensors(path, model.state_dict(), restorer_metadata(path, Esrgan.name, DESCRIPTION, config, facts))
 
 
-def load_restorer(path: Path, device: torch.device | str = "cpu") -> tuple[RestoringNetwork, dict[str, Any]]:
+def load_restorer(
+    path: Path, device: torch.device | str = "cpu", tell: Callable[[str], None] | None = None
+) -> tuple[RestoringNetwork, dict[str, Any]]:
     """A restorer in evaluation mode, float32, and the facts known of it.
 
     path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or
-    a folder with a ``restorer.safetensors``. Our files of an SRFlow say so in their metadata; sizes of all
-    others come from the tensors' names and shapes. The facts have at least ``title`` and ``dialect`` (the
-    file's layout; of an ESRGAN new | mid | old), ``assumed`` (what the file does not tell) where anything
-    was, and of our own files also ``date``, ``version`` and what was saved with them. Raises CheckpointError
-    naming the file and the tensor that does not fit.
+    a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Our files of an SRFlow say so
+    in their metadata; sizes of all others come from the tensors' names and shapes. The facts have at least
+    ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), ``assumed`` (what the file does
+    not tell) where anything was, and of our own files also ``date``, ``version`` and what was saved with them.
+    Raises CheckpointError naming the file and the tensor that does not fit.
     """
     path = path / RESTORER_FILE if path.is_dir() else path
-    state = read_state_dict(path)
-    metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
+    state = read_state_dict(path, tell)
+    metadata = read_safetensors_metadata(path) if tensor_file_kind(path) == "safetensors" else {}
     architecture = metadata.get("modelspec.architecture")
     is_ours = metadata.get("deflow.kind") == RESTORER_KIND
     if architecture == "deflow":
@@ -81,12 +83,14 @@ def load_restorer(path: Path, device: torch.device | str = "cpu") -> tuple[Resto
     return loaded.model.to(device), facts | {"dialect": loaded.layout}
 
 
-def load_esrgan(path: Path, device: torch.device | str = "cpu") -> tuple[RRDBNet, dict[str, Any]]:
+def load_esrgan(
+    path: Path, device: torch.device | str = "cpu", tell: Callable[[str], None] | None = None
+) -> tuple[RRDBNet, dict[str, Any]]:
     """``load_restorer`` for callers that can use an ESRGAN generator alone.
 
     Raises CheckpointError, naming the file, for an SRFlow as well.
     """
-    model, facts = load_restorer(path, device)
+    model, facts = load_restorer(path, device, tell)
     if isinstance(model, SRFlow):
         raise CheckpointError(
             f"{path}: an SRFlow model, not an ESRGAN generator", next_step="pass an ESRGAN file here"

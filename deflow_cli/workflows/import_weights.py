@@ -18,13 +18,15 @@ from deflow_cli.errors import CheckpointError, ConfigError, naming
 class ImportReport:
     """What was read.
 
-    config: the sizes found. tensors: how many. unused: those that no computation reads. architecture: its
-    name. assumed: what the file does not tell, in words.
+    config: the sizes found. tensors: how many. unused: those that no computation reads. notes: what was
+    stripped from around the tensors, in words. architecture: its name. assumed: what the file does not tell,
+    in words.
     """
 
     config: dict[str, Any]
     tensors: int
     unused: list[str]
+    notes: list[str]
     architecture: str = "deflow"
     assumed: list[str] = field(default_factory=list)
 
@@ -45,7 +47,8 @@ def import_weights(
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(f"{target}: would overwrite its own source", next_step="choose another OUT")
-    state = read_state_dict(source)
+    notes: list[str] = []
+    state = read_state_dict(source, notes.append)
     architecture = importable(state)
     facts: dict[str, Any] = {"imported_from": source.name}
     with naming(source):
@@ -54,10 +57,10 @@ def import_weights(
             facts |= {"title": source.stem, "unused_tensors": flow.unused, "assumed": flow.assumed}
             save_srflow(target, flow.model, facts, spare_tensors(flow.model, state))
             config = asdict(flow.model.config)
-            return ImportReport(config, len(state), flow.unused, architecture.name, flow.assumed)
+            return ImportReport(config, len(state), flow.unused, notes, architecture.name, flow.assumed)
         if stacked_blocks is not None or affine_eps is not None:
             raise ConfigError("--blocks and --eps are for files of SRFlow", next_step="leave them out")
         loaded = architecture.load(state)
     facts |= {"unused_tensors": loaded.unused}
     save_model(target, loaded.model, facts, title=source.stem)
-    return ImportReport(asdict(loaded.model.config), len(state), loaded.unused)
+    return ImportReport(asdict(loaded.model.config), len(state), loaded.unused, notes)

@@ -117,7 +117,7 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     found = find_restorer(request.model, Path.cwd())
     device = choose_device(request.device)
     dtype = choose_precision("fp32" if request.fp32 or device.type == "cpu" else "auto", device)
-    model, _ = load_esrgan(found.path)
+    model, _ = load_esrgan(found.path, tell=reporter.note)
     config = model.config
     if config.image_channels not in (1, 3):
         raise CheckpointError(

@@ -5,26 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from deflow_cli.data.pairs.folders import FolderWriter
-from deflow_cli.data.pairs.records import SIDES, STAGING, EncodedPair, Pairs, PairSlot
+from deflow_cli.data.pairs.lmdb_index import ValueSpan, read_index
+from deflow_cli.data.pairs.records import MAKE_AGAIN, SIDES, STAGING, EncodedPair, Pairs, PairSlot
 from deflow_cli.errors import DataError
 
 META = "meta_info.txt"
 _DATA, _LOCK = "data.mdb", "lock.mdb"
 _TRANSACTION = 64  # pairs
 _MARGIN = 16 << 20  # bytes of the map beyond what pairs can take
-
-_reading = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_reading.acquire, after_in_parent=_reading.release, after_in_child=_reading.release
-    )
 
 
 def _lmdb() -> Any:
@@ -127,33 +120,16 @@ def _map_size(sizes: Sequence[tuple[int, int]]) -> int:
     return (total + _MARGIN + 4095) // 4096 * 4096
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[Any]:
-    """A read-only transaction on a folder opened for it, which takes far less than decoding a picture.
-
-    LMDB forbids to open a folder twice in a process, or to take it through a fork: so one thread at a time,
-    and a fork waits until it is closed.
-    """
-    lmdb = _lmdb()
-    with _reading:
-        try:
-            environment = lmdb.open(
-                str(folder), readonly=True, lock=False, readahead=False, create=False, meminit=False
-            )
-        except lmdb.Error as error:
-            raise DataError(f"{folder}: not a readable LMDB ({error})", next_step="copy it again") from error
-        try:
-            with environment.begin() as transaction:
-                yield transaction
-        finally:
-            environment.close()
-
-
 class LmdbPairs(Pairs):
-    """Pairs of gt.lmdb and lq.lmdb, in the order of their keys."""
+    """Pairs of gt.lmdb and lq.lmdb, in the order of their keys.
+
+    Values are read from the file at the places that its pages name; nothing is mapped into memory, so that a
+    file cut short is an error and not the end of the process, whenever it happens.
+    """
 
     def __init__(self, path: Path) -> None:
-        keys = [_keys(folder_of(path, side)) for side in SIDES]
+        self._places = {side: _places(folder_of(path, side)) for side in SIDES}
+        keys = [list(places) for places in self._places.values()]
         lonely = sorted(set(keys[0]) ^ set(keys[1]))
         if lonely:
             there, other = SIDES if lonely[0] in set(keys[0]) else SIDES[::-1]
@@ -168,14 +144,22 @@ class LmdbPairs(Pairs):
         return gt, lq
 
     def _get(self, side: str, key: str) -> bytes:
-        folder = folder_of(self.path, side)
-        with _opened(folder) as transaction:
-            value = transaction.get(key.encode())
-        if value is None:
-            raise DataError(f"{folder}: {key} is gone", next_step="make the data set anew")
-        return bytes(value)
+        folder, place = folder_of(self.path, side), self._places[side][key]
+        try:
+            with (folder / _DATA).open("rb") as file:
+                file.seek(place.offset)
+                value = file.read(place.size)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
+        if len(value) != place.size:
+            raise DataError(
+                f"{folder}: incomplete: {key} is not there whole",
+                next_step=f"make the data set anew: {MAKE_AGAIN}",
+            )
+        return value
 
 
-def _keys(folder: Path) -> list[str]:
-    with _opened(folder) as transaction:
-        return [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]
+def _places(folder: Path) -> dict[str, ValueSpan]:
+    return {
+        key.decode("utf-8", "surrogateescape"): place for key, place in read_index(folder / _DATA).items()
+    }

@@ -18,6 +18,7 @@ from deflow_cli.errors import DataError
 
 SIDES = ("gt", "lq")
 STAGING = ".deflow-tmp"  # beside gt/ and lq/, where trainers trip over a file that is no image
+MAKE_AGAIN = "run the command that made it again, or copy it again"  # what to do about a damaged container
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 

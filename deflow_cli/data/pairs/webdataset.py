@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from deflow_cli.data.pairs.records import STAGING, EncodedPair, Pairs, PairSlot
+from deflow_cli.data.pairs.records import MAKE_AGAIN, STAGING, EncodedPair, Pairs, PairSlot
 from deflow_cli.errors import DataError
 
 SHARD_PAIRS = 512
@@ -140,20 +140,46 @@ class WebdatasetPairs(Pairs):
                     offset, size = members[suffix]
                     file.seek(offset)
                     contents.append(file.read(size))
+                    if len(contents[-1]) != size:
+                        raise _cut_short(self.path / shard)
         except OSError as error:
             raise DataError(f"{self.path / shard}: cannot be read ({error.strerror or error})") from error
         return contents[0], contents[1]
 
 
 def _members(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
-    """Key -> suffix -> place in the tar file (offset, size)."""
+    """Key -> suffix -> place in the tar file (offset, size).
+
+    The module tarfile takes a damaged header, or the end of the file, for the end of the archive. Here the
+    archive must end with a block of zeros, as every writer leaves it, so that no pair is lost silently.
+    """
     found: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with tarfile.open(shard, "r:") as tar, shard.open("rb") as file:
             for member in tar:
                 key, dot, suffix = member.name.partition(".")
-                if member.isfile() and dot:
+                if member.isfile() and not member.issparse() and dot:
                     found[key][suffix] = (member.offset_data, member.size)
+            file.seek(tar.offset)
+            end = file.read(tarfile.BLOCKSIZE)
+    except tarfile.ReadError as error:
+        if "unexpected end" in str(error):
+            raise _cut_short(shard) from error
+        raise DataError(f"{shard}: not a readable tar file ({error})", next_step="copy it again") from error
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"{shard}: not a readable tar file ({error})", next_step="copy it again") from error
+    if not end:
+        raise _cut_short(shard)
+    if any(end):
+        raise DataError(
+            f"{shard}: damaged: the entry after {len(found)} samples cannot be read",
+            next_step=f"make the data set anew: {MAKE_AGAIN}",
+        )
     return found
+
+
+def _cut_short(shard: Path) -> DataError:
+    return DataError(
+        f"{shard}: incomplete: the tar file was cut short",
+        next_step=f"make the data set anew: {MAKE_AGAIN}",
+    )

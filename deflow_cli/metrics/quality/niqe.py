@@ -31,6 +31,7 @@ from deflow_cli.metrics.nss import (
 from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.registry import ScorerContext
 from deflow_cli.paths import weights_folder
+from deflow_cli.tensor_files import read_safetensors
 
 NIQE_BLOCK = 96
 NIQE_FEATURES = 36
@@ -79,14 +80,12 @@ def _read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return dict(file), ""
-        from safetensors import safe_open
-
-        with safe_open(path, framework="np") as file:
-            facts = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, str(facts.get("origin", ""))  # noqa: SIM118
+        tensors, metadata = read_safetensors(path)
+        facts = json.loads(metadata.get(METADATA_KEY, "{}"))
+        return {key: value.numpy() for key, value in tensors.items()}, str(facts.get("origin", ""))
     except Exception as error:  # each reader has errors of its own kind for a broken file
         raise CheckpointError(
-            f"{path}: cannot be read as a NIQE model ({error})",
+            f"{path}: cannot be read as a NIQE model ({str(error).removeprefix(f'{path}: ')})",
             next_step="pass a .safetensors of deflow, LIVE's .mat or BasicSR's .npz",
         ) from error
 

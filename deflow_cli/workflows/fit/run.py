@@ -119,7 +119,7 @@ def fit(
 
 def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:
     """Start the encoder from an ESRGAN file. Raises CheckpointError naming it."""
-    state = read_state_dict(path)
+    state = read_state_dict(path, reporter.note)
     with naming(path, CheckpointError):
         unused = load_encoder(model, state)
     reporter.note(f"encoder starts from {path} ({len(unused)} tensors unused)")

@@ -25,7 +25,7 @@ def start_from(path: Path, scale: int, arch: str | None, reporter: Reporter) -> 
 
     arch: where asked for by name, the file's sizes must be those. Raises CheckpointError naming the file.
     """
-    model, facts = load_esrgan(path)
+    model, facts = load_esrgan(path, tell=reporter.note)
     found = model.config
     if found.scale != scale:
         raise CheckpointError(

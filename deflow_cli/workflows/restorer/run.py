@@ -18,7 +18,7 @@ from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.paths import CONFIG_FILE, RESTORER_FILE
+from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
 from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
@@ -42,7 +42,6 @@ from deflow_cli.workflows.restorer.validation import Measured, Validation, choos
 
 __all__ = ["DegraderChoice", "SrRequest", "SrResult", "SrSource", "default_preset", "sr_train"]
 
-LAST_FILE = "restorer-last.safetensors"
 PSNR_FILE = "restorer-psnr.safetensors"  # where the second of two stages began
 
 
@@ -58,7 +57,7 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
     reporter = reporter or Silent()
     device = choose_device(request.device)
     resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
-    data = open_data(request.source, request.config, device, reporter)
+    data = open_data(request.source, request.config.sr, device, reporter)
     config = _settle(request, data.scale)
     if request.init is not None and not resumes:
         model = start_from(request.init, data.scale, request.arch, reporter)
@@ -225,7 +224,7 @@ class RestorerRun:
         if finished and self.facts.get("validated") != step:
             self.validate(step)
             engine.save()  # what it found belongs to the finished run
-        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_FILE
+        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_RESTORER_FILE
         scores = best["scores"] if best else {}
         self._save(last, step, self.facts.get("last_scores", {}))
         if best is None:  # interrupted before the stage's first validation

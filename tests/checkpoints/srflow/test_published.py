@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from deflow_cli.checkpoints.esrgan_keys import MID, tensor_names
+from deflow_cli.checkpoints.esrgan.keys import MID, tensor_names
 from deflow_cli.checkpoints.foreign import load_encoder, unused_beside
 from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.checkpoints.srflow.files import save_srflow, spare_tensors

@@ -378,3 +378,45 @@ def test_crops_of_one_side_are_crops_of_the_other(crop, stride, word):
     check_crop(48, 24, 4)
     with pytest.raises(ConfigError, match=word):
         check_crop(crop, stride, 4)
+
+
+# -- containers cut short ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["gt", "lq"])
+def test_an_lmdb_cut_short_is_told_before_and_while_it_is_read(tmp_path, pairs, side):
+    write("lmdb", tmp_path / "set", pairs)
+    found = open_pairs(tmp_path / "set")
+    path = tmp_path / f"set/{side}.lmdb/data.mdb"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:9000])
+    with pytest.raises(DataError, match=rf"{side}\.lmdb: incomplete: 0000005_s002 is not there whole"):
+        found[9]
+    with pytest.raises(
+        DataError, match=rf"{side}\.lmdb: incomplete: data\.mdb has 9000 of {len(whole)}"
+    ) as e:
+        open_pairs(tmp_path / "set")
+    assert "make the data set anew" in e.value.next_step
+
+
+def test_a_shard_cut_short_anywhere_is_told(tmp_path, pairs):
+    write("webdataset", tmp_path / "set", pairs)
+    path = tmp_path / "set/000000.tar"
+    whole = path.read_bytes()
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+        end = tar.offset
+    found = open_pairs(tmp_path / "set")
+    sizes = [members[5].offset, members[6].offset, members[9].offset_data, members[7].offset_data + 9, end]
+    for size in sizes:
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"000000\.tar: (incomplete|damaged|not a readable)"):
+            open_pairs(tmp_path / "set")
+    path.write_bytes(whole[: members[6].offset_data + 9])
+    with pytest.raises(DataError, match=r"000000\.tar: incomplete"):
+        found[2]
+    damaged = bytearray(whole)
+    damaged[members[6].offset + 3] ^= 1  # a header's checksum is wrong
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"000000\.tar: damaged: the entry after 2 samples"):
+        open_pairs(tmp_path / "set")
