@@ -50,9 +50,9 @@ def load_restorer(
     path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or
     a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Our files of an SRFlow say so
     in their metadata; sizes of all others come from the tensors' names and shapes. The facts have at least
-    ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), ``assumed`` (what the file does
-    not tell) where anything was, and of our own files also ``date``, ``version`` and what was saved with them.
-    Raises CheckpointError naming the file and the tensor that does not fit.
+    ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), ``assumed`` (what the file
+    does not tell) where anything was, and of our own files also ``date``, ``version`` and what was saved with
+    them. Raises CheckpointError naming the file and the tensor that does not fit.
     """
     path = path / RESTORER_FILE if path.is_dir() else path
     state = read_state_dict(path, tell)
