@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from deflow_cli.data.images.files import read_header, read_image, read_rgb8
 from deflow_cli.data.images.listing import list_images, name_some
 from deflow_cli.errors import DataError
+from deflow_cli.texts import encoded
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _ENDS = 1 << 16
@@ -142,6 +144,35 @@ def _shared_files(ours: FolderScan, theirs: FolderScan) -> list[Path]:
     ]
 
 
+def find_copies(scan: FolderScan) -> dict[Path, Path]:
+    """Files of a folder with the bytes of an earlier one, and which; only likely ones are read whole."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in scan.paths:
+        by_size[path.stat().st_size].append(path)
+    copies = {}
+    for group in (group for group in by_size.values() if len(group) > 1):
+        alike: dict[tuple[int, bytes], list[Path]] = defaultdict(list)
+        for path in group:
+            alike[_signature(path)].append(path)
+        for likely in (likely for likely in alike.values() if len(likely) > 1):
+            first_of: dict[str, Path] = {}
+            for path in likely:
+                first = first_of.setdefault(file_sha256(path), path)
+                if first != path:
+                    copies[path] = first
+    return copies
+
+
+def name_copies(copies: Mapping[Path, Path]) -> str:
+    """How many files are copies, and of which.
+
+    >>> name_copies({Path("d/b.png"): Path("d/a.png")})
+    '1 files are copies of others: b.png (of a.png)'
+    """
+    named = name_some(f"{path.name} (of {first.name})" for path, first in copies.items())
+    return f"{len(copies)} files are copies of others: {named}"
+
+
 def _thumbnail(path: Path) -> np.ndarray:
     small = cv2.resize(read_rgb8(path), (24, 24), interpolation=cv2.INTER_AREA).astype(np.float64).mean(-1)
     return (small - small.mean()).ravel()
@@ -209,4 +240,4 @@ def check_domains(clean: FolderScan, noisy: FolderScan, *, allow_pairs: bool = F
 def fingerprint(scan: FolderScan) -> str:
     """16 hex digits that name a folder's content: sha256 over sorted relative names and sizes in bytes."""
     lines = sorted(f"{scan.key(path)}\0{path.stat().st_size}" for path in scan.paths)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256(encoded("\n".join(lines))).hexdigest()[:16]

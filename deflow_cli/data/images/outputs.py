@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from deflow_cli.data.images.formats.known import IMAGE_SUFFIXES
 from deflow_cli.errors import DataError
+from deflow_cli.texts import encoded
 
 EXTENSIONS = ("auto", "png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp")
 
@@ -35,7 +36,7 @@ def _stem(key: PurePosixPath, level: int) -> str:
     if level == 0:
         return key.stem
     stem = f"{key.stem}_{key.suffix[1:].lower()}"
-    return stem if level == 1 else f"{stem}_{hashlib.sha256(key.as_posix().encode()).hexdigest()[:8]}"
+    return stem if level == 1 else f"{stem}_{hashlib.sha256(encoded(key.as_posix())).hexdigest()[:8]}"
 
 
 def _name_all(

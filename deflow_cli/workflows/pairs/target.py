@@ -13,6 +13,7 @@ from deflow_cli.data.images.listing import name_some
 from deflow_cli.data.pairs.formats import LOCK, MANIFEST, UNFINISHED, clear_pairs, side_files
 from deflow_cli.data.pairs.records import STAGING, PairSlot
 from deflow_cli.errors import DataError
+from deflow_cli.texts import encoded
 from deflow_cli.workflows.pairs.plan import Manifest, differences, load_content
 
 if sys.platform != "win32":
@@ -62,14 +63,14 @@ def check(target: Path, manifest: Manifest, overwrite: bool) -> bool:
 
 def begin(target: Path, manifest: Manifest) -> None:
     """Mark ``target`` as unfinished."""
-    write_atomically(target / UNFINISHED, manifest.text().encode())
+    write_atomically(target / UNFINISHED, encoded(manifest.text()))
 
 
 def complete(target: Path, manifest: Manifest, slots: Sequence[PairSlot]) -> None:
     """Write the files beside the pairs, the manifest last, and remove the mark of an unfinished data set."""
     for name, text in side_files(manifest.settings.format, slots).items():
-        write_atomically(target / name, text.encode())
-    write_atomically(target / MANIFEST, manifest.text().encode())
+        write_atomically(target / name, encoded(text))
+    write_atomically(target / MANIFEST, encoded(manifest.text()))
     (target / UNFINISHED).unlink(missing_ok=True)
 
 
