@@ -16,7 +16,7 @@ from torch import Tensor
 from deflow_cli.data.images.decoding import decode
 from deflow_cli.data.images.encoding import HOLDS_ALPHA, HOLDS_DEEP, HOLDS_GRAY, encode
 from deflow_cli.data.images.formats.header import ImageHeader, Note, header_of
-from deflow_cli.data.images.formats.known import IMAGE_SUFFIXES, WRITTEN
+from deflow_cli.data.images.formats.known import IMAGE_SUFFIXES, WRITTEN, format_of
 from deflow_cli.data.images.formats.opening import DECODE_ERRORS
 from deflow_cli.data.images.remarks import remark
 from deflow_cli.errors import DataError
@@ -59,9 +59,10 @@ def read_image(path: Path) -> Image:
     try:
         decoded = decode(data)
     except UnidentifiedImageError as error:
+        _, what_to_do = format_of(path.suffix) or ("", "remove it or convert it to PNG")
         raise DataError(
             f"{path}: not an image in a known format; expected PNG, JPEG, TIFF, WebP or BMP",
-            next_step="remove it or convert it to PNG",
+            next_step=what_to_do,
         ) from error
     except MemoryError as error:
         raise DataError(f"{path}: too large for this machine's memory") from error

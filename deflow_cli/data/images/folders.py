@@ -167,10 +167,10 @@ def name_copies(copies: Mapping[Path, Path]) -> str:
     """How many files are copies, and of which.
 
     >>> name_copies({Path("d/b.png"): Path("d/a.png")})
-    '1 files are copies of others: b.png (of a.png)'
+    'copies of other files (1): b.png (of a.png)'
     """
     named = name_some(f"{path.name} (of {first.name})" for path, first in copies.items())
-    return f"{len(copies)} files are copies of others: {named}"
+    return f"copies of other files ({len(copies)}): {named}"
 
 
 def _thumbnail(path: Path) -> np.ndarray:

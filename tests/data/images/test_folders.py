@@ -126,7 +126,7 @@ def test_copies_are_found_by_content(tmp_path: Path) -> None:
     assert {scan.key(path): scan.key(first) for path, first in copies.items()} == {
         "sub/y.png": "01.png", "z.png": "01.png", "x.png": "02.png"
     }  # fmt: skip
-    assert name_copies(copies).startswith("3 files are copies of others: ")
+    assert name_copies(copies).startswith("copies of other files (3): ")
 
 
 def test_a_link_inside_a_folder_adds_nothing(tmp_path: Path) -> None:

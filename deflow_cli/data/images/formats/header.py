@@ -86,7 +86,7 @@ def header_of_tiff(tiff: TiffFile, opened: Pillow.Image | None) -> ImageHeader:
     page = tiff.main
     exif = (exif_of_opened(opened) if opened is not None else Exif())._replace(orientation=page.orientation)
     ignored = page.extra_channels - page.has_alpha
-    dropped = f"holds {ignored} channels that are not transparency, which are not used" if ignored else ""
+    dropped = f"channels that are not transparency are not used ({ignored})" if ignored else ""
     size = page.width, page.height
     return ImageHeader.of_stored(size, exif, page.has_alpha, "TIFF", (tiff.note, dropped))
 

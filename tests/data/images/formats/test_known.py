@@ -54,6 +54,13 @@ def test_without_plugins_it_is_said_how_to_read_them(tmp_path: Path, no_plugins:
     ]
 
 
+def test_a_file_named_itself_says_how_to_read_it(tmp_path: Path, no_plugins: object) -> None:
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(DataError, match="known format") as caught:
+        read_image(tmp_path / "a.heic")
+    assert caught.value.next_step == "to read them: pip install pillow-heif, or convert them to PNG"
+
+
 def test_an_installed_plugin_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
     plugin = types.SimpleNamespace(start=lambda: started.append("start"))

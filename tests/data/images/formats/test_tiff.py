@@ -108,7 +108,7 @@ def test_a_fourth_channel_is_alpha_only_where_it_says_so(
         assert said == []
     else:
         assert image.alpha is None
-        assert said == ["holds 1 channels that are not transparency, which are not used"]
+        assert said == ["channels that are not transparency are not used (1)"]
 
 
 def test_damage_behind_the_image_does_not_harm_it(tmp_path: Path) -> None:
