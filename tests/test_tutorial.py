@@ -24,7 +24,8 @@ import pytest
 from typer.testing import CliRunner
 
 from deflow_cli.cli.main import app
-from deflow_cli.data.images.files import Image, list_images, read_rgb8, write_image
+from deflow_cli.data.images.files import Image, read_rgb8, write_image
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.workflows.demo import write_demo_data
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deflow_cli.data.images.files import list_images
-from deflow_cli.data.images.folders import inspect_size, name_some
+from deflow_cli.data.images.folders import inspect_size
+from deflow_cli.data.images.listing import list_images, name_some
 from deflow_cli.errors import ConfigError, DataError
 
 MATCHINGS = ("name", "order")
@@ -135,7 +135,7 @@ def _files_of(folder: Path, given: Sequence[Path]) -> list[Path]:
     inner = [other for other in inner if other != root and other.is_relative_to(root)]
     files = [
         path
-        for path in list_images(folder)
+        for path in list_images(folder, aliases=True)
         if not any(path.resolve().is_relative_to(other) for other in inner)
     ]
     if not files:

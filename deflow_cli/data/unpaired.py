@@ -18,11 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deflow_cli.data.images.folders import (
-    name_some,
-    reason_of,
-)
+from deflow_cli.data.images.folders import reason_of
 from deflow_cli.data.images.image_cache import ImageCache
+from deflow_cli.data.images.listing import name_some
 from deflow_cli.errors import DataError
 
 T = TypeVar("T")

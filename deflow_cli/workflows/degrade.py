@@ -17,16 +17,10 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.checkpoints.registry import default_model
-from deflow_cli.data.images.files import (
-    Image,
-    list_images,
-    quantised,
-    read_image,
-    to_pixels,
-    to_tensor,
-    write_image,
-)
+from deflow_cli.data.images.files import Image, quantised, read_image, to_pixels, to_tensor, write_image
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.outputs import PlannedOutput
+from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import DataError, naming
@@ -98,6 +92,7 @@ class DegradeReport:
     failed: list[tuple[Path, str]] = field(default_factory=list)
 
 
+@hears_remarks
 def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     """Degrade (or restore) images to files. A file that fails is reported, and the others are done.
 

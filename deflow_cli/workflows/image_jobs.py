@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from deflow_cli.data.images.files import list_images, open_header
+from deflow_cli.data.images.files import open_header
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.outputs import PlannedOutput, plan_outputs
 from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.runtime.progress import Reporter

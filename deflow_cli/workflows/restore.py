@@ -18,6 +18,7 @@ from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
+from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.images.resize import rescale
 from deflow_cli.errors import CheckpointError, DataError, naming
 from deflow_cli.inference.restoring import Restorer
@@ -104,6 +105,7 @@ def find_restorer(given: Path | None, working: Path) -> FoundModel:
     return FoundModel(newest, "newest restorer here")
 
 
+@hears_remarks
 def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     """Restore images to files; a bad file is reported and the rest goes on.
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.data.images.files import list_images, read_rgb8
+from deflow_cli.data.images.files import read_rgb8
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent

@@ -20,20 +20,11 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 from torch import Tensor
 
-from deflow_cli.data.images.png16 import decode_png16, encode_png16, is_png16
-from deflow_cli.data.images.tiff import decode_tiff16, encode_tiff, read_header
+from deflow_cli.data.images.formats.known import IMAGE_SUFFIXES, WRITTEN, read_suffixes
+from deflow_cli.data.images.formats.png import decode_png16, encode_png16, is_png16
+from deflow_cli.data.images.formats.tiff import decode_tiff16, encode_tiff, read_header
 from deflow_cli.errors import DataError
 
-_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-}
-IMAGE_SUFFIXES = frozenset(_FORMATS)
 MAX_PIXELS = 1 << 30
 _HOLDS_ALPHA = frozenset({"PNG", "TIFF", "WEBP"})
 _HOLDS_GRAY = frozenset({"PNG", "TIFF", "JPEG", "BMP"})
@@ -83,6 +74,7 @@ def open_header(source: Path | io.BytesIO) -> Iterator[Pillow.Image]:
 
     Pillow's limit is a global; it is lifted under a lock and only while the header is read.
     """
+    read_suffixes()  # makes plug-ins of Pillow ready
     with _pillow_limit:
         limit, Pillow.MAX_IMAGE_PIXELS = Pillow.MAX_IMAGE_PIXELS, None
         try:
@@ -93,24 +85,6 @@ def open_header(source: Path | io.BytesIO) -> Iterator[Pillow.Image]:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}x{image.height} is more than {MAX_PIXELS} pixels")
         yield image
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Image files under ``folder``, sorted by relative path; hidden files and folders are skipped.
-
-    Raises DataError if the folder is missing or is a file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"{folder}: {what}", next_step="pass a folder of images")
-    found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                found.append(Path(parent, name))
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def _orient(array: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -301,7 +275,7 @@ def write_image(path: Path, image: Image, quality: int = 95) -> None:
     Raises DataError if the suffix is unknown or the file cannot be written.
     """
     path = Path(path)
-    kind = _FORMATS.get(path.suffix.lower())
+    kind = WRITTEN.get(path.suffix.lower())
     if kind is None:
         raise DataError(
             f"{path}: {path.suffix or 'no suffix'} is not an image format that can be written",

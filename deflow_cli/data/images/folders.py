@@ -6,7 +6,6 @@ import hashlib
 import mmap
 import os
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +13,13 @@ import cv2
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from deflow_cli.data.images.files import DECODE_ERRORS, list_images, open_header, read_image, read_rgb8
-from deflow_cli.data.images.tiff import read_header
+from deflow_cli.data.images.files import DECODE_ERRORS, open_header, read_image, read_rgb8
+from deflow_cli.data.images.formats.tiff import read_header
+from deflow_cli.data.images.listing import list_images, name_some
 from deflow_cli.errors import DataError
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _ENDS = 1 << 16
-_NAMED = 3  # broken files named in a message; the rest is counted
 _PAIRS_LOOKED_AT = 8
 _PAIR_CORRELATION = 0.8
 PAIR_LAYOUTS = (("clean", "noisy"), ("gt", "lq"))  # names of the two folders in a folder of pairs
@@ -46,13 +45,6 @@ class FolderScan:
 def reason_of(error: DataError, path: Path) -> str:
     """The error's text without the file name in front."""
     return str(error).removeprefix(f"{path}: ")
-
-
-def name_some(items: Iterable[object], limit: int = _NAMED) -> str:
-    """The first few of many, and how many more."""
-    shown = [str(item) for item in items]
-    rest = len(shown) - limit
-    return ", ".join(shown[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def inspect_size(path: Path) -> tuple[int, int]:

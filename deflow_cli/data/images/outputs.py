@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from deflow_cli.data.images.files import IMAGE_SUFFIXES
+from deflow_cli.data.images.formats.known import IMAGE_SUFFIXES
 from deflow_cli.errors import DataError
 
 EXTENSIONS = ("auto", "png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp")
@@ -76,7 +76,9 @@ class _Formats:
     def suffix(self, source: Path) -> str:
         if self.ext == "auto" and self.needs_png is not None and self.needs_png(source):
             return ".png"
-        return self.held(source, source.suffix if self.ext == "auto" else f".{self.ext}")
+        if self.ext != "auto":
+            return self.held(source, f".{self.ext}")
+        return self.held(source, source.suffix if source.suffix.lower() in IMAGE_SUFFIXES else ".png")
 
     def held(self, source: Path, suffix: str) -> str:
         return ".png" if self.cannot_hold is not None and self.cannot_hold(source, suffix) else suffix

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deflow_cli.data.images.files import list_images
 from deflow_cli.data.images.folders import PAIR_LAYOUTS, inspect_size, reason_of
 from deflow_cli.data.images.image_cache import GIB, ImageCache
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.unpaired import Drops, cut_patch, draw_image, take_patch
 from deflow_cli.errors import DataError
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in list_images(folder):
+    for path in list_images(folder, aliases=True):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
             raise DataError(

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.arrays import Pixels
-from deflow_cli.data.images.folders import name_some
 from deflow_cli.data.images.image_cache import GIB, ImageCache
+from deflow_cli.data.images.listing import name_some
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.data.pairs.crop_rounds import ONCE, Rounds
 from deflow_cli.data.pairs.records import Pairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deflow_cli.data.images.files import list_images
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.pairs.records import SIDES, STAGING, EncodedPair, Pairs, PairSlot, is_whole_png, store
 from deflow_cli.errors import DataError
 
@@ -48,7 +48,8 @@ class FolderPairs(Pairs):
 
     def __init__(self, path: Path) -> None:
         names = [
-            {file.relative_to(path / side).as_posix() for file in list_images(path / side)} for side in SIDES
+            {file.relative_to(path / side).as_posix() for file in list_images(path / side, aliases=True)}
+            for side in SIDES
         ]
         lonely = sorted(names[0] ^ names[1])
         if lonely:

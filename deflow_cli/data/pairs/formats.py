@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from deflow_cli.data.images.folders import name_some
+from deflow_cli.data.images.listing import name_some
 from deflow_cli.data.pairs.folders import FolderPairs, FolderWriter
 from deflow_cli.data.pairs.lmdb import LmdbPairs, LmdbWriter, check_lmdb, folder_of
 from deflow_cli.data.pairs.records import SIDES, STAGING, Pairs, PairSlot, PairWriter

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow_cli.data.folder_sample import MOST_IMAGES, centre, evenly_spread
-from deflow_cli.data.images.files import list_images, read_rgb8
+from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.images.folders import file_sha256
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.resize import Rule, downsample
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter

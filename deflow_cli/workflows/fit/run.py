@@ -18,6 +18,7 @@ from deflow_cli.arrays import Pixels
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import save_model, write_atomically
 from deflow_cli.config.fit import FitConfig, RunConfig
+from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.jpeg_history import FolderCompression, compress_alike
 from deflow_cli.errors import CheckpointError, naming
 from deflow_cli.models.deflow.model import DeFlow
@@ -86,6 +87,7 @@ def default_preset(device: str) -> str:
     return "base" if choose_device(device).type == "cuda" else "tiny"
 
 
+@hears_remarks
 def fit(
     request: FitRequest, reporter: Reporter | None = None, *, wrap_objective: WrapObjective = unchanged
 ) -> FitResult:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from deflow_cli.data.blur_kernels import BlurKernel, load_kernels
+from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.pairs.formats import check_format, make_writer
 from deflow_cli.degraders.base import DegraderConfig, DegraderContext, ReadyDegrader
 from deflow_cli.degraders.choice import DegraderChoice
@@ -89,6 +90,7 @@ class MakePairsReport:
     estimate: Estimate | None = None
 
 
+@hears_remarks
 def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport:
     """Make a data set of pairs, or go on with one that was interrupted; a dry run writes nothing.
 

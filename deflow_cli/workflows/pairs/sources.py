@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from deflow_cli.data.images.files import list_images, read_rgb8
-from deflow_cli.data.images.folders import file_sha256, name_some, reason_of
+from deflow_cli.data.images.files import read_rgb8
+from deflow_cli.data.images.folders import file_sha256, reason_of
+from deflow_cli.data.images.listing import list_images, name_some
 from deflow_cli.data.images.quality import doubts_about
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter

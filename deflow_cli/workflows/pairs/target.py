@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.data.images.folders import name_some
+from deflow_cli.data.images.listing import name_some
 from deflow_cli.data.pairs.formats import LOCK, MANIFEST, UNFINISHED, clear_pairs, side_files
 from deflow_cli.data.pairs.records import STAGING, PairSlot
 from deflow_cli.errors import DataError

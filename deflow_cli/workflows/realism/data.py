@@ -12,8 +12,9 @@ import numpy as np
 
 from deflow_cli.arrays import Pixels
 from deflow_cli.data.folder_sample import MOST_IMAGES, centre, evenly_spread
-from deflow_cli.data.images.files import list_images, read_rgb8
+from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.images.folders import inspect_size
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.noise.residual import low_pass_psnr
 from deflow_cli.runtime.progress import Reporter

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deflow_cli.arrays import Pixels
 from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.noise.comparison import ResidualStatistics
 from deflow_cli.reports.pages.realism_page import render_realism
@@ -85,6 +86,7 @@ def _describe(images: NoisySet) -> dict[str, Any]:
     }
 
 
+@hears_remarks
 def measure_realism(request: RealismRequest, reporter: Reporter) -> RealismReport:
     """Compare folders of synthetic degradations with a folder of real ones; write the files asked for.
 

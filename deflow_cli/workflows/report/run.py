@@ -11,6 +11,7 @@ import torch
 
 from deflow_cli.checkpoints.format import load_model, write_atomically
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.inference.sampling import Translator
@@ -85,6 +86,7 @@ class ReportResult:
     seconds: float = 0.0
 
 
+@hears_remarks
 def report(
     request: ReportRequest, reporter: Reporter | None = None, sources: ReportSources | None = None
 ) -> ReportResult:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.data.images.files import read_rgb8, to_pixels
-from deflow_cli.data.images.folders import fingerprint, name_some, scan_folder
+from deflow_cli.data.images.folders import fingerprint, scan_folder
+from deflow_cli.data.images.listing import name_some
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.data.pairs.crops import CleanCrops, PairCrops, StoredCrops
 from deflow_cli.data.pairs.formats import open_pairs

@@ -14,6 +14,7 @@ from torch import Tensor
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.config.restorer import SrConfig
+from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
@@ -50,6 +51,7 @@ def default_preset(device: str) -> str:
     return "fast" if choose_device(device).type == "cuda" else "tiny"
 
 
+@hears_remarks
 def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
     """Train a restorer. Raises DataError, ConfigError, CheckpointError or TrainingError."""
     started = time.monotonic()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from deflow_cli import __version__
+from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.reference_matching import MethodImages, match_references, missing_names
 from deflow_cli.errors import ConfigError
 from deflow_cli.metrics.base import Metric
@@ -147,6 +148,7 @@ def _summary_row(row: MethodSummary) -> dict[str, Any]:
     }
 
 
+@hears_remarks
 def score(request: ScoreRequest, reporter: Reporter) -> ScoreReport:
     """Score all images; what cannot be read or is not defined gets a note, and the rest is reported.
 

@@ -15,15 +15,8 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from deflow_cli.data.images import files as images
-from deflow_cli.data.images.files import (
-    Image,
-    list_images,
-    read_image,
-    read_rgb8,
-    to_pixels,
-    to_tensor,
-    write_image,
-)
+from deflow_cli.data.images.files import Image, read_image, read_rgb8, to_pixels, to_tensor, write_image
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.errors import DataError
 
 RNG = np.random.default_rng(0)

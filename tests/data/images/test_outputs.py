@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deflow_cli.data.images.files import list_images
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.outputs import plan_outputs
 from deflow_cli.errors import DataError
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image as Pillow
 
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.data.images.files import list_images, read_image, read_rgb8
+from deflow_cli.data.images.files import read_image, read_rgb8
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting, compress, read_history
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.runtime.progress import Silent

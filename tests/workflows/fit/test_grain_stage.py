@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deflow_cli.data.images.files import list_images
 from deflow_cli.data.images.image_cache import ImageCache
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.fit import grain as matching
 from deflow_cli.workflows.fit import grain_stage

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deflow_cli.data.images.files import Image, list_images, read_rgb8, write_image
+from deflow_cli.data.images.files import Image, read_rgb8, write_image
+from deflow_cli.data.images.listing import list_images
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.runtime.progress import Silent

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow_cli.data.images.opencv import decode_unchanged
+from deflow_cli.data.images.formats.opencv import decode_unchanged
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ROWS = 64  # rows filtered and compressed at a time

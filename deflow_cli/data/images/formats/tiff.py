@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow_cli.data.images.opencv import decode_unchanged
+from deflow_cli.data.images.formats.opencv import decode_unchanged
 
 _STRIP_BYTES = 1 << 20
 _ORIENTATION = 274
