@@ -12,7 +12,7 @@ from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, 
 from deflow_cli.cli.degradation.degrade import parse_temperature
 from deflow_cli.cli.degradation.fit import choose_run_dir
 from deflow_cli.cli.guard import INTERRUPTED
-from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
+from deflow_cli.cli.options import AcceptChangedData, AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.restoration import sr_train_options as options
 from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
 from deflow_cli.config.restorer import RESTORER_SIZES, SrConfig
@@ -53,6 +53,7 @@ def sr_train(
     time_budget: options.TimeBudget = None,
     iterations: options.Iterations = None,
     resume: options.Resume = False,
+    accept_changed_data: AcceptChangedData = False,
     overrides: options.Overrides = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -105,7 +106,14 @@ def sr_train(
             **of_hr,
         )
         request = workflow.SrRequest(
-            source=source, out=run_dir, config=config, init=init, arch=arch, device=device, resume=resume
+            source=source,
+            out=run_dir,
+            config=config,
+            init=init,
+            arch=arch,
+            device=device,
+            resume=resume,
+            accepts_changed_data=accept_changed_data,
         )
         result = workflow.sr_train(request, reporter)
     print_result(result, as_json)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deflow_cli.data.contents import FileSpan
 from deflow_cli.data.pairs.folders import FolderWriter
 from deflow_cli.data.pairs.lmdb_index import ValueSpan, read_index
-from deflow_cli.data.pairs.records import MAKE_AGAIN, SIDES, STAGING, EncodedPair, Pairs, PairSlot
+from deflow_cli.data.pairs.records import SIDES, STAGING, EncodedPair, Pairs, PairSlot
 from deflow_cli.errors import DataError
 
 META = "meta_info.txt"
@@ -139,24 +140,10 @@ class LmdbPairs(Pairs):
             )
         super().__init__(path, keys[0])
 
-    def encoded(self, index: int) -> tuple[bytes, bytes]:
-        gt, lq = (self._get(side, self.keys[index]) for side in SIDES)
+    def spans(self, index: int) -> tuple[FileSpan, FileSpan]:
+        key = self.keys[index]
+        gt, lq = (FileSpan(folder_of(self.path, side) / _DATA, *self._places[side][key]) for side in SIDES)
         return gt, lq
-
-    def _get(self, side: str, key: str) -> bytes:
-        folder, place = folder_of(self.path, side), self._places[side][key]
-        try:
-            with (folder / _DATA).open("rb") as file:
-                file.seek(place.offset)
-                value = file.read(place.size)
-        except OSError as error:
-            raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
-        if len(value) != place.size:
-            raise DataError(
-                f"{folder}: incomplete: {key} is not there whole",
-                next_step=f"make the data set anew: {MAKE_AGAIN}",
-            )
-        return value
 
 
 def _places(folder: Path) -> dict[str, ValueSpan]:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from deflow_cli.arrays import Pixels
+from deflow_cli.data.contents import FileSpan, content_text
 from deflow_cli.errors import DataError
 
 SIDES = ("gt", "lq")
@@ -85,8 +86,35 @@ class Pairs(ABC, Sequence[Pair]):
         self.keys = tuple(keys)
 
     @abstractmethod
+    def spans(self, index: int) -> tuple[FileSpan, FileSpan]:
+        """Where the two image files of a pair lie, gt first. index: from 0."""
+
     def encoded(self, index: int) -> tuple[bytes, bytes]:
-        """The two image files of a pair, gt first. index: from 0."""
+        """The two image files of a pair, gt first. Raises DataError where one is not there whole."""
+        gt, lq = (self._read(span, self.keys[index]) for span in self.spans(index))
+        return gt, lq
+
+    def contents(self) -> dict[str, str]:
+        """A short text of each file's content by its key and side."""
+        return {
+            f"{self.keys[index]} ({side})": content_text(span)
+            for index in range(len(self))
+            for side, span in zip(SIDES, self.spans(index), strict=True)
+        }
+
+    def _read(self, span: FileSpan, key: str) -> bytes:
+        try:
+            with span.path.open("rb") as file:
+                file.seek(span.offset)
+                content = file.read(span.size)
+        except OSError as error:
+            raise DataError(f"{span.path}: cannot be read ({error.strerror or error})") from error
+        if len(content) != span.size:
+            raise DataError(
+                f"{span.path}: incomplete: {key} is not there whole",
+                next_step=f"make the data set anew: {MAKE_AGAIN}",
+            )
+        return content
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from deflow_cli.data.contents import FileSpan
 from deflow_cli.data.pairs.records import MAKE_AGAIN, STAGING, EncodedPair, Pairs, PairSlot
 from deflow_cli.errors import DataError
 
@@ -131,20 +132,10 @@ class WebdatasetPairs(Pairs):
                 self._places.append((shard.name, members))
         super().__init__(path, keys)
 
-    def encoded(self, index: int) -> tuple[bytes, bytes]:
+    def spans(self, index: int) -> tuple[FileSpan, FileSpan]:
         shard, members = self._places[index]
-        contents = []
-        try:
-            with (self.path / shard).open("rb") as file:
-                for suffix in (_GT, _LQ):
-                    offset, size = members[suffix]
-                    file.seek(offset)
-                    contents.append(file.read(size))
-                    if len(contents[-1]) != size:
-                        raise _cut_short(self.path / shard)
-        except OSError as error:
-            raise DataError(f"{self.path / shard}: cannot be read ({error.strerror or error})") from error
-        return contents[0], contents[1]
+        gt, lq = (FileSpan(self.path / shard, *members[suffix]) for suffix in (_GT, _LQ))
+        return gt, lq
 
 
 def _members(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
