@@ -21,7 +21,7 @@ N = TypeVar("N", bound=nn.Module)
 # A file that none recognises is refused by the first of the kind that is wanted, which says what it misses.
 ARCHITECTURES = [
     ("deflow_cli.checkpoints.foreign", "PublishedDeFlow"),
-    ("deflow_cli.checkpoints.esrgan", "Esrgan"),
+    ("deflow_cli.checkpoints.esrgan.files", "Esrgan"),
 ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from deflow_cli.checkpoints.architectures import DegraderArchitecture, Loaded, misfits
-from deflow_cli.checkpoints.esrgan_keys import dialect_of, sizes_of, tensor_names
+from deflow_cli.checkpoints.esrgan.keys import dialect_of, sizes_of, tensor_names
 from deflow_cli.checkpoints.wrappers import unwrap
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError

@@ -21,6 +21,8 @@ from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.tensor_files import read_safetensors
 
 FORMAT_VERSION = "1"
+RESTORER_KIND = "restorer"
+CARD = ("title", "author", "description", "license")  # facts that ModelSpec has keys for
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -59,6 +61,31 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return read_safetensors(path)
 
 
+def restorer_metadata(
+    path: Path, architecture: str, description: str, config: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, str]:
+    """The metadata of a restorer's file: ModelSpec's keys, then ours.
+
+    config: the network's sizes, JSON-ready. facts: JSON-ready facts of the training (data, steps, scores).
+    Of these ``title``, ``author``, ``description`` and ``license`` (SPDX) become ModelSpec's, where given.
+    """
+    card = {"title": path.stem, "description": description} | {
+        key: str(facts[key]) for key in CARD if facts.get(key)
+    }
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": architecture,
+        "modelspec.implementation": "deflow-cli",
+        "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        **{f"modelspec.{key}": value for key, value in card.items()},
+        "deflow.kind": RESTORER_KIND,
+        "deflow.format": FORMAT_VERSION,
+        "deflow.version": __version__,
+        "deflow.config": json.dumps(config),
+        "deflow.training": json.dumps({key: value for key, value in facts.items() if key not in CARD}),
+    }
+
+
 def save_model(path: Path, model: DeFlow, training: Mapping[str, Any], *, title: str = "") -> None:
     """Write ``model.safetensors``. ``training``: JSON-ready facts of the fit (data, steps, NLLs, ...)."""
     metadata = {
@@ -90,7 +117,7 @@ def model_config_from_json(text: str) -> ModelConfig:
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, dict[str, Any]]:
     """A model in evaluation mode and the facts of its fit. Raises CheckpointError naming the file."""
     tensors, metadata = read_tensors(path)
-    if metadata.get("deflow.kind") == "restorer":
+    if metadata.get("deflow.kind") == RESTORER_KIND:
         raise CheckpointError(
             f"{path}: a restorer, not a degradation model", next_step="pass the model.safetensors of a fit"
         )

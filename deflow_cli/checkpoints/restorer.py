@@ -5,82 +5,97 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
-from deflow_cli import __version__
 from deflow_cli.checkpoints.architectures import read_restorer
-from deflow_cli.checkpoints.esrgan import Esrgan
+from deflow_cli.checkpoints.esrgan.files import Esrgan
 from deflow_cli.checkpoints.foreign import read_state_dict
-from deflow_cli.checkpoints.format import FORMAT_VERSION, write_tensors
+from deflow_cli.checkpoints.format import (
+    FORMAT_VERSION,
+    RESTORER_KIND,
+    restorer_metadata,
+    write_tensors,
+)
+from deflow_cli.checkpoints.srflow import SRFLOW, srflow_from_file
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import CheckpointError, ConfigError, naming
 from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.paths import RESTORER_FILE
 from deflow_cli.tensor_files import read_safetensors_metadata, tensor_file_kind
 
-KIND = "restorer"
 DESCRIPTION = "Restores degraded photographs"
-CARD = ("title", "author", "description", "license")  # facts that ModelSpec has keys for
+
+# The networks that turn small or degraded images into good ones: one answer, or samples of many.
+RestoringNetwork: TypeAlias = RRDBNet | SRFlow
 
 
 def save_restorer(path: Path, model: RRDBNet, facts: Mapping[str, Any]) -> None:
     """Write ``restorer.safetensors``: bare keys of BasicSR, metadata of ModelSpec and ours, atomically.
 
-    facts: JSON-ready facts of the training (data, steps, scores, ...). Of these ``title``, ``author``,
-    ``description`` and ``license`` (SPDX) become ModelSpec's, where given.
+    facts: JSON-ready facts of the training, as for ``restorer_metadata``.
     """
-    card = {"title": path.stem, "description": DESCRIPTION} | {
-        key: str(facts[key]) for key in CARD if facts.get(key)
-    }
-    metadata = {
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": Esrgan.name,
-        "modelspec.implementation": "deflow-cli",
-        "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        **{f"modelspec.{key}": value for key, value in card.items()},
-        "deflow.kind": KIND,
-        "deflow.format": FORMAT_VERSION,
-        "deflow.version": __version__,
-        "deflow.config": json.dumps(dataclasses.asdict(model.config)),
-        "deflow.training": json.dumps({key: value for key, value in facts.items() if key not in CARD}),
-    }
-    write_tensors(path, model.state_dict(), metadata)
+    config = dataclasses.asdict(model.config)
+    write_tensors(path, model.state_dict(), restorer_metadata(path, Esrgan.name, DESCRIPTION, config, facts))
 
 
 def load_restorer(
     path: Path, device: torch.device | str = "cpu", tell: Callable[[str], None] | None = None
-) -> tuple[RRDBNet, dict[str, Any]]:
+) -> tuple[RestoringNetwork, dict[str, Any]]:
     """A restorer in evaluation mode, float32, and the facts known of it.
 
     path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or
-    a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Sizes come from the tensors'
-    names and shapes. The facts have at least ``title`` and ``dialect`` (the file's layout; of an ESRGAN new |
-    mid | old), and of our own files also ``date``, ``version`` and what ``save_restorer`` was given. Raises
-    CheckpointError naming the file and the tensor that does not fit.
+    a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Our files of an SRFlow say so
+    in their metadata; sizes of all others come from the tensors' names and shapes. The facts have at least
+    ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), and of our own files also
+    ``date``, ``version`` and what ``save_restorer`` was given. Raises CheckpointError naming the file and the
+    tensor that does not fit.
     """
     path = path / RESTORER_FILE if path.is_dir() else path
     state = read_state_dict(path, tell)
     metadata = read_safetensors_metadata(path) if tensor_file_kind(path) == "safetensors" else {}
-    if metadata.get("modelspec.architecture") == "deflow":
+    architecture, is_ours = (
+        metadata.get("modelspec.architecture"),
+        metadata.get("deflow.kind") == RESTORER_KIND,
+    )
+    if architecture == "deflow":
         raise CheckpointError(
             f"{path}: a degradation model, not a restorer",
             next_step=f"pass the {RESTORER_FILE} of `deflow sr-train`, or an ESRGAN file",
         )
-    if metadata.get("deflow.kind") == KIND and metadata.get("deflow.format") != FORMAT_VERSION:
+    if is_ours and metadata.get("deflow.format") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: restorer format {metadata.get('deflow.format')}, this deflow reads {FORMAT_VERSION}",
             next_step="update deflow",
         )
+    facts = _facts(path, metadata)
+    if is_ours and architecture == SRFLOW:
+        with naming(path, CheckpointError):
+            model = srflow_from_file(state, metadata)
+        return model.to(device), facts | {"dialect": "deflow"}
     with naming(path, CheckpointError):
         loaded = read_restorer(state)
-    facts = _facts(path, metadata)
-    if metadata.get("deflow.kind") == KIND:
+    if is_ours:
         _check_config(path, metadata, loaded.model.config)
     return loaded.model.to(device), facts | {"dialect": loaded.layout}
+
+
+def load_esrgan(
+    path: Path, device: torch.device | str = "cpu", tell: Callable[[str], None] | None = None
+) -> tuple[RRDBNet, dict[str, Any]]:
+    """``load_restorer`` for callers that can use an ESRGAN generator alone.
+
+    Raises CheckpointError, naming the file, for an SRFlow as well.
+    """
+    model, facts = load_restorer(path, device, tell)
+    if isinstance(model, SRFlow):
+        raise CheckpointError(
+            f"{path}: an SRFlow model, not an ESRGAN generator", next_step="pass an ESRGAN file here"
+        )
+    return model, facts
 
 
 def _check_config(path: Path, metadata: Mapping[str, str], found: RestorerConfig) -> None:
@@ -105,7 +120,7 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     for key in ("author", "description", "license", "date"):
         if metadata.get(f"modelspec.{key}"):
             facts[key] = metadata[f"modelspec.{key}"]
-    if metadata.get("deflow.kind") != KIND:
+    if metadata.get("deflow.kind") != RESTORER_KIND:
         return facts
     try:
         training = json.loads(metadata.get("deflow.training", "{}"))

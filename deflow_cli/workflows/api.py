@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from deflow_cli.checkpoints import restorer as restorer_file
 from deflow_cli.checkpoints.format import load_model as load_file
 from deflow_cli.checkpoints.registry import default_model
+from deflow_cli.checkpoints.restorer import load_esrgan
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.degraders.flow.compression import SampleCompression
@@ -124,7 +124,7 @@ def load_restorer(
 
     found = find_restorer(_path(path), Path.cwd())
     where = choose_device(str(device))
-    model, _ = restorer_file.load_restorer(found.path)
+    model, _ = load_esrgan(found.path)
     return Restorer(model, where, tile=tile, tta=tta)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli.checkpoints.architectures import restorer_formats
-from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.checkpoints.restorer import CARD, load_restorer, save_restorer
-from deflow_cli.checkpoints.restorer_export import caveats, open_model_db
+from deflow_cli.checkpoints.esrgan.export import caveats, open_model_db
+from deflow_cli.checkpoints.format import CARD, write_atomically
+from deflow_cli.checkpoints.restorer import load_esrgan, save_restorer
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.runtime.progress import Reporter
@@ -62,7 +62,7 @@ def export(request: ExportRequest, reporter: Reporter) -> ExportReport:
     """Write the export, and the entry where asked for. Raises DeflowError before anything is written."""
     source = find_restorer(request.model, Path.cwd()).path
     _check_names(request, source)
-    model, facts = load_restorer(source, tell=reporter.note)
+    model, facts = load_esrgan(source, tell=reporter.note)
     card = {key: str(getattr(request, key, "") or facts.get(key, "")) for key in CARD if key != "title"}
     card["title"] = request.name or str(facts.get("title") or source.stem)
     if request.openmodeldb is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.registry import FoundModel
-from deflow_cli.checkpoints.restorer import load_restorer
+from deflow_cli.checkpoints.restorer import load_esrgan
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
@@ -117,7 +117,7 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     found = find_restorer(request.model, Path.cwd())
     device = choose_device(request.device)
     dtype = choose_precision("fp32" if request.fp32 or device.type == "cpu" else "auto", device)
-    model, _ = load_restorer(found.path, tell=reporter.note)
+    model, _ = load_esrgan(found.path, tell=reporter.note)
     config = model.config
     if config.image_channels not in (1, 3):
         raise CheckpointError(

@@ -16,11 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deflow_cli.checkpoints.esrgan import restorer_from_state
-from deflow_cli.checkpoints.esrgan_keys import DIALECTS, layer_names, tensor_names
+from deflow_cli.checkpoints.esrgan.export import EXPORTS, caveats, export_restorer, open_model_db
+from deflow_cli.checkpoints.esrgan.files import restorer_from_state
+from deflow_cli.checkpoints.esrgan.keys import DIALECTS, layer_names, tensor_names
 from deflow_cli.checkpoints.format import load_model, save_model
 from deflow_cli.checkpoints.restorer import load_restorer, save_restorer
-from deflow_cli.checkpoints.restorer_export import EXPORTS, caveats, export_restorer, open_model_db
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import CheckpointError, ConfigError, DataError

@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from deflow_cli.checkpoints.esrgan.export import export_restorer
 from deflow_cli.checkpoints.restorer import save_restorer
-from deflow_cli.checkpoints.restorer_export import export_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.resize import downsample, rescale

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from deflow_cli.checkpoints.hub import locate
-from deflow_cli.checkpoints.restorer import load_restorer
+from deflow_cli.checkpoints.restorer import load_esrgan
 from deflow_cli.config.restorer import RESTORER_SIZES, LossConfig, SrConfig
 from deflow_cli.errors import CheckpointError
 from deflow_cli.models.esrgan.discriminators import build_discriminator
@@ -25,7 +25,7 @@ def start_from(path: Path, scale: int, arch: str | None, reporter: Reporter) -> 
 
     arch: where asked for by name, the file's sizes must be those. Raises CheckpointError naming the file.
     """
-    model, facts = load_restorer(path, tell=reporter.note)
+    model, facts = load_esrgan(path, tell=reporter.note)
     found = model.config
     if found.scale != scale:
         raise CheckpointError(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from deflow_cli.checkpoints.esrgan_keys import MID, NEW, OLD, tensor_names
+from deflow_cli.checkpoints.esrgan.keys import MID, NEW, OLD, tensor_names
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import CheckpointError, ConfigError

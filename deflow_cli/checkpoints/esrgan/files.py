@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from deflow_cli.checkpoints.architectures import Loaded, RestorerArchitecture, misfits
-from deflow_cli.checkpoints.esrgan_keys import Dialect, dialect_of, recognised, sizes_of, tensor_names
-from deflow_cli.checkpoints.restorer_export import EXPORTS, export_restorer
+from deflow_cli.checkpoints.esrgan.export import EXPORTS, export_restorer
+from deflow_cli.checkpoints.esrgan.keys import Dialect, dialect_of, recognised, sizes_of, tensor_names
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet

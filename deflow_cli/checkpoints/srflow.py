@@ -1,0 +1,57 @@
+"""SRFlow files: a super-resolving flow of ours in one safetensors file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from deflow_cli.checkpoints.architectures import misfits
+from deflow_cli.checkpoints.format import restorer_metadata, write_tensors
+from deflow_cli.config.model import EncoderConfig
+from deflow_cli.config.srflow import SRFlowConfig, SRFlowModelConfig
+from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.models.srflow.model import SRFlow
+
+SRFLOW = "srflow"  # the architecture's name in ModelSpec
+SRFLOW_DESCRIPTION = "Super-resolves photographs, by samples of what the small image leaves open"
+
+
+def save_srflow(path: Path, model: SRFlow, facts: Mapping[str, Any]) -> None:
+    """Write an SRFlow model as ``restorer.safetensors``, atomically; ``load_restorer`` reads it.
+
+    facts: JSON-ready facts of the training, as for ``restorer_metadata``.
+    """
+    config = dataclasses.asdict(model.config)
+    metadata = restorer_metadata(path, SRFLOW, SRFLOW_DESCRIPTION, config, facts)
+    write_tensors(path, model.state_dict(), metadata)
+
+
+def srflow_from_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SRFlow:
+    """The model of a file of ours, in evaluation mode.
+
+    Raises CheckpointError where the configuration is missing or broken, or a tensor does not fit it.
+    """
+    model = SRFlow(srflow_config_from_json(metadata.get("deflow.config", "")))
+    layout = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    if problems := misfits(tensors, layout):
+        raise CheckpointError(
+            f"tensors do not fit the stored configuration: {problems}", next_step="copy the file again"
+        )
+    model.load_state_dict(dict(tensors), strict=True)
+    return model.eval()
+
+
+def srflow_config_from_json(text: str) -> SRFlowModelConfig:
+    """The configuration stored beside the tensors. Raises CheckpointError when it is not one of ours."""
+    try:
+        content = json.loads(text)
+        encoder = dict(content["encoder"])
+        encoder["stacked_blocks"] = tuple(encoder["stacked_blocks"])
+        return SRFlowModelConfig(SRFlowConfig(**content["srflow"]), EncoderConfig(**encoder))
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"the stored configuration cannot be read ({error})") from error
