@@ -7,7 +7,15 @@ from pathlib import Path
 
 from deflow_cli.data.contents import FileSpan, whole_file
 from deflow_cli.data.images.listing import list_images
-from deflow_cli.data.pairs.records import SIDES, STAGING, EncodedPair, Pairs, PairSlot, is_whole_png, store
+from deflow_cli.data.pairs.records import (
+    SIDES,
+    STAGING,
+    EncodedPair,
+    Pairs,
+    PairSlot,
+    is_whole_png_file,
+    store,
+)
 from deflow_cli.errors import DataError
 
 
@@ -25,7 +33,9 @@ class FolderWriter:
         return {
             slot.key
             for slot in self._slots
-            if not all(is_whole_png(self.path(slot.key, side)) for side in SIDES)
+            if not all(
+                is_whole_png_file(self.path(slot.key, side), size) for side, size in slot.sizes.items()
+            )
         }
 
     def path(self, key: str, side: str) -> Path:

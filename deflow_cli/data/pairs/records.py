@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from deflow_cli.errors import DataError
 SIDES = ("gt", "lq")
 STAGING = ".deflow-tmp"  # beside gt/ and lq/, where trainers trip over a file that is no image
 MAKE_AGAIN = "run the command that made it again, or copy it again"  # what to do about a damaged container
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -44,6 +47,11 @@ class PairSlot:
     lq_size: tuple[int, int]
     row: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Its two sizes by side."""
+        return dict(zip(SIDES, (self.gt_size, self.lq_size), strict=True))
+
 
 @dataclass(frozen=True)
 class EncodedPair:
@@ -62,7 +70,7 @@ class PairWriter(Protocol):
     """
 
     def missing(self) -> set[str]:
-        """Keys that are not stored yet; all of them are to be written."""
+        """Keys that are not stored yet, or not whole; all of them are to be written."""
         ...
 
     def write(self, pairs: Sequence[EncodedPair]) -> None:
@@ -187,12 +195,32 @@ def decode_rgb8(data: bytes, name: str) -> Pixels:
     return np.ascontiguousarray(array[..., ::-1].astype(np.uint8, copy=False))
 
 
-def is_whole_png(path: Path) -> bool:
-    """Whether a file is there and ends as a PNG does."""
+def is_whole_png(content: bytes, size: tuple[int, int]) -> bool:
+    """Whether bytes are a PNG file of (height, width) px, from its first chunk to its last.
+
+    Each chunk's checksum is compared (PNG specification, section 5.3), so no other damage than one that keeps
+    all checksums is overlooked.
+    """
+    if not content.startswith(_PNG_START) or not content.endswith(PNG_END):
+        return False
+    if struct.unpack_from(">II", content, 16) != size[::-1]:
+        return False
+    place = len(_PNG_START)
+    while place + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, place)
+        end = place + 8 + length
+        if end + 4 > len(content) or zlib.crc32(content[place + 4 : end]) != int.from_bytes(
+            content[end : end + 4], "big"
+        ):
+            return False
+        place = end + 4
+    return place == len(content)
+
+
+def is_whole_png_file(path: Path, size: tuple[int, int]) -> bool:
+    """Whether a file is there and a whole PNG of (height, width) px."""
     try:
-        with path.open("rb") as file:
-            file.seek(-len(PNG_END), os.SEEK_END)
-            return file.read() == PNG_END
+        return is_whole_png(path.read_bytes(), size)
     except OSError:
         return False
 
