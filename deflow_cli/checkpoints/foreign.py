@@ -17,6 +17,7 @@ from deflow_cli.checkpoints.wrappers import unwrap
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.tensor_files import read_content
 
 FLOW_PREFIX = "flowUpsamplerNet.layers."
@@ -238,7 +239,7 @@ def esrgan_encoder(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list
     return taken, unused
 
 
-def load_encoder(model: DeFlow, state: Mapping[str, Tensor]) -> list[str]:
+def load_encoder(model: DeFlow | SRFlow, state: Mapping[str, Tensor]) -> list[str]:
     """Start a model's encoder from ESRGAN weights; returns the file's tensors that it does not use.
 
     The up-convolutions that the encoder has beyond the file's keep their start. Raises CheckpointError when

@@ -19,7 +19,7 @@ from deflow_cli.checkpoints.format import (
     restorer_metadata,
     write_tensors,
 )
-from deflow_cli.checkpoints.srflow import SRFLOW, srflow_from_file
+from deflow_cli.checkpoints.srflow import SRFLOW_ARCHITECTURE, srflow_from_file
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import CheckpointError, ConfigError, naming
 from deflow_cli.models.esrgan.generator import RRDBNet
@@ -72,7 +72,7 @@ def load_restorer(
             next_step="update deflow",
         )
     facts = _facts(path, metadata)
-    if is_ours and architecture == SRFLOW:
+    if is_ours and architecture == SRFLOW_ARCHITECTURE:
         with naming(path, CheckpointError):
             model = srflow_from_file(state, metadata)
         return model.to(device), facts | {"dialect": "deflow"}

@@ -17,7 +17,7 @@ from deflow_cli.config.srflow import SRFlowConfig, SRFlowModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.srflow.model import SRFlow
 
-SRFLOW = "srflow"  # the architecture's name in ModelSpec
+SRFLOW_ARCHITECTURE = "srflow"  # the architecture's name in ModelSpec
 SRFLOW_DESCRIPTION = "Super-resolves photographs, by samples of what the small image leaves open"
 
 
@@ -27,7 +27,7 @@ def save_srflow(path: Path, model: SRFlow, facts: Mapping[str, Any]) -> None:
     facts: JSON-ready facts of the training, as for ``restorer_metadata``.
     """
     config = dataclasses.asdict(model.config)
-    metadata = restorer_metadata(path, SRFLOW, SRFLOW_DESCRIPTION, config, facts)
+    metadata = restorer_metadata(path, SRFLOW_ARCHITECTURE, SRFLOW_DESCRIPTION, config, facts)
     write_tensors(path, model.state_dict(), metadata)
 
 
