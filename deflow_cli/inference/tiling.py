@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 
 from deflow_cli.arrays import Window
-from deflow_cli.config.model import ModelConfig
+from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.layers.invertible.flow import ConditionalFlow
+from deflow_cli.layers.networks.condition_encoder import ConditionEncoder
 from deflow_cli.models.deflow.model import DeFlow
 
 # What a pixel depends on in fact ends long before the theoretical radius. Measured on two fitted models with
@@ -21,6 +24,29 @@ CPU_BUDGET = 2_000_000_000  # bytes
 CUDA_BUDGET = 4 << 30  # bytes; windows of that size keep a GPU busy
 LARGEST_TILE = 2048
 SMALLEST_TILE = 32
+
+
+class FlowAndEncoder(Protocol):
+    """The part of a configuration that says what a flow and its encoder compute."""
+
+    @property
+    def flow(self) -> FlowConfig: ...
+
+    @property
+    def encoder(self) -> EncoderConfig: ...
+
+
+class ConditionedFlow(Protocol):
+    """A flow and the encoder of its conditioning image: DeFlow, or SRFlow."""
+
+    @property
+    def config(self) -> FlowAndEncoder: ...
+
+    @property
+    def encoder(self) -> ConditionEncoder | None: ...
+
+    @property
+    def flow(self) -> ConditionalFlow: ...
 
 
 def tiles(height: int, width: int, side: int, across: int | None = None) -> Iterator[Window]:
@@ -76,7 +102,7 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def flow_bytes_per_pixel(model: DeFlow) -> int:
+def flow_bytes_per_pixel(model: ConditionedFlow) -> int:
     """Memory that a translation holds at its peak per pixel of a tile, from the channel counts.
 
     Measured: 2470 bytes of the NTIRE preset, 4170 of AIM, 1430 of base; here 3100, 4540 and 1800.
@@ -99,11 +125,11 @@ def flow_bytes_per_pixel(model: DeFlow) -> int:
     return math.ceil(4 * 1.1 * (floats + transient))
 
 
-def _by_factor(model: DeFlow) -> list[tuple[int, int]]:
+def _by_factor(model: ConditionedFlow) -> list[tuple[int, int]]:
     return [(factor, channels) for channels, factor in model.flow.latent_plan]
 
 
-def _seen_channels(model: DeFlow, level: int) -> int:
+def _seen_channels(model: ConditionedFlow, level: int) -> int:
     """Channels of the features that are kept at a level's own resolution."""
     assert model.encoder is not None
     finer = 2**level < model.config.flow.downsample and model.encoder.project is None

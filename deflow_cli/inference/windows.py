@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.inference.precision import coarse_conditions
+from deflow_cli.inference.tiling import ConditionedFlow
 from deflow_cli.layers.invertible.folding import FoldCache
 from deflow_cli.layers.networks.upsampled import LevelFeatures
 from deflow_cli.models.deflow.model import Conditions, DeFlow
@@ -100,7 +101,7 @@ class WindowFlow:
 
     def conditions(self, h_seen: Tensor | None, window: Window, seen: Window) -> Conditions:
         """Conditions of a window, from the h of a larger one around it (B C H W); None: a model without h."""
-        return _conditions(self.model, h_seen, _slices(window, seen))
+        return window_conditions(self.model, h_seen, window, seen)
 
     def encode(self, x_bchw: Tensor, h_seen: Tensor | None, window: Window, seen: Window) -> EncodedWindow:
         """Encode the pixels x of a window; the encoder sees the h of ``seen``, which contains it."""
@@ -238,7 +239,17 @@ def _encode(model: DeFlow, x_bchw: Tensor, h_seen: Tensor | None, cut: Cut) -> E
     return Encoding(model.encode_conditioned(x_bchw, conditions)[0], conditions)
 
 
-def _conditions(model: DeFlow, h_seen: Tensor | None, cut: Cut) -> Conditions:
+def window_conditions(
+    model: ConditionedFlow, h_seen: Tensor | None, window: Window, seen: Window
+) -> Conditions:
+    """Conditions of a window, from the conditioning image of a larger one around it (B C H / s W / s).
+
+    window, seen: in pixels of the image that the flow makes. None: a model without a conditioning image.
+    """
+    return _conditions(model, h_seen, _slices(window, seen))
+
+
+def _conditions(model: ConditionedFlow, h_seen: Tensor | None, cut: Cut) -> Conditions:
     encoder = model.encoder
     if encoder is None or h_seen is None:
         return [None] * len(model.flow.layers)

@@ -12,20 +12,21 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.config.restorer import SrConfig
+from deflow_cli.config.srflow import SRFlowRunConfig
 from deflow_cli.errors import ConfigError, naming
 from deflow_cli.presets.values import Value, ValueType, toml_value
 
-C = TypeVar("C", RunConfig, SrConfig)
+C = TypeVar("C", RunConfig, SrConfig, SRFlowRunConfig)
 
 _PACKAGE = "deflow_cli.presets"
-_PREFIXES = ("sr-",)  # of the files that configure another command than fit
+_PREFIXES = ("sr-", "srflow-")  # of the files that configure another command than fit
 
 
 class Presets(Generic[C]):
     """The presets of one kind of run.
 
-    kind: the configuration's class. prefix: of the packaged files' names, which users leave out. title: the
-    first line of a written file. example: an override, for messages.
+    kind: the configuration's class. prefix: of the packaged files' names, which users may leave out.
+    title: the first line of a written file. example: an override, for messages.
 
     >>> FIT.load("tiny").flow.levels
     3
@@ -51,7 +52,8 @@ class Presets(Generic[C]):
         Raises ConfigError for an unknown name, a missing or broken file, an unknown key, a wrong value.
         """
         name = str(name_or_path)
-        if name in self.names():
+        if name.removeprefix(self.prefix) in self.names():
+            name = name.removeprefix(self.prefix)
             file = resources.files(_PACKAGE).joinpath(f"{self.prefix}{name}.toml")
             return self.parse_toml(file.read_text(encoding="utf-8"), name)
         path = Path(name_or_path)
@@ -183,3 +185,4 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 FIT = Presets(RunConfig, "", "A deflow run", "fit.seed=1")
 SR = Presets(SrConfig, "sr-", "A deflow sr-train run", "sr.seed=1")
+SRFLOW = Presets(SRFlowRunConfig, "srflow-", "A deflow sr-train --arch srflow run", "sr.seed=1")

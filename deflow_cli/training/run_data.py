@@ -56,6 +56,20 @@ def renew_facts(facts: dict[str, Any], now: Mapping[str, Any]) -> str:
     return f"{', '.join(changed)} changed"
 
 
+def compare_facts(
+    run_dir: Path,
+    facts: dict[str, Any],
+    now: Mapping[str, Any],
+    accepts_changes: bool,
+    reporter: Reporter,
+) -> None:
+    """Compare what a run's state says of its data, its degrader for instance, with what is now, and renew it.
+
+    Raises DataError where something changed, unless the user accepts that.
+    """
+    refuse_changes(run_dir, renew_facts(facts, now), accepts_changes, reporter)
+
+
 def refuse_changes(run_dir: Path, differences: str, accepts_changes: bool, reporter: Reporter) -> None:
     """Raise DataError where there are differences, or only tell them where the user accepts them."""
     if not differences:

@@ -15,6 +15,14 @@ from deflow_cli.cli.guard import INTERRUPTED
 from deflow_cli.cli.options import AcceptChangedData, AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.restoration import sr_train_options as options
 from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
+from deflow_cli.cli.restoration.srflow_training import (
+    GivenRun,
+    GivenSource,
+    is_srflow,
+    refuse_esrgan_options,
+    run_srflow,
+    srflow_settings,
+)
 from deflow_cli.config.restorer import RESTORER_SIZES, SrConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.paths import CONFIG_FILE
@@ -58,7 +66,7 @@ def sr_train(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Train a restorer (ESRGAN); writes restorer.safetensors, the best one by validation."""
+    """Train a restorer (ESRGAN, or SRFlow); writes restorer.safetensors, the best one by validation."""
     check_device(device)
     _check_places(pairs, val, hr, init)
     of_degrader = degrader.arguments()
@@ -69,25 +77,30 @@ def sr_train(
             f"--{option} is for --hr; PAIRS are degraded already",
             next_step=f"leave out --{option}, or pass --hr DIR in place of PAIRS",
         )
-    settings = collect_settings(
-        arch=arch,
-        time_budget=time_budget,
-        iterations=iterations,
-        seed=seed,
+    data = pairs or hr
+    assert data is not None
+    run_dir = choose_run_dir(out, name or data.resolve().name, resume)
+    common: dict[str, Any] = dict(
+        time_budget=time_budget, iterations=iterations, seed=seed, select=select, lpips_weights=lpips_weights
+    )
+    of_esrgan = _given(
         stage=stage,
         discriminator=discriminator,
         perceptual=perceptual,
         perceptual_weights=perceptual_weights,
-        select=select,
-        lpips_weights=lpips_weights,
-    ) + (overrides or [])
+    )
+    source = GivenSource(pairs, val, hr, scale, of_degrader, of_hr)
+    if is_srflow(arch, preset, run_dir if resume else None):
+        refuse_esrgan_options(of_esrgan)
+        settings = srflow_settings(**common) + (overrides or [])
+        run = GivenRun(run_dir, preset, settings, init, device, resume, accept_changed_data)
+        print_result(run_srflow(source, run), as_json)
+        return
+    settings = collect_settings(arch=arch, **common, **of_esrgan) + (overrides or [])
     # What can be wrong is said before torch loads.
     SR.parse_overrides(settings)
     if preset is not None:
         SR.apply_overrides(SR.load(preset), settings)
-    data = pairs or hr
-    assert data is not None
-    run_dir = choose_run_dir(out, name or data.resolve().name, resume)
 
     from deflow_cli.workflows.restorer import run as workflow
 
@@ -97,16 +110,8 @@ def sr_train(
         for option in of_gan if config.sr.stage == "psnr" else ():
             flag = option.replace("_", "-")
             reporter.warn(f"--{flag} is of no use to this run, for it has no GAN stage: see --stage")
-        source = workflow.SrSource(
-            pairs=pairs,
-            val=val,
-            hr=hr,
-            scale=scale,
-            degrader=workflow.DegraderChoice(**of_degrader),
-            **of_hr,
-        )
         request = workflow.SrRequest(
-            source=source,
+            source=source.built(workflow.SrSource, workflow.DegraderChoice),
             out=run_dir,
             config=config,
             init=init,
@@ -149,7 +154,7 @@ def collect_settings(
     settings: list[str] = []
     if arch is not None:
         if arch not in RESTORER_SIZES:
-            raise ConfigError(f"--arch is {arch!r}", next_step=f"use {', '.join(RESTORER_SIZES)}")
+            raise ConfigError(f"--arch is {arch!r}", next_step=f"use {', '.join(RESTORER_SIZES)}, or srflow")
         names = ("channels", "blocks", "growth_channels")
         settings += [f"restorer.{n}={v}" for n, v in zip(names, RESTORER_SIZES[arch], strict=True)]
     if iterations is not None and time_budget is not None:

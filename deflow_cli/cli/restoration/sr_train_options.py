@@ -19,12 +19,17 @@ Preset = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="tiny, fast, paper or a .toml file (default: tiny; with a GPU, fast).",
+        help="tiny, fast, paper or a .toml file (default: tiny; with a GPU, fast). Of SRFlow: srflow-tiny, "
+        "srflow-base, or as published srflow-df2k-4x, srflow-df2k-8x, srflow-celeba-8x.",
     ),
 ]
 Arch = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="rrdb (the full one), rrdb-small or rrdb-tiny (default: preset's)."),
+    typer.Option(
+        metavar="NAME",
+        help="An ESRGAN, rrdb (the full one), rrdb-small or rrdb-tiny (default: preset's); or srflow, whose "
+        "restorer gives samples.",
+    ),
 ]
 Stage = Annotated[
     str | None,
@@ -38,7 +43,8 @@ Init = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Start from a restorer: ours or any ESRGAN, .pth or .safetensors. Its sizes are taken.",
+        help="Start from a restorer: ours or any ESRGAN, .pth or .safetensors. Its sizes are taken. With "
+        "srflow: the encoder starts from it.",
     ),
 ]
 Discriminator = Annotated[
@@ -56,7 +62,7 @@ Select = Annotated[
     typer.Option(
         metavar="METRIC",
         help="What chooses the best weights on held-out pairs: lpips, psnr, ssim or niqe (default: lpips "
-        "where it can be had, else psnr).",
+        "where it can be had, else psnr); of srflow lpips, bits or psnr (default: lpips, else bits).",
     ),
 ]
 LpipsWeights = Annotated[

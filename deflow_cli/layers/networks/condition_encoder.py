@@ -85,6 +85,12 @@ class ConditionEncoder(nn.Module):
             levels = [self._level(index, pyramid[index], stacked) for index in range(self.levels)]
         return levels
 
+    def finest(self, h_bchw: Tensor) -> Tensor:
+        """The pyramid's finest tensor (B, channels, H / 2, W / 2), before any projection."""
+        with torch.autocast(h_bchw.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            trunk, _ = self._trunk(h_bchw.contiguous(memory_format=torch.channels_last), recompute=False)
+            return self._pyramid(trunk)[0]
+
     def _trunk(self, h_bchw: Tensor, recompute: bool) -> tuple[Tensor, Tensor]:
         x = self.conv_first(h_bchw)
         if self.trunk_together and torch.is_grad_enabled():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from deflow_cli.config.restorer import SrFitConfig
+from deflow_cli.config.restorer import TrainingConfig
 from deflow_cli.data.pairs.crop_rounds import ONCE, Rounds
 from deflow_cli.data.pairs.crops import PairCrops
 from deflow_cli.degraders.base import Degrader, Draw
@@ -20,7 +20,7 @@ MOST_STEPS = 64  # of a round; reuse begins after a round, so that longer rounds
 FEWEST_STEPS = 4  # of a round; with fewer, the same crops would follow each other closely
 
 
-def plan_rounds(sr: SrFitConfig, degrader: Degrader, scale: int, reporter: Reporter) -> Rounds:
+def plan_rounds(sr: TrainingConfig, degrader: Degrader, scale: int, reporter: Reporter) -> Rounds:
     """How often each crop is used, and among how many steps.
 
     Only settings and sizes decide, not free memory, so that a run can be repeated.

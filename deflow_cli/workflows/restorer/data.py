@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deflow_cli.config.restorer import SrConfig
+from deflow_cli.config.restorer import TrainingConfig
 from deflow_cli.data.contents import Contents, folder_contents
 from deflow_cli.data.images.files import read_rgb8, to_pixels
 from deflow_cli.data.images.folders import fingerprint, scan_folder
@@ -110,28 +110,28 @@ def _draw(seed: int, key: str, temperature: tuple[float, float]) -> Draw:
     return Draw(seed, key, 0, low + (high - low) * float(stable_generator(seed, key, "temperature").random()))
 
 
-def open_data(source: SrSource, config: SrConfig, device: torch.device, reporter: Reporter) -> SrData:
+def open_data(source: SrSource, sr: TrainingConfig, device: torch.device, reporter: Reporter) -> SrData:
     """Open and check what a run trains on. Raises DataError or ConfigError before anything is written."""
     if source.pairs is not None:
-        data = _stored(source, source.pairs, config, reporter)
+        data = _stored(source, source.pairs, sr, reporter)
     else:
         assert source.hr is not None
-        data = _live(source, source.hr, config, device, reporter)
+        data = _live(source, source.hr, sr, device, reporter)
     if source.val is not None:
         data.contents["validation"] = open_pairs(source.val).contents()
     return data
 
 
-def _stored(source: SrSource, folder: Path, config: SrConfig, reporter: Reporter) -> SrData:
-    sr, pairs = config.sr, open_pairs(folder)
+def _stored(source: SrSource, folder: Path, sr: TrainingConfig, reporter: Reporter) -> SrData:
+    pairs = open_pairs(folder)
     scale = _checked_scale(pairs, source.scale)
     _check_crop(sr.gt_size, scale)
     train, held = split_pairs(pairs.keys, 0.0 if source.val else sr.held_out, sr.seed)
-    held_pairs = _validation_pairs(source, scale, config, reporter)
+    held_pairs = _validation_pairs(source, scale, sr, reporter)
     if not held_pairs:
         if not held:
             reporter.note("too few pairs to hold some out: validation is on pairs of the training")
-        held_pairs = _cut_all(pairs, held or train, config, reporter)
+        held_pairs = _cut_all(pairs, held or train, sr, reporter)
     crops = StoredCrops(
         pairs, train, gt_size=sr.gt_size, flips=sr.flips, seed=sr.seed, cache_bytes=sr.cache_mib * 2**20
     )
@@ -143,9 +143,9 @@ def _stored(source: SrSource, folder: Path, config: SrConfig, reporter: Reporter
 
 
 def _live(
-    source: SrSource, folder: Path, config: SrConfig, device: torch.device, reporter: Reporter
+    source: SrSource, folder: Path, sr: TrainingConfig, device: torch.device, reporter: Reporter
 ) -> SrData:
-    sr, scale = config.sr, source.scale or 4
+    scale = source.scale or 4
     _check_crop(sr.gt_size, scale)
     scan = scan_folder(folder, sr.gt_size)
     for path, reason in scan.broken:
@@ -158,12 +158,12 @@ def _live(
     context = DegraderContext(scan.paths, scale, "matlab", device, reporter)
     chosen = source.degrader.config().prepare(context)
     train, held = split_held_out(scan.paths, 0.0 if source.val else sr.held_out, sr.seed)
-    held_pairs = _validation_pairs(source, scale, config, reporter)
+    held_pairs = _validation_pairs(source, scale, sr, reporter)
     if not held_pairs:
         if not held:
             reporter.note("too few pictures to hold some out: validation is on those of the training")
         held_pairs = [
-            _degraded(path, config, scale, chosen.degrader, source.temperature, device)
+            _degraded(path, sr, scale, chosen.degrader, source.temperature, device)
             for path in _spread(held or train, sr.validate_pairs)
         ]
     crops = CleanCrops(
@@ -223,7 +223,7 @@ def _check_crop(gt_size: int, scale: int) -> None:
         )
 
 
-def _validation_pairs(source: SrSource, scale: int, config: SrConfig, reporter: Reporter) -> list[Pair]:
+def _validation_pairs(source: SrSource, scale: int, sr: TrainingConfig, reporter: Reporter) -> list[Pair]:
     """The pairs of ``--val``; none without it."""
     if source.val is None:
         return []
@@ -233,15 +233,15 @@ def _validation_pairs(source: SrSource, scale: int, config: SrConfig, reporter: 
             f"{source.val}: its pairs are x{pairs.scale}, those to train on x{scale}",
             next_step="pass pairs of the same scale as --val",
         )
-    return _cut_all(pairs, range(len(pairs)), config, reporter)
+    return _cut_all(pairs, range(len(pairs)), sr, reporter)
 
 
-def _cut_all(pairs: Pairs, indices: Sequence[int], config: SrConfig, reporter: Reporter) -> list[Pair]:
+def _cut_all(pairs: Pairs, indices: Sequence[int], sr: TrainingConfig, reporter: Reporter) -> list[Pair]:
     """The middles of some pairs; those that cannot be read are left out with a warning."""
     found = []
-    for index in _spread(indices, config.sr.validate_pairs):
+    for index in _spread(indices, sr.validate_pairs):
         try:
-            found.append(_cut(pairs[index], config, pairs.scale))
+            found.append(_cut(pairs[index], sr, pairs.scale))
         except DataError as error:
             reporter.warn(f"left out of the validation: {error}")
     if not found:
@@ -256,9 +256,9 @@ def _spread(items: Sequence[_Item], most: int) -> list[_Item]:
     return [items[round(place)] for place in np.linspace(0, len(items) - 1, most)]
 
 
-def _cut(pair: Pair, config: SrConfig, scale: int) -> Pair:
+def _cut(pair: Pair, sr: TrainingConfig, scale: int) -> Pair:
     """The middle of a pair, at most ``validate_side`` px of the large side."""
-    side = config.sr.validate_side // scale
+    side = sr.validate_side // scale
     height, width = pair.lq.shape[:2]
     if not side or (height <= side and width <= side):
         return pair
@@ -271,7 +271,7 @@ def _cut(pair: Pair, config: SrConfig, scale: int) -> Pair:
 
 def _degraded(
     path: Path,
-    config: SrConfig,
+    sr: TrainingConfig,
     scale: int,
     degrader: Degrader,
     temperature: tuple[float, float],
@@ -281,7 +281,7 @@ def _degraded(
     image = read_rgb8(path)
     height, width = (side // scale * scale for side in image.shape[:2])
     small = downsample(image[:height, :width], scale, "matlab") if scale > 1 else image
-    pair = _cut(Pair(path.name, image[:height, :width], small), config, scale)
+    pair = _cut(Pair(path.name, image[:height, :width], small), sr, scale)
     clean = torch.from_numpy(pair.lq.copy()).permute(2, 0, 1)[None].to(device).float() / 255
-    draw = _draw(derived_seed(config.sr.seed, "held-out"), path.name, temperature)
+    draw = _draw(derived_seed(sr.seed, "held-out"), path.name, temperature)
     return Pair(pair.key, pair.gt, to_pixels(degrader.degrade(clean, [draw])))

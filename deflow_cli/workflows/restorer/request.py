@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from deflow_cli.config.restorer import SrConfig
+from deflow_cli.config.restorer import SrConfig, TrainingConfig
 from deflow_cli.workflows.restorer.data import SrSource
 
 
@@ -47,6 +49,16 @@ class SrResult:
     seconds: float
 
 
+class StagedConfig(Protocol):
+    """A configuration with stages, whose lengths are in sections of their names."""
+
+    @property
+    def sr(self) -> TrainingConfig: ...
+
+    @property
+    def stages(self) -> Sequence[str]: ...
+
+
 @dataclass(frozen=True)
 class StagePace:
     """The engine's view of a run of one or two stages."""
@@ -60,7 +72,7 @@ class StagePace:
     tensorboard: bool
 
     @classmethod
-    def of(cls, config: SrConfig) -> StagePace:
+    def of(cls, config: StagedConfig) -> StagePace:
         names = [field.name for field in dataclasses.fields(cls)][1:]
         total = 0 if config.sr.time_budget else sum(getattr(config, s).iterations for s in config.stages)
         return cls(total, **{name: getattr(config.sr, name) for name in names})

@@ -18,14 +18,14 @@ from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.paths import CONFIG_FILE, RESTORER_FILE
+from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
 from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.loop import run_training
-from deflow_cli.training.run_data import compare_data, record_data, refuse_changes, renew_facts
+from deflow_cli.training.run_data import compare_data, compare_facts, record_data
 from deflow_cli.training.run_folder import environment_facts, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
@@ -43,7 +43,6 @@ from deflow_cli.workflows.restorer.validation import Measured, Validation, choos
 
 __all__ = ["DegraderChoice", "SrRequest", "SrResult", "SrSource", "default_preset", "sr_train"]
 
-LAST_FILE = "restorer-last.safetensors"
 PSNR_FILE = "restorer-psnr.safetensors"  # where the second of two stages began
 
 
@@ -59,7 +58,7 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
     reporter = reporter or Silent()
     device = choose_device(request.device)
     resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
-    data = open_data(request.source, request.config, device, reporter)
+    data = open_data(request.source, request.config.sr, device, reporter)
     if resumes:
         compare_data(request.out, data.contents, request.accepts_changed_data, reporter)
     config = _settle(request, data.scale)
@@ -173,8 +172,8 @@ class RestorerRun:
 
     def _compare_data(self) -> None:
         """Refuse to resume with other data than the run began with, a degrader for instance, or tell it."""
-        changed = renew_facts(self.facts, self.data.facts)
-        refuse_changes(self.request.out, changed, self.request.accepts_changed_data, self.reporter)
+        request = self.request
+        compare_facts(request.out, self.facts, self.data.facts, request.accepts_changed_data, self.reporter)
 
     def go(self, resumes: bool) -> SrResult:
         """Train from the start, or from the state on disk, to the end; write best and last."""
@@ -226,7 +225,7 @@ class RestorerRun:
         if finished and self.facts.get("validated") != step:
             self.validate(step)
             engine.save()  # what it found belongs to the finished run
-        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_FILE
+        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_RESTORER_FILE
         scores = best["scores"] if best else {}
         self._save(last, step, self.facts.get("last_scores", {}))
         if best is None:  # interrupted before the stage's first validation

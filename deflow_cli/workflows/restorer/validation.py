@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from deflow_cli.data.images.files import Image, write_image
@@ -20,6 +20,9 @@ from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.reports.contact_sheet import contact_sheet
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.score.scorers import build_scorers
+
+Restore = Callable[[Tensor], Tensor]
+"""Takes degraded images, float32 in [0, 1], B C h w, and gives restored ones."""
 
 PREVIEW_PAIRS = 4  # pairs of a preview
 SHOWN_SIDE = 128  # px of gt
@@ -86,28 +89,28 @@ class Validation:
             precision,
         )
 
-    def measure(self, model: nn.Module) -> Measured:
-        """Scores of a restorer in evaluation mode. Raises DataError where a metric fits no pair."""
+    def measure(self, model: Restore) -> Measured:
+        """Scores of a network in evaluation mode. Raises DataError where a metric fits no pair."""
         return self._measured([self._restored(model, pair) for pair in self.pairs])
 
     def measure_input(self) -> Measured:
         """Scores of the degraded pictures themselves, enlarged bicubically."""
         return self._measured([self._enlarged(pair) for pair in self.pairs])
 
-    def preview(self, path: Path, model: nn.Module) -> None:
+    def preview(self, path: Path, model: Restore) -> None:
         """Write a PNG: a row per pair with its degraded, restored and clean middle."""
         rows, names = [], []
         for pair in self.pairs[:PREVIEW_PAIRS]:
             scale = pair.gt.shape[0] // pair.lq.shape[0]
             restored = self._restored(model, pair)[0].permute(1, 2, 0).cpu().numpy()
             degraded = pair.lq.repeat(scale, axis=0).repeat(scale, axis=1)
-            rows.append([_middle(pixels) for pixels in (degraded, restored, pair.gt)])
+            rows.append([middle(pixels) for pixels in (degraded, restored, pair.gt)])
             names.append(Path(pair.key).name[:16])
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, Image(contact_sheet(rows, ["degraded", "restored", "clean"], names, scale=2)))
 
     @torch.no_grad()
-    def _restored(self, model: nn.Module, pair: Pair) -> Tensor:
+    def _restored(self, model: Restore, pair: Pair) -> Tensor:
         lq = _tensor(pair.lq, self.device).float() / 255
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
             restored = model(lq)
@@ -156,6 +159,7 @@ def _pixels(values_bchw: Tensor) -> Tensor:
     return torch.floor(torch.nan_to_num(values_bchw).clamp(0, 255) + 0.5).clamp(0, 255).to(torch.uint8)
 
 
-def _middle(pixels: np.ndarray) -> np.ndarray:
+def middle(pixels: np.ndarray) -> np.ndarray:
+    """The middle of a picture, at most ``SHOWN_SIDE`` px a side."""
     top, left = (max(side - SHOWN_SIDE, 0) // 2 for side in pixels.shape[:2])
     return pixels[top : top + SHOWN_SIDE, left : left + SHOWN_SIDE]

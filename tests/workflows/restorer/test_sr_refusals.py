@@ -51,14 +51,14 @@ def test_weights_that_were_named_are_used_or_refused(tmp_path: Path) -> None:
 )
 def test_options_of_another_degrader_are_refused(pairs: Path, choice: DegraderChoice, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        open_data(SrSource(hr=pairs / "gt", scale=2, degrader=choice), small(), CPU, Silent())
+        open_data(SrSource(hr=pairs / "gt", scale=2, degrader=choice), small().sr, CPU, Silent())
 
 
 def test_degraders_name_the_folder_that_will_not_do(pairs: Path) -> None:
     for name, words in (("spectral", "picture of at least 64x64 px .*gt"), ("noise-patches", "gt: no noise")):
         source = SrSource(hr=pairs / "gt", scale=2, degrader=DegraderChoice(name, noisy=pairs / "gt"))
         with pytest.raises(DataError, match=words) as caught:
-            open_data(source, small(), CPU, Silent())
+            open_data(source, small().sr, CPU, Silent())
         assert caught.value.next_step
 
 
@@ -68,14 +68,14 @@ def test_small_pictures_are_named_in_one_warning(pairs: Path, tmp_path: Path) ->
         write_image(tmp_path / f"{index}.png", Image(pixels[:8, :8] if index < 5 else pixels))
     heard = Listens()
     source = SrSource(hr=tmp_path, scale=2, degrader=DegraderChoice("none"))
-    open_data(source, small(), CPU, heard)
+    open_data(source, small().sr, CPU, heard)
     assert [text for text in heard.warnings if "5 pictures left out" in text] == heard.warnings
 
 
 def test_a_range_of_temperatures_is_drawn_from_per_crop(pairs: Path) -> None:
     choice = DegraderChoice("white-noise", sigma=20.0)
     data = open_data(
-        SrSource(hr=pairs / "gt", scale=2, degrader=choice, temperature=(0.1, 1.0)), small(), CPU, Silent()
+        SrSource(hr=pairs / "gt", scale=2, degrader=choice, temperature=(0.1, 1.0)), small().sr, CPU, Silent()
     )
     gt, lq = data.crops.batch(0, 8)
     strengths = (data.ready((gt, lq), 0, CPU)[1] - lq.float() / 255).std((1, 2, 3))

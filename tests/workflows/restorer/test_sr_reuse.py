@@ -63,7 +63,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 
 def opened(source: SrSource, *settings: str, reporter: Silent | None = None) -> SrData:
-    return open_data(source, small(*settings), CPU, reporter or Silent())
+    return open_data(source, small(*settings).sr, CPU, reporter or Silent())
 
 
 def of_step(data: SrData, step: int) -> tuple[Tensor, Tensor]:

@@ -406,12 +406,12 @@ def test_best_is_chosen_by_what_was_asked_for(pairs: Path, tmp_path: Path) -> No
 
 def test_scale_is_the_pairs_own(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="are x2, not x4"):
-        open_data(SrSource(pairs, scale=4), small(), CPU, Silent())
+        open_data(SrSource(pairs, scale=4), small().sr, CPU, Silent())
     with pytest.raises(ConfigError, match="no multiple of the scale 2"):
-        open_data(SrSource(pairs), small("sr.gt_size=15"), CPU, Silent())
+        open_data(SrSource(pairs), small("sr.gt_size=15").sr, CPU, Silent())
     other = write_pairs(tmp_path / "x4", 4)
     with pytest.raises(DataError, match="x4, those to train on x2"):
-        open_data(SrSource(pairs, val=other), small(), CPU, Silent())
+        open_data(SrSource(pairs, val=other), small().sr, CPU, Silent())
     with pytest.raises(ConfigError, match="both PAIRS and --hr"):
         SrSource(pairs, hr=pairs)
 
@@ -429,7 +429,7 @@ def test_bad_pairs_are_named_and_left_out(tmp_path: Path) -> None:
 
 
 def test_crops_match_and_take_all_eight_turns(pairs: Path) -> None:
-    data = open_data(SrSource(pairs), small("sr.held_out=0"), CPU, Silent())
+    data = open_data(SrSource(pairs), small("sr.held_out=0").sr, CPU, Silent())
     gt, lq = data.crops.batch(3, 8)
     again, _ = data.crops.batch(3, 8)
     assert torch.equal(gt, again)
@@ -461,7 +461,7 @@ def test_crops_of_pictures_are_those_of_the_picture_made_small(pairs: Path) -> N
 
 def test_degradations_are_fresh_for_every_crop_and_the_same_again(pairs: Path) -> None:
     source = SrSource(hr=pairs / "gt", scale=2, degrader=DegraderChoice("white-noise", sigma=10.0))
-    data = open_data(source, small(), CPU, Silent())
+    data = open_data(source, small().sr, CPU, Silent())
     batch = data.crops.batch(0, 4)
     gt, first = data.ready(batch, 0, CPU)
     clean = batch[1].float() / 255
@@ -470,7 +470,7 @@ def test_degradations_are_fresh_for_every_crop_and_the_same_again(pairs: Path) -
     assert torch.equal(first, data.ready(batch, 0, CPU)[1])
     assert not torch.equal(first, data.ready(batch, 1, CPU)[1])
     assert torch.equal((first * 255).round() / 255, first)  # as from an 8-bit file
-    held = open_data(source, small(), CPU, Silent()).held_out
+    held = open_data(source, small().sr, CPU, Silent()).held_out
     assert all(np.array_equal(a.lq, b.lq) for a, b in zip(data.held_out, held, strict=True))
     assert data.facts["degrader"]["name"] == "white-noise"
 

@@ -1,0 +1,143 @@
+"""`deflow sr-train --arch srflow`: its settings, and the call of its workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deflow_cli.cli.console import ConsoleReporter, show_path
+from deflow_cli.errors import ConfigError
+from deflow_cli.paths import CONFIG_FILE
+from deflow_cli.presets.durations import parse_duration
+from deflow_cli.presets.reader import SRFLOW
+
+if TYPE_CHECKING:
+    from deflow_cli.degraders.choice import DegraderChoice
+    from deflow_cli.workflows.restorer.data import SrSource
+    from deflow_cli.workflows.restorer.request import SrResult
+
+ARCH = "srflow"
+
+
+@dataclass(frozen=True)
+class GivenSource:
+    """Where the pairs come from, as given: PAIRS and --val, or --hr with its scale and degrader."""
+
+    pairs: Path | None
+    val: Path | None
+    hr: Path | None
+    scale: int | None
+    of_degrader: Mapping[str, Any]
+    of_hr: Mapping[str, Any]
+
+    def built(self, source: Callable[..., SrSource], choice: Callable[..., DegraderChoice]) -> SrSource:
+        """The source as a workflow takes it, by its classes, which need torch to be imported."""
+        return source(
+            pairs=self.pairs,
+            val=self.val,
+            hr=self.hr,
+            scale=self.scale,
+            degrader=choice(**self.of_degrader),
+            **self.of_hr,
+        )
+
+
+@dataclass(frozen=True)
+class GivenRun:
+    """The run as given: its folder, preset, settings, the encoder's start, device, and how it resumes."""
+
+    out: Path
+    preset: str | None
+    settings: list[str]
+    encoder: Path | None
+    device: str
+    resume: bool
+    accepts_changed_data: bool
+
+
+def is_srflow(arch: str | None, preset: str | None, resumed: Path | None) -> bool:
+    """Whether an SRFlow is asked for: by --arch, by the preset, or by the run that is resumed.
+
+    Raises ConfigError where the preset and --arch contradict each other.
+    """
+    by_preset = preset is not None and _has_section(preset)
+    if by_preset and arch not in (None, ARCH):
+        raise ConfigError(f"--preset {preset} is an SRFlow's", next_step=f"leave --arch {arch} out")
+    if arch is None and preset is None and resumed is not None:
+        return (resumed / CONFIG_FILE).is_file() and _has_section(str(resumed / CONFIG_FILE))
+    return arch == ARCH or by_preset
+
+
+def _has_section(preset: str) -> bool:
+    if preset.startswith(SRFLOW.prefix) and not preset.endswith(".toml"):
+        return True
+    try:
+        return f"[{ARCH}]" in Path(preset).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def refuse_esrgan_options(given: Mapping[str, Any]) -> None:
+    """Raise ConfigError where an option of the ESRGAN's stages is given."""
+    for name in given:
+        option = name.replace("_", "-")
+        raise ConfigError(f"--{option} is for ESRGAN, not for SRFlow", next_step=f"leave --{option} out")
+
+
+def srflow_settings(
+    *,
+    time_budget: str | None,
+    iterations: int | None,
+    seed: int | None,
+    select: str | None,
+    lpips_weights: Path | None,
+) -> list[str]:
+    """The settings that options stand for. An explicit ``--set`` comes after them, and so has precedence."""
+    settings: list[str] = []
+    if iterations is not None and time_budget is not None:
+        raise ConfigError("both --iterations and --time-budget given", next_step="leave one out")
+    if iterations is not None:
+        settings += [f"pretrain.iterations={iterations}", f"flow.iterations={iterations}"]
+        settings.append("sr.time_budget=0")
+    if time_budget is not None:
+        settings += ["pretrain.iterations=0", "flow.iterations=0"]
+        settings.append(f"sr.time_budget={parse_duration(time_budget)!r}")
+    keys = {"sr.seed": seed, "sr.select": select, "sr.lpips_file": lpips_weights}
+    settings += [f"{key}={value}" for key, value in keys.items() if value is not None]
+    SRFLOW.parse_overrides(settings)
+    return settings
+
+
+def run_srflow(source: GivenSource, run: GivenRun) -> SrResult:
+    """Train; what can be wrong with preset and settings is said before torch loads."""
+    SRFLOW.parse_overrides(run.settings)
+    recorded = run.out / CONFIG_FILE
+    resumes = run.resume and recorded.exists()
+    if run.preset is not None and not resumes:
+        SRFLOW.apply_overrides(SRFLOW.load(run.preset), run.settings)
+
+    from deflow_cli.workflows.restorer.srflow import run as workflow
+
+    with ConsoleReporter() as reporter:
+        if resumes:
+            config = SRFLOW.load(recorded)
+            if ignored := SRFLOW.ignored_overrides(config, run.settings):
+                reporter.warn(
+                    f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
+                    f"Edit {show_path(recorded)} to change them"
+                )
+        else:
+            preset = run.preset or workflow.default_srflow_preset(run.device)
+            config = SRFLOW.apply_overrides(SRFLOW.load(preset), run.settings)
+        request = workflow.SRFlowRequest(
+            source.built(workflow.SrSource, workflow.DegraderChoice),
+            run.out,
+            config,
+            run.encoder,
+            run.device,
+            run.resume,
+            run.accepts_changed_data,
+        )
+        return workflow.train_srflow(request, reporter)

@@ -1,0 +1,298 @@
+"""Super-resolving: any number of large images for a small one by SRFlow, of any size and in any tiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deflow_cli.arrays import Window
+from deflow_cli.config.srflow import SRFlowModelConfig
+from deflow_cli.errors import DeflowError, DeviceError, ShapeError
+from deflow_cli.inference.layerwise_tiling import zoomed
+from deflow_cli.inference.positional_noise import PositionalNoise
+from deflow_cli.inference.precision import exact_convolutions
+from deflow_cli.inference.tiling import (
+    SMALLEST_TILE,
+    flow_bytes_per_pixel,
+    memory_budget,
+    round_up,
+    tiles,
+)
+from deflow_cli.inference.windows import window_conditions
+from deflow_cli.layers.networks.resize import pad_to_multiple
+from deflow_cli.models.srflow.enlarging import back_projected
+from deflow_cli.models.srflow.model import SRFlow, log_standard_normal
+
+WriteSample = Callable[[int, Window, Tensor], None]
+"""Takes a sample's index, a window of the large image, and its pixels there (B C H W, unclamped)."""
+Tell = Callable[[float], None]
+"""Takes the share of an image that is done, 0 to 1."""
+
+# Overlap around a tile, in pixels of x: what the flow computes beyond the tile, and what the encoder sees
+# beyond that. What a pixel depends on in fact ends long before the theoretical reach of 100 and more.
+FLOW_OVERLAP = 16
+ENCODER_OVERLAP = 16
+STRAYED = 0.05  # beyond [0, 1] by which a pixel counts as strayed
+
+
+class LatentNoise:
+    """Standard normals for the latents of one image, by absolute position: tiles of any size draw the same.
+
+    seed: the user's. key: what the noise belongs to, such as an image's name.
+    """
+
+    def __init__(self, seed: int, key: str) -> None:
+        self._noise = PositionalNoise(seed, key)
+
+    def draw(
+        self, index: int, sample: int, channels: int, window: Window, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Normals of one latent of one sample: 1 C H W. window: in positions of the latent."""
+        place = (window.top, window.left, window.height, window.width)
+        return self._noise.normal(f"latent {index} sample {sample}", channels, *place, device)
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Which samples of an image are wanted. temperatures: of each sample, standard deviations of the latents.
+
+    noise: of each image of the batch. truncation: largest absolute value of a standard normal; 0: no limit.
+    """
+
+    noise: Sequence[LatentNoise]
+    temperatures: Sequence[float]
+    truncation: float = 0.0
+
+
+class SuperResolver:
+    """An SRFlow, ready for images of any size. tile: side of a tile in pixels of x; None: by memory, 0: none.
+
+    tile_pad: pixels of x around a tile; None: ``FLOW_OVERLAP``. All noise belongs to absolute positions, so
+    tiles differ from the whole only by what lies beyond the overlap. Everything that depends on x alone is
+    computed once per tile and serves all samples. Raises DeviceError where the smallest tile does not fit.
+    """
+
+    def __init__(
+        self,
+        model: SRFlow,
+        device: torch.device | str = "cpu",
+        *,
+        tile: int | None = None,
+        tile_pad: int | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.tile = tile
+        self.pad = round_up(FLOW_OVERLAP if tile_pad is None else tile_pad, model.size_multiple)
+
+    @property
+    def config(self) -> SRFlowModelConfig:
+        """The model's configuration."""
+        return self.model.config
+
+    @property
+    def scale(self) -> int:
+        """Sides of the outputs over those of the inputs."""
+        return self.model.scale
+
+    # -- samples --------------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        x_bchw: Tensor,
+        temperature: float = 0.8,
+        samples: int = 1,
+        *,
+        seed: int = 0,
+        consistent: bool = False,
+    ) -> Tensor:
+        """Super-resolutions of images, clamped to [0, 1], on the CPU.
+
+        x_bchw: float32 in [0, 1], any size. Returns B C sH sW, with several samples B n C sH sW. temperature:
+        standard deviation of the latents; 0: the one mild image. consistent: each is projected onto the
+        images that shrink to x. Image i of the batch has the noise of (seed, i).
+        """
+        check_temperature(temperature)
+        batch, channels, height, width = self._checked(x_bchw)
+        size = (height * self.scale, width * self.scale)
+        result = torch.empty(samples, batch, channels, *size)
+
+        def write(index: int, window: Window, piece: Tensor) -> None:
+            result[(index, ..., *window.slices)] = piece.cpu()
+
+        noise = [LatentNoise(seed, str(index)) for index in range(batch)]
+        self.restore(x_bchw, SampleRequest(noise, [temperature] * samples), write)
+        if consistent:
+            for image in result:
+                image.copy_(self.projected(image, x_bchw))
+        result.clamp_(0, 1)
+        return result[0] if samples == 1 else result.transpose(0, 1)
+
+    @torch.inference_mode()
+    def restore(
+        self, x_bchw: Tensor, request: SampleRequest, write: WriteSample, *, tell: Tell = lambda share: None
+    ) -> None:
+        """Compute samples and hand them out tile by tile, unclamped.
+
+        x_bchw: float32 in [0, 1], any size. Tile after tile, all samples of it; when memory runs out, some
+        come again from smaller tiles. Raises ShapeError for other channels, DeflowError where values are not
+        finite.
+        """
+        self._checked(x_bchw)
+        image = Window(0, 0, *x_bchw.shape[-2:])
+        padded = pad_to_multiple(x_bchw, self.model.size_multiple).to(self.device)
+        side = self._side(*padded.shape[-2:])
+        while True:
+            try:
+                windows = list(tiles(padded.shape[-2], padded.shape[-1], side))
+                with exact_convolutions(self.device):
+                    for index, tile in enumerate(windows):
+                        self._tile(padded, tile, image, request, write)
+                        tell((index + 1) / len(windows))
+                return
+            except torch.cuda.OutOfMemoryError as error:
+                side = self._halved(side or max(padded.shape[-2:]), error)
+            torch.cuda.empty_cache()
+
+    def projected(self, y_bchw: Tensor, x_bchw: Tensor) -> Tensor:
+        """Images near y that shrink to x, as far as bicubic enlargement can express it."""
+        return back_projected(y_bchw, x_bchw.to(y_bchw), self.scale)
+
+    def _tile(
+        self, padded: Tensor, tile: Window, image: Window, request: SampleRequest, write: WriteSample
+    ) -> None:
+        height, width = padded.shape[-2:]
+        window = tile.grown(self.pad, height, width)
+        seen = window.grown(round_up(ENCODER_OVERLAP, self.model.size_multiple), height, width)
+        x_seen = padded[(..., *seen.slices)]
+        target, around = zoomed(window, self.scale), zoomed(seen, self.scale)
+        conditions = window_conditions(self.model, self.model.encoder_input(x_seen), target, around)
+        base = self.model.base(x_seen)
+        shown = Window(
+            tile.top,
+            tile.left,
+            min(tile.bottom, image.bottom) - tile.top,
+            min(tile.right, image.right) - tile.left,
+        )
+        if shown.height <= 0 or shown.width <= 0:
+            return
+        for sample, temperature in enumerate(request.temperatures):
+            latents = self._latents(request, sample, temperature, target)
+            y = self.model.flow.decode(latents, conditions)[0]
+            if base is not None:
+                y = y + base[(..., *target.within(around))]
+            piece = y[(..., *zoomed(shown, self.scale).within(target))]
+            _check_finite(piece, temperature, request.truncation)
+            write(sample, zoomed(shown, self.scale), piece)
+
+    def _latents(
+        self, request: SampleRequest, sample: int, temperature: float, target: Window
+    ) -> list[Tensor]:
+        latents = []
+        for index, (channels, factor) in enumerate(self.model.flow.latent_plan):
+            place = target.divided(factor)
+            if temperature == 0:
+                size = (len(request.noise), channels, place.height, place.width)
+                latents.append(torch.zeros(size, device=self.device))
+                continue
+            draws = [noise.draw(index, sample, channels, place, self.device) for noise in request.noise]
+            z = torch.cat(draws)
+            if request.truncation:
+                z = z.clamp(-request.truncation, request.truncation)
+            latents.append(temperature * z)
+        return latents
+
+    # -- latents, for edits and likelihoods -----------------------------------------------------------
+
+    @torch.inference_mode()
+    def encode(self, y_bchw: Tensor, x_bchw: Tensor) -> list[Tensor]:
+        """Latents of images y given x, finest first; y has ``scale`` times the sides of x. No noise is added.
+
+        Sides of x that are not multiples of the model's are padded by mirroring; ``decode`` cuts that off.
+        """
+        self._checked(x_bchw)
+        y, x = self._padded_pair(y_bchw, x_bchw)
+        with exact_convolutions(self.device):
+            return self.model.encode(y, x, self.model.prepare(x))[0]
+
+    @torch.inference_mode()
+    def decode(self, latents: Sequence[Tensor], x_bchw: Tensor) -> Tensor:
+        """The images of latents given x, unclamped. Raises DeflowError where values are not finite."""
+        _, _, height, width = self._checked(x_bchw)
+        x = pad_to_multiple(x_bchw, self.model.size_multiple).to(self.device)
+        with exact_convolutions(self.device):
+            y = self.model.decode([z.to(self.device) for z in latents], x, self.model.prepare(x))
+        y = y[..., : height * self.scale, : width * self.scale]
+        _check_finite(y, float("nan"), 0.0)
+        return y
+
+    @torch.inference_mode()
+    def log_prob(self, y_bchw: Tensor, x_bchw: Tensor) -> Tensor:
+        """log p(y | x) in nats per image, of y as it is. Sides of x must be multiples of the model's."""
+        self._checked(x_bchw)
+        y, x = y_bchw.to(self.device), x_bchw.to(self.device)
+        with exact_convolutions(self.device):
+            latents, log_det = self.model.encode(y, x, self.model.prepare(x))
+        return log_standard_normal(latents) + log_det
+
+    def _padded_pair(self, y_bchw: Tensor, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        multiple, size = self.model.size_multiple, [side * self.scale for side in x_bchw.shape[-2:]]
+        if list(y_bchw.shape[-2:]) != size:
+            raise ShapeError(
+                f"y has sides {y_bchw.shape[-2]}x{y_bchw.shape[-1]}, x enlarged has {size[0]}x{size[1]}"
+            )
+        y, x = pad_to_multiple(y_bchw, multiple * self.scale), pad_to_multiple(x_bchw, multiple)
+        return y.to(self.device), x.to(self.device)
+
+    # -- sizes ----------------------------------------------------------------------------------------
+
+    def _checked(self, x_bchw: Tensor) -> tuple[int, int, int, int]:
+        channels = self.config.srflow.image_channels
+        if x_bchw.dim() != 4 or 0 in x_bchw.shape or x_bchw.shape[1] != channels:
+            raise ShapeError(
+                f"images of shape {tuple(x_bchw.shape)}; expected B x {channels} x H x W, none of them 0"
+            )
+        batch, _, height, width = x_bchw.shape
+        return batch, channels, height, width
+
+    def _side(self, height: int, width: int) -> int:
+        if self.tile is not None:
+            return round_up(self.tile, self.model.size_multiple)
+        pixels = memory_budget(self.device) // flow_bytes_per_pixel(self.model) // self.scale**2
+        if height * width <= pixels:
+            return 0
+        side = max(math.isqrt(pixels) - 2 * self.pad, SMALLEST_TILE)
+        return round_up(side, self.model.size_multiple)
+
+    def _halved(self, side: int, error: Exception) -> int:
+        if side <= SMALLEST_TILE:
+            raise DeviceError(
+                f"{self.device}: out of memory even with tiles of {side} pixels", next_step="use --device cpu"
+            ) from error
+        self.tile = round_up(side // 2, self.model.size_multiple)
+        return self.tile
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise DeflowError for a temperature that no sample is drawn at."""
+    if not 0 <= temperature <= 2:
+        raise DeflowError(
+            f"temperature {temperature:g}", next_step="use 0 to 2; 0.8 is usual, 0 the mild one"
+        )
+
+
+def strayed_share(y_bchw: Tensor) -> float:
+    """Share of values that left [0, 1] by more than 0.05, before they are clamped."""
+    return float(((y_bchw < -STRAYED) | (y_bchw > 1 + STRAYED)).float().mean())
+
+
+def _check_finite(piece: Tensor, temperature: float, truncation: float) -> None:
+    if bool(torch.isfinite(piece).all()):
+        return
+    at = "" if math.isnan(temperature) else f", at temperature {temperature:g}"
+    step = "lower --temperature" if truncation else "lower --temperature, or draw others with --seed"
+    raise DeflowError(f"the model gives values that are not finite{at}", next_step=step)

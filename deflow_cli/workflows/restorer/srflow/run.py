@@ -1,0 +1,354 @@
+"""`deflow sr-train --arch srflow`: from pairs, or clean pictures and a degrader, to an SRFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
+from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.checkpoints.srflow.files import save_srflow
+from deflow_cli.config.srflow import SRFlowRunConfig
+from deflow_cli.degraders.choice import DegraderChoice
+from deflow_cli.errors import CheckpointError, naming
+from deflow_cli.models.srflow.model import SRFlow
+from deflow_cli.models.srflow.objective import dequantised
+from deflow_cli.models.srflow.pretraining import RestorerHead, new_head
+from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
+from deflow_cli.presets.reader import SRFLOW
+from deflow_cli.runtime.device import choose_device, choose_precision
+from deflow_cli.runtime.progress import Reporter, Silent
+from deflow_cli.runtime.seeding import derived_seed, generator
+from deflow_cli.training.batches import BatchStream
+from deflow_cli.training.engine import Engine, Turn
+from deflow_cli.training.loop import run_training
+from deflow_cli.training.run_data import compare_data, compare_facts, record_data
+from deflow_cli.training.run_folder import environment_facts, write_run_record
+from deflow_cli.training.train_state import can_resume
+from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
+from deflow_cli.workflows.restorer.request import SrResult, StagePace
+from deflow_cli.workflows.restorer.srflow.step import SRFlowStep
+from deflow_cli.workflows.restorer.srflow.validation import SpaceValidation, choose_space_scorers
+from deflow_cli.workflows.restorer.step import Moment
+from deflow_cli.workflows.restorer.validation import Measured
+
+__all__ = ["DegraderChoice", "SRFlowRequest", "SrResult", "SrSource", "default_srflow_preset", "train_srflow"]
+
+START_CROPS = 32  # at least, that the ActNorms are started from
+
+
+@dataclass(frozen=True)
+class SRFlowRequest:
+    """What `deflow sr-train --arch srflow` was asked to do. out: the run's folder.
+
+    encoder: weights to start the encoder from, an ESRGAN file of any dialect; None: at random.
+    accepts_changed_data: a run that is resumed may go on with other data than it began with.
+    """
+
+    source: SrSource
+    out: Path
+    config: SRFlowRunConfig
+    encoder: Path | None = None
+    device: str = "auto"
+    resume: bool = False
+    accepts_changed_data: bool = False
+
+
+def default_srflow_preset(device: str) -> str:
+    """The preset for a machine: base with a GPU, tiny without."""
+    return "base" if choose_device(device).type == "cuda" else "tiny"
+
+
+def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> SrResult:
+    """Train an SRFlow. Raises DataError, ConfigError, CheckpointError or TrainingError."""
+    started = time.monotonic()
+    reporter = reporter or Silent()
+    device = choose_device(request.device)
+    resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
+    data = open_data(request.source, request.config.sr, device, reporter)
+    if resumes:
+        compare_data(request.out, data.contents, request.accepts_changed_data, reporter)
+    srflow = dataclasses.replace(request.config.srflow, scale=data.scale)
+    config = dataclasses.replace(request.config, srflow=srflow)
+    model = SRFlow(config.model, derived_seed(config.sr.seed, "srflow"))
+    if request.encoder is not None and not resumes:
+        _start_encoder(model, request.encoder, reporter)
+    run = SRFlowRun(request, config, data, model.to(device), reporter, started)
+    if not resumes:
+        run.look()
+        # from here on it is a run: what is refused above leaves no trace
+        write_atomically(request.out / CONFIG_FILE, SRFLOW.to_toml(config).encode())
+    record_data(request.out, data.contents)
+    source = request.source
+    places = {"pairs": source.pairs, "val": source.val, "hr": source.hr, "init": request.encoder}
+    write_run_record(request.out, places)
+    return run.go(resumes)
+
+
+def _start_encoder(model: SRFlow, path: Path, reporter: Reporter) -> None:
+    if model.config.srflow.is_told_strength:
+        raise CheckpointError(
+            f"{path}: encoders of others see three channels, and this model's sees the noise's strength too",
+            next_step="add --set srflow.noise=uniform, or leave --init out",
+        )
+    state = read_state_dict(path, reporter.note)
+    with naming(path, CheckpointError):
+        unused = load_encoder(model, state)
+    dropped = f"; not used: {', '.join(unused)}" if unused else ""
+    reporter.note(f"the encoder starts from {path}{dropped}")
+
+
+class SRFlowRun:
+    """One run: its networks, data and records. What must outlive a kill stands in the engine's facts."""
+
+    def __init__(
+        self,
+        request: SRFlowRequest,
+        config: SRFlowRunConfig,
+        data: SrData,
+        model: SRFlow,
+        reporter: Reporter,
+        started: float,
+    ) -> None:
+        self.request, self.config, self.data, self.model = request, config, data, model
+        self.reporter = reporter
+        self.device = next(model.parameters()).device
+        self.precision = choose_precision(config.sr.precision, self.device)
+        model.set_net_precision(self.precision)
+        if self.device.type == "cuda":
+            model.train_in_runs()
+        head: RestorerHead | None = None
+        if "pretrain" in config.stages:
+            head = new_head(model, generator(config.sr.seed, "head")).to(self.device)
+        scorers, self.select = choose_space_scorers(
+            config.sr.select, self.device, reporter, config.sr.lpips_file
+        )
+        self.validation = SpaceValidation(data.held_out, scorers, model, config.sr.temperature)
+        self.step = SRFlowStep(model, head, config, self._batch, self._moment)
+        self.engine = Engine(
+            self.step.networks,
+            self.step,
+            StagePace.of(config),
+            request.out,
+            reporter,
+            started,
+            section="sr",
+            divergence_hint="lower flow.learning_rate, or set srflow.affine=bounded",
+            turn=Turn(self._flow_begins, self._begin_flow),
+        )
+        self.batches: BatchStream[tuple[Tensor, Tensor]] = BatchStream(
+            data.crops.batch, config.sr.batch_size, self.device
+        )
+        self._reported: set[str] = set()
+
+    # -- the story ------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """A first look at the data: the facts of a run that begins. Raises DataError where no pair fits."""
+        self.data.crops.batch(0, self.config.sr.batch_size)
+        self.engine.progress.facts = {
+            **self.data.facts,
+            "select": self.select.name,
+            "init": None if self.request.encoder is None else self.request.encoder.name,
+            "input": self.validation.measure_input().scores,
+        }
+
+    def go(self, resumes: bool) -> SrResult:
+        """Train from the start, or from the state on disk, to the end; write best and last."""
+        sr = self.config.sr
+        self._describe()
+        hooks = {
+            "validate": (sr.validate_every, self.validate),
+            "preview": (sr.preview_every, self.preview),
+        }
+        finished = run_training(
+            self.engine,
+            self.batches,
+            hooks,
+            begin=None if resumes else self._begin,
+            resumed=self._compare_data,
+        )
+        self._report_dropped()
+        return self._finish(finished)
+
+    def _begin(self) -> None:
+        if "pretrain" not in self.config.stages:
+            self._start_flow(0)
+            self.facts["flow_from"] = [0, 0.0]
+
+    def _compare_data(self) -> None:
+        """Refuse to resume with other data than the run began with, or tell it."""
+        request = self.request
+        compare_facts(request.out, self.facts, self.data.facts, request.accepts_changed_data, self.reporter)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Those of the engine's progress, which a restore replaces."""
+        return self.engine.progress.facts
+
+    def _describe(self) -> None:
+        sr, srflow = self.config.sr, self.config.srflow
+        count = sum(p.numel() for p in self.model.parameters())
+        stages = [
+            f"{name} ({getattr(self.config, name).iterations} steps)" if not sr.time_budget else name
+            for name in self.config.stages
+        ]
+        length = f", {sr.time_budget:.0f} s" if sr.time_budget else ""
+        self.reporter.note(
+            f"model: SRFlow x{srflow.scale}, {srflow.levels} levels of {srflow.steps} steps, encoder of "
+            f"{self.config.encoder.blocks} blocks, {count / 1e6:.2f} M parameters"
+        )
+        if srflow.noise == "none":
+            self.reporter.warn(
+                "srflow.noise is none: the likelihood of 8-bit images has no upper bound, and training may "
+                "diverge; bits are a density"
+            )
+        precision = "bf16 networks" if self.precision else "fp32"
+        self.reporter.note(
+            f"training: {' then '.join(stages)}{length}, batch {sr.batch_size} x {sr.gt_size} px, "
+            f"{precision} on {self.device}, seed {sr.seed}"
+        )
+
+    def _finish(self, finished: bool) -> SrResult:
+        engine, out = self.engine, self.request.out
+        step = engine.progress.step
+        if finished and "flow_from" in self.facts and self.facts.get("validated") != step:
+            self.validate(step)
+            engine.save()  # what it found belongs to the finished run
+        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_RESTORER_FILE
+        scores = best["scores"] if best else {}
+        self._save(last, step, self.facts.get("last_scores", {}))
+        if best is None:  # interrupted before the flow's first validation
+            self._save(model, step, scores)
+        if "flow_from" in self.facts:
+            self.preview(step)
+        else:
+            self.reporter.warn("the run ended before the flow's stage: its samples mean nothing yet")
+        return SrResult(
+            run_dir=out,
+            model_path=model,
+            last_path=last,
+            step=step,
+            best_step=best["step"] if best else step,
+            interrupted=not finished,
+            select=self.select.name,
+            scores=scores,
+            input_scores=self.facts["input"],
+            seconds=engine.progress.seconds,
+        )
+
+    # -- stages ---------------------------------------------------------------------------------------
+
+    def _flow_begins(self, step: int, share: float) -> bool:
+        if "flow_from" in self.facts:
+            return False
+        if self.config.sr.time_budget:
+            return share >= self.config.sr.pretrain_share
+        return step >= self.config.pretrain.iterations
+
+    def _begin_flow(self, step: int, share: float) -> None:
+        """The flow starts on the pretrained encoder's averaged weights, with new optimisers."""
+        state = self.engine.state
+        if state.average is not None:
+            self.model.load_state_dict(state.average)
+        self._start_flow(step)
+        self.step.forget()
+        state.begin()
+        self.facts["flow_from"] = [step, share]
+        self.engine.save()
+        self.reporter.note(f"the flow's stage begins at step {step}")
+
+    @torch.no_grad()
+    def _start_flow(self, step: int) -> None:
+        """Start the flow from the crops of the steps to come, in float32."""
+        size = self.config.sr.batch_size
+        batches = [
+            self.data.ready(self.data.crops.batch(step + i, size), step + i, self.device)
+            for i in range(-(-START_CROPS // size))
+        ]
+        y, x = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        noisy, strength = dequantised(self.model, y, self.step.noise(step, y.shape))
+        self.model.set_net_precision(None)
+        self.model.start(noisy, x, strength, regression=self.config.sr.start == "regression")
+        self.model.set_net_precision(self.precision)
+
+    def _moment(self, step: int, share: float) -> Moment:
+        stage = "flow" if "flow_from" in self.facts else "pretrain"
+        first, begun = self.facts.get("flow_from", (0, 0.0))
+        if not self.config.sr.time_budget:
+            length = getattr(self.config, stage).iterations
+            return Moment(stage, step - first + 1, (step - first) / length)
+        end = self.config.sr.pretrain_share if stage == "pretrain" else 1.0
+        return Moment(stage, step - first + 1, (share - begun) / max(end - begun, 1e-9))
+
+    # -- data -----------------------------------------------------------------------------------------
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The step's large and small crops on the device."""
+        batch = self.batches.of_step(step)
+        self._report_dropped()
+        return self.data.ready(batch, step, self.device)
+
+    def _report_dropped(self) -> None:
+        for name in [name for name in list(self.data.crops.dropped) if name not in self._reported]:
+            self._reported.add(name)
+            self.reporter.warn(f"pair {name} left out: {self.data.crops.dropped[name]}")
+
+    # -- records --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _averaged(self) -> Iterator[SRFlow]:
+        """The model as it will be used: averaged weights, evaluation mode, networks in float32."""
+        with self.engine.state.averaged_model():
+            self.model.set_net_precision(None)
+            try:
+                yield self.model
+            finally:
+                self.model.set_net_precision(self.precision)
+
+    def validate(self, step: int) -> None:
+        """Held-out figures into the log; keeps the weights where they are the best so far."""
+        if "flow_from" not in self.facts:
+            return
+        with self._averaged():
+            measured = self.validation.measure()
+        value, best = measured.scores[self.select.name], self.facts.get("best")
+        self.facts.update(validated=step, last_scores=measured.scores)
+        if best is None or self.select.is_better(value, best["scores"][self.select.name]):
+            self._save(self.request.out / RESTORER_FILE, step, measured.scores)
+            self.facts["best"] = {"step": step, "scores": measured.scores}
+        self._log(step, measured)
+
+    def _log(self, step: int, measured: Measured) -> None:
+        held = {f"held_out_{name}": round(value, 6) for name, value in measured.scores.items()}
+        drift = {f"drift_{c}": round(v, 6) for c, v in zip("rgb", measured.drift, strict=True)}
+        self.engine.log.write({"step": step, **held, **drift, "best_step": self.facts["best"]["step"]})
+
+    def preview(self, step: int) -> None:
+        """A grid of x, samples at several temperatures, and the truth."""
+        if "flow_from" in self.facts:
+            with self._averaged():
+                self.validation.preview(self.request.out / "previews" / f"{step:07d}.png")
+
+    def _save(self, path: Path, step: int, scores: dict[str, float]) -> None:
+        sr = dataclasses.replace(self.config.sr, lpips_file=Path(self.config.sr.lpips_file).name)
+        private = ("best", "last_scores", "validated")
+        facts = {key: value for key, value in self.facts.items() if key not in private}
+        facts |= {
+            "title": self.request.out.resolve().name,
+            "step": step,
+            "scores": scores,
+            "skipped_steps": self.engine.progress.bad_total,
+            **environment_facts(self.device),
+            "config": SRFLOW.to_toml(dataclasses.replace(self.config, sr=sr)),
+        }
+        with self._averaged() as model:
+            save_srflow(path, model, facts)
