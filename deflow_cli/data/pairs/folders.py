@@ -56,7 +56,7 @@ class FolderWriter:
 
 
 class FolderPairs(Pairs):
-    """Pairs of gt/ and lq/: the same file names on both sides, but for the scale that DIV2K adds (0001x4.png)."""
+    """Pairs of gt/ and lq/: the same file names on both sides, or DIV2K's (0001.png and 0001x4.png)."""
 
     def __init__(self, path: Path) -> None:
         gt, lq = (
@@ -83,7 +83,7 @@ class FolderPairs(Pairs):
 
 
 def _without_scale(names: Collection[str], partners: Collection[str]) -> dict[str, str]:
-    """Of names without a partner, those that have one of the same suffix but for a scale at the stem's end."""
+    """Of names without a partner, those that have one but for a scale at the end of their stems."""
 
     def stems(files: Collection[str], suffix: str) -> set[str]:
         return {name.removesuffix(suffix) for name in files if PurePosixPath(name).suffix == suffix}
