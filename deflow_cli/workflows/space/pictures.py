@@ -19,7 +19,7 @@ from deflow_cli.workflows.space.temperature_map import temperature_colours
 
 SHOWN_IMAGES = 6
 SHOWN_SAMPLES = 60  # of one image, all temperatures together: the page has to load on a phone
-SHOWN_SIDE = 248  # px of a window; four of them stand side by side on a page
+SAMPLES_SIDE = 248  # px of a window; four of them stand side by side on a page
 
 
 def space_html(report: SpaceReport) -> str:
@@ -69,7 +69,7 @@ def _example(report: SpaceReport, name: str, why: str, scores: Sequence[SpaceSco
     ]
     height = min(truth.shape[0], *(pixels.shape[0] for _, _, pixels, _ in whole))
     width = min(truth.shape[1], *(pixels.shape[1] for _, _, pixels, _ in whole))
-    rows, columns = window_of(_variance([pixels[:height, :width] for _, _, pixels, _ in whole]), SHOWN_SIDE)
+    rows, columns = window_of(_variance([pixels[:height, :width] for _, _, pixels, _ in whole]), SAMPLES_SIDE)
     window = rows, columns
     low = scores[0].image.low
     best = next((one for one in report.maps if one.image == name), None)

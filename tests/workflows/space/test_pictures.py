@@ -57,7 +57,7 @@ def test_images_are_shown_from_the_least_to_the_most_diverse(report, monkeypatch
 
 
 def test_the_window_is_where_samples_vary(report, monkeypatch):
-    monkeypatch.setattr(pictures, "SHOWN_SIDE", 24)
+    monkeypatch.setattr(pictures, "SAMPLES_SIDE", 24)
     example = list(pictures._examples(report))[2]
     assert {picture.picture.shape for picture in example.samples} == {(24, 24, 3)}
     assert example.low is not None
