@@ -46,7 +46,7 @@ def test_temperatures_are_rows_with_the_best_map_below(deflow, space):
     result = deflow("score", "--space", samples, "--ref", gt, "--lq", lq)
     assert result.exit_code == 0, result.output
     lines = [line.split("│") for line in result.stdout.splitlines() if "│" in line]
-    assert [cells[1].strip() for cells in lines] == ["0", "0.8", "0", "0.8"]
+    assert [cells[1].strip() for cells in lines] == ["temperature 0", "temperature 0.8"] * 2
     for words in (
         "means over 2 images",
         "div. (SE) ↑",
@@ -56,17 +56,18 @@ def test_temperatures_are_rows_with_the_best_map_below(deflow, space):
         assert words in result.stdout
     assert "scale 4" in result.stdout
     assert "note: without LPIPS's weights the diversity score is that of the squared error" in result.stdout
-    assert "next: deflow weights pull alexnet" in result.stderr
+    assert "left out: lpips: alexnet: not here\n  next: deflow weights pull alexnet" in result.stderr
     assert "scoring samples" in result.stderr
 
 
-def test_a_narrow_terminal_gets_a_table_for_each_temperature(deflow, space, monkeypatch):
+def test_a_narrow_terminal_gets_a_value_a_line(deflow, space, monkeypatch):
     samples, gt, lq = space
     monkeypatch.setenv("COLUMNS", "80")
     out = deflow("score", "--space", samples, "--ref", gt, "--lq", lq).stdout
-    assert "temperature 0.8: 2 images with 2 samples each" in out
-    assert "Diversity score (squared error) ↑" in out
-    assert max(len(line) for line in out.splitlines() if "│" in line) <= 80
+    lines = out.splitlines()
+    assert lines[:3] == ["means over 2 images", "temperature 0", "  samples: 2"]
+    assert any(line.startswith("  div. (SE) ↑: ") for line in lines)
+    assert max(len(line) for line in lines if "│" in line) <= 80
 
 
 def test_one_folder_shows_intervals(deflow, space):

@@ -98,6 +98,13 @@ def score_samples(request: SpaceRequest, outputs: SpaceOutputs) -> None:
 
             reporter.note("making the page")
             page = space_html(report)
+    # Files first: what is printed may fail, and must not cost them.
+    if outputs.csv is not None:
+        _write(outputs.csv, space_csv(report).encode("utf-8"))
+    if outputs.html is not None:
+        _write(outputs.html, page.encode("utf-8"))
+    if outputs.maps is not None:
+        _write_maps(report, outputs.maps)
     document = space_document(report)
     if outputs.as_json:
         print_json(document)
@@ -105,12 +112,6 @@ def score_samples(request: SpaceRequest, outputs: SpaceOutputs) -> None:
         from deflow_cli.cli.scoring.space_table import print_space
 
         print_space(document)
-    if outputs.csv is not None:
-        _write(outputs.csv, space_csv(report).encode("utf-8"))
-    if outputs.html is not None:
-        _write(outputs.html, page.encode("utf-8"))
-    if outputs.maps is not None:
-        _write_maps(report, outputs.maps)
     _tell_missing_parts(report)
 
 
@@ -129,8 +130,10 @@ def _tell_missing_parts(report: SpaceReport) -> None:
     for reason in report.unreadable:
         typer.echo(f"failed: {reason}", err=True)
     missing = report.missing
-    if missing is not None:
+    if missing is not None and missing.asked:
         tell_error(DeflowError(f"lpips: {missing.message}", next_step=missing.next_step))
+    elif missing is not None:
+        typer.echo(f"left out: lpips: {missing.message}\n  next: {missing.next_step}", err=True)
     if report.unreadable or (missing is not None and missing.asked):
         raise typer.Exit(1)
 
