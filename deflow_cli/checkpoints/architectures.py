@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deflow_cli.errors import ConfigError
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.models.srflow.model import SRFlow
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -22,6 +23,7 @@ N = TypeVar("N", bound=nn.Module)
 ARCHITECTURES = [
     ("deflow_cli.checkpoints.foreign", "PublishedDeFlow"),
     ("deflow_cli.checkpoints.esrgan.files", "Esrgan"),
+    ("deflow_cli.checkpoints.srflow.published", "PublishedSRFlow"),
 ]
 
 
@@ -30,11 +32,13 @@ class Loaded(Generic[N]):
     """A network with a file's weights, in evaluation mode.
 
     layout: the naming of the file's tensors. unused: tensors of the file that no computation reads.
+    assumed: in words, what the file does not tell and the network needs.
     """
 
     model: N
     layout: str
     unused: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
 
 
 class Architecture(ABC, Generic[N]):
@@ -74,26 +78,59 @@ class RestorerArchitecture(Architecture[RRDBNet]):
     """An architecture of restorers: ``restore --model`` and ``sr-train --init`` read its files."""
 
 
-def architectures() -> list[Architecture[DeFlow] | Architecture[RRDBNet]]:
+class SuperResolverArchitecture(Architecture[SRFlow]):
+    """An architecture of SRFlow models: ``import-weights`` and ``restore --model`` read its files."""
+
+    @abstractmethod
+    def load(
+        self,
+        state: Mapping[str, Tensor],
+        stacked_blocks: Sequence[int] | None = None,
+        affine_eps: float | None = None,
+    ) -> Loaded[SRFlow]:
+        """As for every architecture; the arguments are what a file may not tell, None: the usual ones.
+
+        stacked_blocks: the encoder's blocks, from 0, whose outputs the flow sees. affine_eps: the least scale
+        of couplings and injectors. Raises ConfigError where they cannot be those of the file.
+        """
+
+    def export(
+        self, model: SRFlow, path: Path, file_format: str, spare: Mapping[str, Tensor] | None = None
+    ) -> list[str]:
+        """As for every architecture. spare: tensors, by their names, that no computation reads."""
+        return super().export(model, path, file_format)
+
+
+def architectures() -> list[Architecture[DeFlow] | Architecture[RRDBNet] | Architecture[SRFlow]]:
     """All architectures, in the order of the list."""
     return [getattr(importlib.import_module(module), name)() for module, name in ARCHITECTURES]
 
 
-def read_degrader(state: Mapping[str, Tensor]) -> Loaded[DeFlow]:
-    """The degradation model of a state dict. Raises CheckpointError where it fits no architecture."""
-    known = [each for each in architectures() if isinstance(each, DegraderArchitecture)]
-    return next((each for each in known if each.detects(state)), known[0]).load(state)
+def importable(state: Mapping[str, Tensor]) -> DegraderArchitecture | SuperResolverArchitecture:
+    """The architecture of a state dict that ``import-weights`` reads: a degradation model or an SRFlow."""
+    known = [
+        each for each in architectures() if isinstance(each, DegraderArchitecture | SuperResolverArchitecture)
+    ]
+    return next((each for each in known if each.detects(state)), known[0])
 
 
-def read_restorer(state: Mapping[str, Tensor]) -> Loaded[RRDBNet]:
+def read_restorer(state: Mapping[str, Tensor]) -> Loaded[RRDBNet] | Loaded[SRFlow]:
     """The restorer of a state dict. Raises CheckpointError where it fits no architecture."""
-    known = [each for each in architectures() if isinstance(each, RestorerArchitecture)]
+    known = [
+        each for each in architectures() if isinstance(each, RestorerArchitecture | SuperResolverArchitecture)
+    ]
     return next((each for each in known if each.detects(state)), known[0]).load(state)
 
 
 def restorer_formats() -> dict[str, RestorerArchitecture]:
-    """The formats that restorers are exported in, and the architecture that writes each."""
+    """The formats that ESRGAN generators are exported in, and the architecture that writes each."""
     known = [each for each in architectures() if isinstance(each, RestorerArchitecture)]
+    return {name: each for each in known for name in each.formats}
+
+
+def super_resolver_formats() -> dict[str, SuperResolverArchitecture]:
+    """The formats that SRFlow models are exported in, and the architecture that writes each."""
+    known = [each for each in architectures() if isinstance(each, SuperResolverArchitecture)]
     return {name: each for each in known for name in each.formats}
 
 

@@ -1,13 +1,16 @@
 """Foreign weights: key maps to other layouts, detection of a model's sizes, strict loading.
 
-The published DeFlow layout is mapped key by key; ESRGAN dialects initialise an encoder.
+The published DeFlow layout is mapped key by key, in parts that the published SRFlow layout shares. ESRGAN
+weights in any dialect start the encoder of either model.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -16,15 +19,15 @@ from deflow_cli.checkpoints.esrgan.keys import dialect_of, sizes_of, tensor_name
 from deflow_cli.checkpoints.wrappers import unwrap
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.layers.networks.condition_encoder import ConditionEncoder
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.tensor_files import read_content
 
 FLOW_PREFIX = "flowUpsamplerNet.layers."
 ENCODER_LACKS = ("conv_hr.", "conv_last.")  # the end of an ESRGAN generator, in our names
 
-# our name (as a pattern) -> the published DeFlow name
-PUBLISHED_DEFLOW = (
+# our name (as a pattern) -> the name in published files of DeFlow and of SRFlow
+PUBLISHED_LAYERS = (
     (r"encoder\.conv_first\.", r"RRDB.conv_first."),
     (r"encoder\.body\.(\d+)\.rdb(\d)\.conv(\d)\.", r"RRDB.RRDB_trunk.\1.RDB\2.conv\3."),
     (r"encoder\.conv_body\.", r"RRDB.trunk_conv."),
@@ -77,7 +80,15 @@ def published_name(model: DeFlow, key: str) -> str | None:
         index, kind = int(latent[1]), {"mean": "mean_shift", "root": "cov_shift"}[latent[2]]
         splits = [i for i, layer in enumerate(model.flow.bijections()) if layer.latent_channels]
         return f"flowUpsamplerNet.layers.{splits[index]}.{kind}" if index < len(splits) else kind
-    for pattern, replacement in PUBLISHED_DEFLOW:
+    return published_layer_name(key)
+
+
+def published_layer_name(key: str) -> str | None:
+    """The published name of a tensor of the encoder or of the flow, in files of DeFlow and of SRFlow.
+
+    None for what those files lack.
+    """
+    for pattern, replacement in PUBLISHED_LAYERS:
         if re.match(pattern, key):
             name = re.sub("^" + pattern, replacement, key)
             for net_pattern, net_replacement in PUBLISHED_NET:
@@ -107,23 +118,33 @@ def published_layout(model: DeFlow) -> dict[str, tuple[int, ...]]:
 
 def unused_published(model: DeFlow) -> dict[str, tuple[int, ...]]:
     """Keys of published files that no computation reads, with their shapes."""
-    config, encoder = model.config.flow, model.config.encoder
-    channels = encoder.channels
+    config = model.config.flow
     unused: dict[str, tuple[int, ...]] = {}
     for index, latent in enumerate(model.prior.shared()):
         name = published_name(model, f"prior.latents.{index}.mean")
         assert name is not None
         unused[name.replace("mean_shift", "I")] = (latent.channels, latent.channels)
-    # 96 whatever the flow's sizes: so in files of two and of three levels
-    unused["flowUpsamplerNet.f.0.weight"] = (96, encoder.feature_channels, 3, 3)
-    unused["flowUpsamplerNet.f.0.bias"] = (96,)
     assert model.encoder is not None
-    tail = [f"upconv{i}" for i in range(model.encoder.up_convs + 1, model.encoder.log2_downsample + 1)]
+    return unused | unused_beside(model.encoder, config.in_channels)
+
+
+def unused_beside(encoder: ConditionEncoder, image_channels: int) -> dict[str, tuple[int, ...]]:
+    """Keys of published files beside an encoder that no computation of the flow reads, with their shapes.
+
+    They are the end of the encoder as a restorer of its own, and a projection that was given up.
+    """
+    channels = encoder.config.channels
+    # 96 whatever the flow's sizes: so in files of two and of three levels
+    unused: dict[str, tuple[int, ...]] = {
+        "flowUpsamplerNet.f.0.weight": (96, encoder.config.feature_channels, 3, 3),
+        "flowUpsamplerNet.f.0.bias": (96,),
+    }
+    tail = [f"upconv{i}" for i in range(encoder.up_convs + 1, encoder.log2_downsample + 1)]
     for name in [*tail, "HRconv"]:
         unused[f"RRDB.{name}.weight"] = (channels, channels, 3, 3)
         unused[f"RRDB.{name}.bias"] = (channels,)
-    unused["RRDB.conv_last.weight"] = (config.in_channels, channels, 3, 3)
-    unused["RRDB.conv_last.bias"] = (config.in_channels,)
+    unused["RRDB.conv_last.weight"] = (image_channels, channels, 3, 3)
+    unused["RRDB.conv_last.bias"] = (image_channels,)
     return unused
 
 
@@ -145,10 +166,55 @@ def detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
 
 
 def _detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
-    layers = sorted({int(k.split(".")[2]) for k in state if k.startswith(FLOW_PREFIX)})
+    sizes = published_sizes(state, "invconv.l")
+    flow = FlowConfig(
+        levels=sizes.levels,
+        steps=sizes.steps,
+        transition_steps=sizes.transition_steps,
+        hidden_channels=sizes.hidden_channels,
+        splits=sizes.splits,
+        downsample=sizes.downsample,
+        in_channels=sizes.image_channels,
+    )
+    return ModelConfig(flow, sizes.encoder(_published_stack(sizes.blocks, sizes.stacked)))
+
+
+@dataclass(frozen=True)
+class PublishedSizes:
+    """Sizes that names and shapes of a published DeFlow or SRFlow file tell.
+
+    blocks: of the encoder's trunk. stacked: how many of them are stacked into the features; which ones is not
+    recorded.
+    """
+
+    levels: int
+    steps: int
+    transition_steps: int
+    hidden_channels: int
+    splits: Literal["published", "all"]
+    downsample: int
+    image_channels: int
+    channels: int
+    growth_channels: int
+    blocks: int
+    stacked: int
+
+    def encoder(self, stacked_blocks: tuple[int, ...]) -> EncoderConfig:
+        """The encoder's configuration, given the blocks that are stacked."""
+        return EncoderConfig(self.channels, self.growth_channels, self.blocks, stacked_blocks)
+
+
+def published_sizes(state: Mapping[str, Tensor], pointwise: str) -> PublishedSizes:
+    """The sizes of a published DeFlow or SRFlow state dict.
+
+    pointwise: the tensor that every 1x1 convolution has, ``invconv.l`` of a factored one, ``invconv.weight``
+    of a dense one. Raises KeyError, ValueError, IndexError or ZeroDivisionError where a telling tensor is
+    missing or misshapen.
+    """
     prefix = FLOW_PREFIX
+    layers = sorted({int(k.split(".")[2]) for k in state if k.startswith(prefix)})
     couplings = [i for i in layers if f"{prefix}{i}.affine.fAffine.0.weight" in state]
-    transitions = [i for i in layers if f"{prefix}{i}.invconv.l" in state and i not in couplings]
+    transitions = [i for i in layers if f"{prefix}{i}.{pointwise}" in state and i not in couplings]
     splits = [i for i in layers if f"{prefix}{i}.conv.weight" in state]
     # a level is a run of couplings behind its transitions
     levels = sum(1 for i in transitions if i - 1 not in transitions)
@@ -157,28 +223,20 @@ def _detect_published(state: Mapping[str, Tensor]) -> ModelConfig:
     published = max(levels - 2, 0)
     if len(splits) not in (published, levels - 1):
         raise KeyError(f"{published} or {levels - 1} splits expected, {len(splits)} found: one")
-    hidden = state[f"{prefix}{couplings[0]}.affine.fAffine.0.weight"].shape[0]
-    blocks = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("RRDB.RRDB_trunk."))
     features = state[f"{prefix}{couplings[0]}.affine.fFeatures.0.weight"].shape[1]
     channels = state["RRDB.conv_first.weight"].shape[0]
-    stacked = features // channels - 1
-    flow = FlowConfig(
+    return PublishedSizes(
         levels=levels,
         steps=len(couplings) // levels,
         transition_steps=len(transitions) // levels,
-        hidden_channels=hidden,
+        hidden_channels=state[f"{prefix}{couplings[0]}.affine.fAffine.0.weight"].shape[0],
         splits="published" if len(splits) == published else "all",
         downsample=_published_downsample(state),
-        in_channels=state["RRDB.conv_first.weight"].shape[1],
-    )
-    return ModelConfig(
-        flow,
-        EncoderConfig(
-            channels=channels,
-            growth_channels=state["RRDB.RRDB_trunk.0.RDB1.conv1.weight"].shape[0],
-            blocks=blocks,
-            stacked_blocks=_published_stack(blocks, stacked),
-        ),
+        image_channels=state["RRDB.conv_first.weight"].shape[1],
+        channels=channels,
+        growth_channels=state["RRDB.RRDB_trunk.0.RDB1.conv1.weight"].shape[0],
+        blocks=1 + max(int(k.split(".")[2]) for k in state if k.startswith("RRDB.RRDB_trunk.")),
+        stacked=features // channels - 1,
     )
 
 
@@ -220,26 +278,28 @@ def load_published(state: Mapping[str, Tensor]) -> tuple[DeFlow, list[str]]:
     return model.eval(), sorted(set(state) & set(unused))
 
 
-def esrgan_encoder(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Our encoder's tensors out of an ESRGAN generator in any dialect; also the names of unused tensors.
+def esrgan_encoder(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Our names of the tensors of an ESRGAN generator in any dialect -> the names in its file.
 
-    Raises CheckpointError where the dialect is unknown or a tensor is left over.
+    Raises CheckpointError where the dialect is unknown or a tensor of the file is none of a generator's.
     """
     dialect = dialect_of(state)
-    ours = {theirs: name for name, theirs in tensor_names(dialect, *sizes_of(state, dialect)).items()}
-    taken: dict[str, Tensor] = {}
-    unused: list[str] = []
-    for key, value in state.items():
-        if key not in ours:
+    names = tensor_names(dialect, *sizes_of(state, dialect))
+    known = set(names.values())
+    for key in state:
+        if key not in known:
             raise CheckpointError(f"unexpected tensor {key} in ESRGAN weights ({dialect.name} keys)")
-        if ours[key].startswith(ENCODER_LACKS):
-            unused.append(key)
-        else:
-            taken[ours[key]] = value
-    return taken, unused
+    return {ours: theirs for ours, theirs in names.items() if theirs in state}
 
 
-def load_encoder(model: DeFlow | SRFlow, state: Mapping[str, Tensor]) -> list[str]:
+class HasEncoder(Protocol):
+    """A model with an encoder of its condition: DeFlow, where its flow is conditioned, or SRFlow."""
+
+    @property
+    def encoder(self) -> ConditionEncoder | None: ...
+
+
+def load_encoder(model: HasEncoder, state: Mapping[str, Tensor]) -> list[str]:
     """Start a model's encoder from ESRGAN weights; returns the file's tensors that it does not use.
 
     The up-convolutions that the encoder has beyond the file's keep their start. Raises CheckpointError when
@@ -247,11 +307,16 @@ def load_encoder(model: DeFlow | SRFlow, state: Mapping[str, Tensor]) -> list[st
     """
     if model.encoder is None:
         raise CheckpointError("this model has no encoder (flow.conditioning is none)")
-    taken, unused = esrgan_encoder(state)
+    names = esrgan_encoder(state)
     ours = model.encoder.state_dict()
-    for key in [k for k in taken if k not in ours and k.startswith("conv_up")]:
-        unused.append(key)
-        del taken[key]
+    # the end of a generator, and the up-convolutions beyond the encoder's
+    spare = [
+        key
+        for key in names
+        if key.startswith(ENCODER_LACKS) or (key not in ours and key.startswith("conv_up"))
+    ]
+    unused = [names.pop(key) for key in spare]
+    taken = {key: state[theirs] for key, theirs in names.items()}
     optional = {k for k in ours if k.startswith(("conv_up", "project."))}
     missing = sorted(set(ours) - set(taken) - optional)
     unknown = sorted(set(taken) - set(ours))

@@ -19,7 +19,7 @@ from deflow_cli.checkpoints.format import (
     restorer_metadata,
     write_tensors,
 )
-from deflow_cli.checkpoints.srflow import SRFLOW_ARCHITECTURE, srflow_from_file
+from deflow_cli.checkpoints.srflow.files import SRFLOW_ARCHITECTURE, srflow_from_file
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.errors import CheckpointError, ConfigError, naming
 from deflow_cli.models.esrgan.generator import RRDBNet
@@ -50,17 +50,15 @@ def load_restorer(
     path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or
     a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Our files of an SRFlow say so
     in their metadata; sizes of all others come from the tensors' names and shapes. The facts have at least
-    ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), and of our own files also
-    ``date``, ``version`` and what ``save_restorer`` was given. Raises CheckpointError naming the file and the
-    tensor that does not fit.
+    ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), ``assumed`` (what the file
+    does not tell) where anything was, and of our own files also ``date``, ``version`` and what was saved with
+    them. Raises CheckpointError naming the file and the tensor that does not fit.
     """
     path = path / RESTORER_FILE if path.is_dir() else path
     state = read_state_dict(path, tell)
     metadata = read_safetensors_metadata(path) if tensor_file_kind(path) == "safetensors" else {}
-    architecture, is_ours = (
-        metadata.get("modelspec.architecture"),
-        metadata.get("deflow.kind") == RESTORER_KIND,
-    )
+    architecture = metadata.get("modelspec.architecture")
+    is_ours = metadata.get("deflow.kind") == RESTORER_KIND
     if architecture == "deflow":
         raise CheckpointError(
             f"{path}: a degradation model, not a restorer",
@@ -78,8 +76,10 @@ def load_restorer(
         return model.to(device), facts | {"dialect": "deflow"}
     with naming(path, CheckpointError):
         loaded = read_restorer(state)
-    if is_ours:
+    if is_ours and isinstance(loaded.model, RRDBNet):
         _check_config(path, metadata, loaded.model.config)
+    if loaded.assumed:
+        facts["assumed"] = loaded.assumed
     return loaded.model.to(device), facts | {"dialect": loaded.layout}
 
 

@@ -135,7 +135,7 @@ def _by_name(source: Path, option: str) -> dict[str, Path]:
             raise DataError(f"{source}: no such file or folder", next_step=f"pass {option} DIR")
         return {source.stem: source}
     found: dict[str, Path] = {}
-    for path in list_images(source):
+    for path in list_images(source, aliases=True):
         stem = stem_of(PurePosixPath(path.relative_to(source).as_posix()))
         if stem in found:
             raise DataError(

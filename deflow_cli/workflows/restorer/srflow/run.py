@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.checkpoints.srflow import save_srflow
+from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.srflow import SRFlowRunConfig
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, naming

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.checkpoints.restorer import load_esrgan, load_restorer
-from deflow_cli.checkpoints.srflow import save_srflow
+from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.model import EncoderConfig
 from deflow_cli.config.srflow import SRFlowConfig, SRFlowModelConfig
 from deflow_cli.errors import CheckpointError

@@ -1,4 +1,8 @@
-"""SRFlow files: a super-resolving flow of ours in one safetensors file."""
+"""SRFlow files: a super-resolving flow of ours in one safetensors file.
+
+Published files hold tensors that no computation reads. Ours carry them beside the model's, as spare tensors,
+so that a model can be exported again as it came.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from deflow_cli.checkpoints.architectures import misfits
+from deflow_cli.checkpoints.foreign import unused_beside
 from deflow_cli.checkpoints.format import restorer_metadata, write_tensors
 from deflow_cli.config.model import EncoderConfig
 from deflow_cli.config.srflow import SRFlowConfig, SRFlowModelConfig
@@ -19,16 +24,21 @@ from deflow_cli.models.srflow.model import SRFlow
 
 SRFLOW_ARCHITECTURE = "srflow"  # the architecture's name in ModelSpec
 SRFLOW_DESCRIPTION = "Super-resolves photographs, by samples of what the small image leaves open"
+SPARE = "published."  # begins the names of spare tensors
 
 
-def save_srflow(path: Path, model: SRFlow, facts: Mapping[str, Any]) -> None:
+def save_srflow(
+    path: Path, model: SRFlow, facts: Mapping[str, Any], spare: Mapping[str, Tensor] | None = None
+) -> None:
     """Write an SRFlow model as ``restorer.safetensors``, atomically; ``load_restorer`` reads it.
 
-    facts: JSON-ready facts of the training, as for ``restorer_metadata``.
+    facts: JSON-ready facts of the training, as for ``restorer_metadata``. spare: tensors of a published file
+    that no computation reads, by their names.
     """
     config = dataclasses.asdict(model.config)
     metadata = restorer_metadata(path, SRFLOW_ARCHITECTURE, SRFLOW_DESCRIPTION, config, facts)
-    write_tensors(path, model.state_dict(), metadata)
+    carried = {SPARE + name: value for name, value in (spare or {}).items()}
+    write_tensors(path, model.state_dict() | carried, metadata)
 
 
 def srflow_from_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SRFlow:
@@ -38,11 +48,12 @@ def srflow_from_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str])
     """
     model = SRFlow(srflow_config_from_json(metadata.get("deflow.config", "")))
     layout = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    if problems := misfits(tensors, layout):
+    own = {key: value for key, value in tensors.items() if not key.startswith(SPARE)}
+    if problems := misfits(own, layout):
         raise CheckpointError(
             f"tensors do not fit the stored configuration: {problems}", next_step="copy the file again"
         )
-    model.load_state_dict(dict(tensors), strict=True)
+    model.load_state_dict(own, strict=True)
     return model.eval()
 
 
@@ -55,3 +66,9 @@ def srflow_config_from_json(text: str) -> SRFlowModelConfig:
         return SRFlowModelConfig(SRFlowConfig(**content["srflow"]), EncoderConfig(**encoder))
     except (ValueError, KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"the stored configuration cannot be read ({error})") from error
+
+
+def spare_tensors(model: SRFlow, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's tensors that no computation reads, as its file of ours or of the authors carries them."""
+    names = unused_beside(model.encoder, model.config.srflow.image_channels)
+    return {name: state[key] for name in names for key in (SPARE + name, name) if key in state}
