@@ -127,7 +127,7 @@ def load_restorer(
     An SRFlow, which gives any number of samples:
 
     >>> from deflow_cli import SRFlowConfig
-    >>> from deflow_cli.checkpoints.srflow import save_srflow
+    >>> from deflow_cli.checkpoints.srflow.files import save_srflow
     >>> from deflow_cli.config.model import EncoderConfig
     >>> from deflow_cli.config.srflow import SRFlowModelConfig
     >>> from deflow_cli.models.srflow.model import SRFlow
