@@ -30,8 +30,8 @@ class SRFlowConfig:
     affine: Literal["published", "bounded"] = "published"  # sigmoid(a + 2) + eps | exp(c atan(a / c))
     affine_eps: float = 1e-4
     affine_bound: float = 1.0
-    # c of the couplings' bounded scales; 0: affine_bound. A small one lets x alone set how strong detail is, so
-    # that samples below temperature 1 do not lose it
+    # c of the couplings' bounded scales; 0: affine_bound. A small one lets x alone set how strong detail is,
+    # so that samples below temperature 1 do not lose it
     coupling_bound: float = 0.0
     condition_channels: int = 0  # 0: the networks see all encoder features; n: projected to n per level
     # what the flow models: y | y less x enlarged bicubically | y less an enlarged x that shrinks to x
