@@ -22,7 +22,7 @@ class SRFlowConfig:
     steps: int = 16
     transition_steps: int = 2
     hidden_channels: int = 64
-    splits: Literal["published", "all"] = "published"
+    splits: Literal["published", "all", "none"] = "published"
     # direct: encoding multiplies by the scales, as published | inverted: it divides, so that decoding cannot
     # explode where a scale is small
     form: Literal["direct", "inverted"] = "direct"
