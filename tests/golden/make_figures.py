@@ -13,9 +13,11 @@ from torch import Tensor
 
 from tests.golden.full import FOLDER, Golden, load_golden
 from tests.golden.parity import NAMES
+from tests.golden.srflow import load_srflow_golden
 
 HERE = Path(__file__).parent
 LATENT_VALUES = 16
+FIGURES_OF_SRFLOW = "srflow_small_x4"
 SIZE_OF = {"small_x4": "s0", "small_x4_L2": "s1"}  # one square, one not
 
 
@@ -84,6 +86,27 @@ def figures(name: str) -> dict[str, Any]:
     return result
 
 
+def srflow_figures(name: str) -> dict[str, Any]:
+    golden = load_srflow_golden(name)
+    io, info = golden.io, golden.info
+    return {
+        "config": {key: info["config"][key] for key in ("scale", "K", "L", "nb", "blocks", "hidden")},
+        "seed": info["seed"],
+        "state_sha256": info["sd_sha256"],
+        "actnorm": {key: short(value) for key, value in golden.under("sd.").items()},
+        "batch": batch(golden, "s0"),
+        "nll": short(io["s0.enc.nll"]),
+        "log_det": short(io["s0.enc.logdet"]),
+        "nll_float64": short(io["s0.f64.nll"]),
+        "log_det_float64": short(io["s0.f64.logdet"]),
+        "latents": [spread(z) for z in golden.listed("s0.enc.eps")],
+        "image_at_zero": spread(io["s0.t00.img"]),
+        "gradient_norms": {
+            key: float(f"{value[0]:.8g}") for key, value in golden.gradients[1].items() if value is not None
+        },
+    }
+
+
 def layout_sha256(layout: Mapping[str, Any]) -> str:
     """Of the sorted lines "key shape"."""
     lines = sorted(f"{key} {'x'.join(map(str, shape))}" for key, shape in layout.items())
@@ -115,4 +138,5 @@ def write(path: Path, content: dict[str, Any]) -> None:
 if __name__ == "__main__":
     for each in NAMES:
         write(HERE / f"{each}.json", figures(each))
+    write(HERE / f"{FIGURES_OF_SRFLOW}.json", srflow_figures(FIGURES_OF_SRFLOW))
     write(HERE / "layouts.json", layouts())
