@@ -11,6 +11,7 @@ RESTORER_FILE = "restorer.safetensors"  # the best restorer of `deflow sr-train`
 LAST_RESTORER_FILE = "restorer-last.safetensors"  # its last weights, whether they are the best or not
 STATE_FILE = "state.safetensors"  # what a run resumes from
 CONFIG_FILE = "config.toml"
+DATA_FILE = "data.json"  # what a run is trained on, file by file, to compare with when it goes on
 RUN_FILE = "run.json"  # the folders that a run was given
 LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"

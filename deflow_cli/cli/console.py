@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
+from deflow_cli.cli.streams import can_show
+from deflow_cli.cli.tables import Column, TextTable, show_table
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-UNLIMITED_WIDTH = 240  # columns of a table where nobody's terminal limits them
 LINE_INTERVAL = 30.0  # seconds between progress lines where there is no terminal
 
 
@@ -146,8 +148,9 @@ def plain(value: Any) -> Any:
 
 
 def print_json(record: Any) -> None:
-    """Print a record on stdout as one JSON document."""
-    typer.echo(json.dumps(plain(record), indent=2, ensure_ascii=False))
+    """Print a record on stdout as one JSON document, with escapes where the stream lacks a character."""
+    text = json.dumps(plain(record), indent=2, ensure_ascii=False)
+    typer.echo(text if can_show(text) else json.dumps(plain(record), indent=2))
 
 
 def print_tables(report: Mapping[str, Any], title: str) -> None:
@@ -156,7 +159,8 @@ def print_tables(report: Mapping[str, Any], title: str) -> None:
 
     console = Console()
     for heading, rows in _tables(plain(report), title):
-        console.print(_table(heading, rows))
+        columns = [Column(style="cyan"), Column(wraps=True)]
+        show_table(console, TextTable(heading, columns, list(rows), show_header=False))
 
 
 def _tables(report: Mapping[str, Any], title: str) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -183,18 +187,6 @@ def _cell(value: Any) -> str:
     if value is None or value == {}:
         return "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _table(heading: str, rows: list[tuple[str, str]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(heading), title_justify="left", show_header=False, expand=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, cell in rows:
-        table.add_row(Text(label), Text(cell))
-    return table
 
 
 def show_path(path: Path) -> str:

@@ -13,9 +13,17 @@ from deflow_cli.cli.restoration import make_pairs, restore, sr_train
 from deflow_cli.cli.scoring import score
 from deflow_cli.cli.weights import export, import_weights, weights
 
+EXIT_CODES = (
+    "Exit codes: 0, all that was asked for was done. 1, something asked for was not: a file is missing or "
+    "broken, an image failed (the others were done), or a metric asked for by name or by its file lacks its "
+    "weights. 2, an option or a setting is wrong, and nothing was done. 130, interrupted. What a default set "
+    "leaves out is a note, and changes no code."
+)
+
 app = typer.Typer(
     name="deflow",
     help="Learn image degradations from unpaired photographs and apply them to clean images.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     # Our own errors are told by `guarded`; a traceback of anything else is a bug report and stays whole.
     pretty_exceptions_enable=False,

@@ -18,6 +18,14 @@ Debug = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
+AcceptChangedData = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changed-data",
+        help="With --resume: go on even though the images are not those that the run began with.",
+    ),
+]
+
 
 def check_device(device: str) -> str:
     """The device as given. Raises ConfigError for a name that can be none."""

@@ -21,6 +21,7 @@ from deflow_cli.training.network import Network
 from deflow_cli.training.train_state import Progress, TrainState
 
 TRAINING_SHARE = 0.93  # of a time budget; the rest is for what follows the last step
+LEAST_STEPS = 10  # that a run takes, however short its time budget: a model of no step is none
 
 Hooks = Mapping[str, tuple[int, Callable[[int], None]]]  # by name: a period in steps, and what is called then
 OnRow = Callable[[int, Mapping[str, float]], None]  # takes a step and the means that the log has for it
@@ -109,6 +110,7 @@ class Engine:
         self._deferred = DeferredMetrics()
         self._clock = started
         self._stop = False
+        self._tells_least_steps = False
 
     @property
     def progress(self) -> Progress:
@@ -149,7 +151,9 @@ class Engine:
         with self._interruptible():
             while True:
                 share = self.share
-                ends = share >= 1.0 or self._stop
+                if share >= 1.0 and self._is_too_short():
+                    share = self.progress.step / LEAST_STEPS  # so that the learning rate has its course
+                ends = self._stop or share >= 1.0
                 turn = None if ends else self._due_turn(share)
                 went_back = (ends or turn is not None) and self._settle()
                 if not went_back:
@@ -161,11 +165,23 @@ class Engine:
                     if self._is_to_be_read(hooks):
                         self._settle()
                 self._look_after(hooks)
-        if not self.progress.step and not self._stop:
-            self.reporter.warn("the time budget ended before the first step: the model is only its start")
         self.save()
         self.reporter.finish()
         return not self._stop
+
+    def _is_too_short(self) -> bool:
+        """Whether the time budget ended before the least number of steps was taken; says so once."""
+        step = self.progress.step
+        if self.pace.iterations or step >= LEAST_STEPS:
+            return False
+        if not self._tells_least_steps:
+            self._tells_least_steps = True
+            after = f"after {step} steps" if step else "before the first step"
+            self.reporter.warn(
+                f"the time budget ended {after}: {LEAST_STEPS} steps are taken all the same, which is far "
+                "too few for a good model; give it more time"
+            )
+        return True
 
     def _due_turn(self, share: float) -> Turn | None:
         return self.turn if self.turn is not None and self.turn.is_due(self.progress.step, share) else None

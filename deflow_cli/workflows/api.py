@@ -138,12 +138,14 @@ def fit(
     pairs: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
+    accept_changed_data: bool = False,
     reporter: Reporter | None = None,
 ) -> FitResult:
     """Fit a model to two folders, as ``deflow fit`` does; ``load_model(result.model_path)`` uses it.
 
     out: the run's folder. preset: a name, a .toml file, or a configuration; None: tiny, with a GPU base.
-    settings: overrides such as ``"fit.iterations=1000"``. Raises DeflowError as the command does.
+    settings: overrides such as ``"fit.iterations=1000"``. accept_changed_data: a resumed run may go on with
+    other images than it began with. Raises DeflowError as the command does.
 
     >>> from deflow_cli import EncoderConfig, FitConfig, FlowConfig, RunConfig, fit
     >>> config = RunConfig(
@@ -176,6 +178,7 @@ def fit(
         pairs=_path(pairs),
         device=device,
         resume=resume,
+        accepts_changed_data=accept_changed_data,
     )
     return workflow.fit(request, reporter or Silent())
 

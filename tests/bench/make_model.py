@@ -20,6 +20,7 @@ from deflow_cli.paths import weights_folder
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Silent
+from deflow_cli.training.engine import LEAST_STEPS
 from deflow_cli.workflows.demo import make_noisy
 from deflow_cli.workflows.fit.run import FitRequest, fit
 
@@ -71,8 +72,8 @@ def main() -> None:
     settings = [f"fit.time_budget={budget}", f"fit.seed={options.seed}", f"flow.scale_bound={SCALE_BOUND}"]
     config = FIT.apply_overrides(FIT.load("tiny"), settings)
     result = fit(FitRequest(clean, noisy, work / "run", config, device="cpu"), Silent())
-    if result.step == 0:
-        raise SystemExit("the time budget ended before the first step; nothing was written")
+    if result.step <= LEAST_STEPS:
+        raise SystemExit("the time budget ended before the training began; nothing was written")
     _, facts = load_model(result.model_path)
     content = result.model_path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()

@@ -77,6 +77,12 @@ def test_resume_keeps_the_runs_own_configuration(deflow, folders, fit_workflow):
     assert "not applied: fit.batch_size." in result.stderr
 
 
+def test_changed_data_is_accepted_where_asked_for(deflow, folders, fit_workflow):
+    deflow("fit", *folders, "--out", "run", "--resume")
+    deflow("fit", *folders, "--out", "run", "--resume", "--accept-changed-data")
+    assert [r.accepts_changed_data for r in fit_workflow.requests] == [False, True]
+
+
 def test_resume_of_nothing_starts_from_the_preset(deflow, folders, fit_workflow):
     assert deflow("fit", *folders, "--preset", "ntire", "--out", "run", "--resume").exit_code == 0
     assert fit_workflow.requests[0].config == FIT.load("ntire")

@@ -100,12 +100,29 @@ def test_missing_weights_are_told_and_end_in_1_only_if_asked_for(deflow, images)
     by_default = deflow("score", mine, "--ref", gt)
     assert by_default.exit_code == 0, by_default.output
     assert "PSNR" in by_default.stdout
-    assert "brisque: not here" in by_default.stderr
+    assert "left out: brisque: not here" in by_default.stderr
+    assert "error:" not in by_default.stderr
     assert "next: deflow weights pull alexnet" in by_default.stderr
     named = deflow("score", mine, "--metrics", "brisque,piqe")
     assert named.exit_code == 1
     assert "PIQE" in named.stdout
-    assert "brisque: not here" in named.stderr
+    assert "error: brisque: not here" in named.stderr
+    Path("b.txt").touch()
+    by_file = deflow("score", mine, "--ref", gt, "--brisque-model", "b.txt")
+    assert by_file.exit_code == 1
+    assert "error: brisque: " in by_file.stderr
+    assert "left out: lpips: alexnet: not here" in by_file.stderr
+
+
+@pytest.mark.parametrize("width", [10, 20, 40])
+def test_values_are_readable_at_any_width(deflow, images, monkeypatch, width):
+    gt, mine, theirs = images
+    monkeypatch.setenv("COLUMNS", str(width))
+    one = deflow("score", mine, "--ref", gt, "--metrics", "psnr,piqe").stdout
+    assert "PSNR ↑ dB\n  mean: " in one
+    assert "\n  images: 3 of 3\n" in one
+    several = deflow("score", mine, theirs, "--ref", gt, "--metrics", "psnr,piqe").stdout
+    assert "mine\n  PSNR ↑ dB: " in several
 
 
 def test_a_broken_image_is_told_and_ends_in_1(deflow, images):

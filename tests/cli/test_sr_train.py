@@ -121,6 +121,12 @@ def test_interrupted_is_130(deflow, pairs, requests):
     assert "--resume" in result.stderr
 
 
+def test_changed_data_is_accepted_where_asked_for(deflow, pairs, requests):
+    deflow("sr-train", pairs, "--out", "run", "--resume")
+    deflow("sr-train", pairs, "--out", "run", "--resume", "--accept-changed-data")
+    assert [request.accepts_changed_data for request in requests] == [False, True]
+
+
 def test_resume_keeps_the_runs_own_configuration(deflow, pairs, requests):
     own = SR.apply_overrides(SR.load("tiny"), ["sr.seed=5"])
     Path("run").mkdir()

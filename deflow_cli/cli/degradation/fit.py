@@ -10,7 +10,7 @@ import typer
 
 from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
 from deflow_cli.cli.guard import INTERRUPTED
-from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
+from deflow_cli.cli.options import AcceptChangedData, AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.errors import ConfigError
 from deflow_cli.paths import CONFIG_FILE, RUNS_FOLDER
 from deflow_cli.presets.durations import parse_duration
@@ -42,6 +42,7 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, by its own configuration.")
     ] = False,
+    accept_changed_data: AcceptChangedData = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +76,9 @@ def fit(
     run_dir = choose_run_dir(out, name or noisy.resolve().name, resume)
 
     with ConsoleReporter() as reporter:
-        result = run(clean, noisy, run_dir, preset, settings, pairs, device, resume, reporter)
+        result = run(
+            clean, noisy, run_dir, preset, settings, pairs, device, resume, reporter, accept_changed_data
+        )
     tell(result, as_json)
 
 
@@ -89,6 +92,7 @@ def run(
     device: str,
     resume: bool,
     reporter: ConsoleReporter,
+    accepts_changed_data: bool = False,
 ) -> FitResult:
     """Choose the configuration, the run's own if it has one, and call the workflow."""
     from deflow_cli.workflows.fit import run as workflow
@@ -104,7 +108,14 @@ def run(
     else:
         config = FIT.apply_overrides(FIT.load(preset or workflow.default_preset(device)), settings)
     request = workflow.FitRequest(
-        clean=clean, noisy=noisy, out=run_dir, config=config, pairs=pairs, device=device, resume=resume
+        clean=clean,
+        noisy=noisy,
+        out=run_dir,
+        config=config,
+        pairs=pairs,
+        device=device,
+        resume=resume,
+        accepts_changed_data=accepts_changed_data,
     )
     return workflow.fit(request, reporter)
 

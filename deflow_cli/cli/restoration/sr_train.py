@@ -12,7 +12,7 @@ from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, 
 from deflow_cli.cli.degradation.degrade import parse_temperature
 from deflow_cli.cli.degradation.fit import choose_run_dir
 from deflow_cli.cli.guard import INTERRUPTED
-from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
+from deflow_cli.cli.options import AcceptChangedData, AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.restoration import sr_train_options as options
 from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
 from deflow_cli.cli.restoration.srflow_training import (
@@ -61,6 +61,7 @@ def sr_train(
     time_budget: options.TimeBudget = None,
     iterations: options.Iterations = None,
     resume: options.Resume = False,
+    accept_changed_data: AcceptChangedData = False,
     overrides: options.Overrides = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -92,7 +93,7 @@ def sr_train(
     if is_srflow(arch, preset, run_dir if resume else None):
         refuse_esrgan_options(of_esrgan)
         settings = srflow_settings(**common) + (overrides or [])
-        run = GivenRun(run_dir, preset, settings, init, device, resume)
+        run = GivenRun(run_dir, preset, settings, init, device, resume, accept_changed_data)
         print_result(run_srflow(source, run), as_json)
         return
     settings = collect_settings(arch=arch, **common, **of_esrgan) + (overrides or [])
@@ -117,6 +118,7 @@ def sr_train(
             arch=arch,
             device=device,
             resume=resume,
+            accepts_changed_data=accept_changed_data,
         )
         result = workflow.sr_train(request, reporter)
     print_result(result, as_json)

@@ -46,7 +46,7 @@ class GivenSource:
 
 @dataclass(frozen=True)
 class GivenRun:
-    """The run as given: its folder, preset, settings, the encoder's start, device, whether it resumes."""
+    """The run as given: its folder, preset, settings, the encoder's start, device, and how it resumes."""
 
     out: Path
     preset: str | None
@@ -54,6 +54,7 @@ class GivenRun:
     encoder: Path | None
     device: str
     resume: bool
+    accepts_changed_data: bool
 
 
 def is_srflow(arch: str | None, preset: str | None, resumed: Path | None) -> bool:
@@ -137,5 +138,6 @@ def run_srflow(source: GivenSource, run: GivenRun) -> SrResult:
             run.encoder,
             run.device,
             run.resume,
+            run.accepts_changed_data,
         )
         return workflow.train_srflow(request, reporter)

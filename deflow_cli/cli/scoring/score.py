@@ -87,16 +87,17 @@ def _score_images(request: ScoreRequest, csv: Path | None, html: Path | None, as
             reporter.note("making the page")
             page = html_text(report)
     document = report.as_dict()
+    # Files first: what is printed may fail, and must not cost them.
+    if csv is not None:
+        _write(csv, workflow.csv_text(report))
+    if html is not None:
+        _write(html, page)
     if as_json:
         print_json(document)
     else:
         from deflow_cli.cli.scoring.score_table import print_score
 
         print_score(document)
-    if csv is not None:
-        _write(csv, workflow.csv_text(report))
-    if html is not None:
-        _write(html, page)
     _tell_missing(report)
 
 
@@ -105,7 +106,10 @@ def _tell_missing(report: ScoreReport) -> None:
         typer.echo(f"failed: {path}: {reason}", err=True)
     for missing in report.unavailable:
         message = f"{missing.metric}: {missing.message.removeprefix(f'{missing.metric}: ')}"
-        tell_error(DeflowError(message, next_step=missing.next_step))
+        if missing.metric in report.asked_in_vain:
+            tell_error(DeflowError(message, next_step=missing.next_step))
+        else:
+            typer.echo(f"left out: {message}\n  next: {missing.next_step}", err=True)
     if report.unreadable or report.asked_in_vain:
         raise typer.Exit(1)
 
@@ -115,15 +119,15 @@ def _score_realism(request: RealismRequest, as_json: bool) -> None:
 
     with ConsoleReporter() as reporter:
         report = workflow.measure_realism(request, reporter).as_dict()
+    for path in (request.csv, request.html):
+        if path is not None:
+            typer.echo(f"written: {show_path(path)}", err=True)
     if as_json:
         print_json(report)
     else:
         from deflow_cli.cli.scoring.realism_table import print_realism
 
         print_realism(report)
-    for path in (request.csv, request.html):
-        if path is not None:
-            typer.echo(f"written: {show_path(path)}", err=True)
 
 
 def _write(path: Path, text: str) -> None:

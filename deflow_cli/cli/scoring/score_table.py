@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from deflow_cli.cli.console import UNLIMITED_WIDTH
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from deflow_cli.cli.tables import Column, TextTable, results_console, say, show_table
 
 Document = Mapping[str, Any]  # a score report as a dictionary
 
 
 def print_score(document: Document) -> None:
     """Print the report: a table with a row per metric, or with a row per method where there are several."""
-    from rich.console import Console
-
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    console = Console(width=UNLIMITED_WIDTH) if piped else Console()
+    console = results_console()
     if document["summaries"]:
         several = len(document["methods"]) > 1
-        console.print(_methods_table(document) if several else _metrics_table(document))
+        show_table(console, _methods_table(document) if several else _metrics_table(document))
     for line in footer(document):
-        _say(console, line)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 def footer(document: Document) -> list[str]:
@@ -76,58 +63,52 @@ def _heading(metric: Mapping[str, Any]) -> str:
     return f"{metric['title']} {'↑' if metric['higher_is_better'] else '↓'} {metric['unit']}".rstrip()
 
 
-def _metrics_table(document: Document) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    method = document["methods"][0]
-    table = Table(title=Text(method["name"]), title_justify="left", expand=False)
-    table.add_column("metric", style="cyan", no_wrap=True)
-    for name in ("mean", "95 % interval", "median", "std", "images"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _metrics_table(document: Document) -> TextTable:
+    numbers = ("mean", "95 % interval", "median", "std", "images")
+    columns = [Column("metric", style="cyan"), *(Column(name, right=True) for name in numbers)]
+    table = TextTable(document["methods"][0]["name"], columns)
     metrics = {metric["name"]: metric for metric in document["metrics"]}
     for row in document["summaries"]:
         metric = metrics[row["metric"]]
         digits = metric["digits"]
-        table.add_row(
-            Text(_heading(metric)),
-            _figure(row["mean"], digits),
-            Text(interval(row, digits)),
-            _figure(row["median"], digits),
-            _figure(row["std"], digits),
-            f"{row['n']} of {row['of']}",
+        table.rows.append(
+            (
+                _heading(metric),
+                _figure(row["mean"], digits),
+                interval(row, digits),
+                _figure(row["median"], digits),
+                _figure(row["std"], digits),
+                f"{row['n']} of {row['of']}",
+            )
         )
     return table
 
 
-def _methods_table(document: Document) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
+def _methods_table(document: Document) -> TextTable:
     rows = {(row["method"], row["metric"]): row for row in document["summaries"]}
-    compared = bool(document["best"])
-    table = Table(title=Text("methods"), title_justify="left", expand=False, show_lines=True)
-    table.add_column("method", style="cyan", overflow="fold")
-    for metric in document["metrics"]:
-        table.add_column(Text(_heading(metric)), justify="right")
-    if compared:
-        table.add_column("mean rank", justify="right")
-    for method in document["methods"]:
-        cells = [_cell(rows[method["name"], m["name"]], m["digits"]) for m in document["metrics"]]
+    metrics, compared = document["metrics"], bool(document["best"])
+    columns = [Column("method", wraps=True, style="cyan")]
+    columns += [Column(_heading(metric), right=True, wraps=True) for metric in metrics]
+    columns += [Column("mean rank", right=True)] if compared else []
+    table = TextTable("methods", columns, show_lines=True)
+    for place, method in enumerate(document["methods"]):
+        cells = [method["name"]]
+        for number, metric in enumerate(metrics, start=1):
+            row = rows[method["name"], metric["name"]]
+            cells.append(_cell(row, metric["digits"]))
+            if row["rank"] == 1:
+                table.bold.add((place, number))
         if compared:
-            cells.append(Text(_figure(method["mean_rank"], 2)))
-        table.add_row(Text(method["name"]), *cells)
+            cells.append(_figure(method["mean_rank"], 2))
+        table.rows.append(cells)
     return table
 
 
-def _cell(row: Mapping[str, Any], digits: int) -> Any:
+def _cell(row: Mapping[str, Any], digits: int) -> str:
     """Mean and rank, the interval below, and how many images where not all."""
-    from rich.text import Text
-
-    first = _figure(row["mean"], digits) + (f" #{row['rank']}" if row["rank"] else "")
-    lines = [first]
+    lines = [_figure(row["mean"], digits) + (f" #{row['rank']}" if row["rank"] else "")]
     if not math.isnan(row["low"]):
         lines.append(interval(row, digits))
     if row["n"] < row["of"]:
         lines.append(f"{row['n']} of {row['of']}")
-    return Text("\n".join(lines), style="bold" if row["rank"] == 1 else "")
+    return "\n".join(lines)

@@ -11,6 +11,7 @@ import typer
 from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
 from deflow_cli.cli.guard import guarded
 from deflow_cli.cli.options import AsJson, Debug
+from deflow_cli.cli.tables import Column, TextTable, show_table
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.weights import WeightsState
@@ -68,18 +69,14 @@ def path(name: Name, debug: Debug = False) -> None:
 
 def _print_states(states: Sequence[WeightsState]) -> None:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(title="Weights of others", title_justify="left")
-    table.add_column("name", style="cyan", no_wrap=True)
-    for heading in ("for", "size", "here", "licence"):
-        table.add_column(heading, overflow="fold")
+    headings = ("for", "size", "here", "licence")
+    columns = [Column("name", style="cyan"), *(Column(heading, wraps=True) for heading in headings)]
+    table = TextTable("Weights of others", columns)
     for state in states:
         where = show_path(state.path) if state.path is not None else "no"
-        cells = (state.name, state.purpose, _size(state.bytes), where, state.licence)
-        table.add_row(*(Text(cell) for cell in cells))
-    Console().print(table)
+        table.rows.append((state.name, state.purpose, _size(state.bytes), where, state.licence))
+    show_table(Console(), table)
 
 
 def _size(count: int) -> str:

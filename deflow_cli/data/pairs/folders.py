@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from deflow_cli.data.contents import FileSpan, whole_file
 from deflow_cli.data.images.listing import list_images
-from deflow_cli.data.pairs.records import SIDES, STAGING, EncodedPair, Pairs, PairSlot, is_whole_png, store
+from deflow_cli.data.pairs.records import (
+    SIDES,
+    STAGING,
+    EncodedPair,
+    Pairs,
+    PairSlot,
+    is_whole_png_file,
+    store,
+)
 from deflow_cli.errors import DataError
 
 
@@ -24,7 +33,9 @@ class FolderWriter:
         return {
             slot.key
             for slot in self._slots
-            if not all(is_whole_png(self.path(slot.key, side)) for side in SIDES)
+            if not all(
+                is_whole_png_file(self.path(slot.key, side), size) for side, size in slot.sizes.items()
+            )
         }
 
     def path(self, key: str, side: str) -> Path:
@@ -61,12 +72,6 @@ class FolderPairs(Pairs):
         self._names = sorted(names[0])
         super().__init__(path, [Path(name).with_suffix("").as_posix() for name in self._names])
 
-    def encoded(self, index: int) -> tuple[bytes, bytes]:
-        gt, lq = (self._read(self.path / side / self._names[index]) for side in SIDES)
+    def spans(self, index: int) -> tuple[FileSpan, FileSpan]:
+        gt, lq = (whole_file(self.path / side / self._names[index]) for side in SIDES)
         return gt, lq
-
-    def _read(self, path: Path) -> bytes:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from deflow_cli.data.images.listing import name_some
+from deflow_cli.data.pairs.checksums import SUMS
 from deflow_cli.data.pairs.folders import FolderPairs, FolderWriter
 from deflow_cli.data.pairs.lmdb import LmdbPairs, LmdbWriter, check_lmdb, folder_of
 from deflow_cli.data.pairs.records import SIDES, STAGING, Pairs, PairSlot, PairWriter
-from deflow_cli.data.pairs.webdataset import WebdatasetPairs, WebdatasetWriter
+from deflow_cli.data.pairs.webdataset import WebdatasetPairs, WebdatasetWriter, plan_shards, shard_name
 from deflow_cli.errors import DataError
 
 PairFormat = Literal["folders", "lmdb", "webdataset"]
@@ -76,6 +77,22 @@ def side_files(kind: PairFormat, slots: Sequence[PairSlot]) -> dict[str, str]:
     return texts
 
 
+def files_of(kind: PairFormat, slots: Sequence[PairSlot]) -> list[str]:
+    """The files of a data set that its checksums list, relative to its folder.
+
+    An LMDB's lock is none of them, since readers change it, nor is the manifest, which is compared itself.
+    """
+    if kind == "folders":
+        stored = [f"{side}/{slot.key}.png" for slot in slots for side in SIDES]
+    elif kind == "lmdb":
+        stored = [
+            f"{folder_of(Path(), side).name}/{name}" for side in SIDES for name in ("data.mdb", META_INFO)
+        ]
+    else:
+        stored = [shard_name(index) for index in range(len(plan_shards(slots)))]
+    return [*stored, *side_files(kind, slots)]
+
+
 def clear_pairs(target: Path) -> None:
     """Remove a data set that we wrote, its manifests last.
 
@@ -97,7 +114,7 @@ def clear_pairs(target: Path) -> None:
             next_step="move them away, or choose another OUT",
         )
     doomed += [path for path in sorted(target.glob("*.tar")) if _OWN_SHARD.fullmatch(path.name)]
-    doomed += [target / name for name in (METADATA, META_INFO, META_INFO_PAIRED)]
+    doomed += [target / name for name in (METADATA, META_INFO, META_INFO_PAIRED, SUMS)]
     for path in doomed:
         path.unlink(missing_ok=True)
     for side in SIDES:

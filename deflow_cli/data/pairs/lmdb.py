@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deflow_cli.data.contents import FileSpan
 from deflow_cli.data.pairs.folders import FolderWriter
 from deflow_cli.data.pairs.lmdb_index import ValueSpan, read_index
-from deflow_cli.data.pairs.records import MAKE_AGAIN, SIDES, STAGING, EncodedPair, Pairs, PairSlot
+from deflow_cli.data.pairs.records import SIDES, STAGING, EncodedPair, Pairs, PairSlot, is_whole_png
 from deflow_cli.errors import DataError
 
 META = "meta_info.txt"
@@ -52,17 +53,18 @@ class LmdbWriter:
         self._target = target
         self._slots = slots
         self._staging = target / STAGING
-        self._complete = all(folder_of(target, side).is_dir() for side in SIDES)
+        self._packed = False
         self._files = FolderWriter(self._staging, slots)
 
     def missing(self) -> set[str]:
-        return set() if self._complete else self._files.missing()
+        self._packed = all(self._is_whole(side) for side in SIDES)
+        return set() if self._packed else self._files.missing()
 
     def write(self, pairs: Sequence[EncodedPair]) -> None:
         self._files.write(pairs)
 
     def finish(self) -> None:
-        if self._complete:
+        if self._packed:
             return
         try:
             self._finish()
@@ -80,10 +82,25 @@ class LmdbWriter:
             self._pack(packed, side)
             shutil.rmtree(folder_of(self._target, side), ignore_errors=True)
             os.replace(packed, folder_of(self._target, side))
-        self._complete = True
+        self._packed = True
 
     def close(self) -> None:
         return
+
+    def _is_whole(self, side: str) -> bool:
+        """Whether the LMDB of a side is there, with exactly the pairs' keys and a whole PNG file for each."""
+        folder = folder_of(self._target, side)
+        try:
+            places = read_index(folder / _DATA)
+            with (folder / _DATA).open("rb") as file:
+                for slot in self._slots:
+                    place = places.pop(slot.key.encode())
+                    file.seek(place.offset)
+                    if not is_whole_png(file.read(place.size), slot.sizes[side]):
+                        return False
+        except (DataError, OSError, KeyError):
+            return False
+        return not places and (folder / META).is_file()
 
     def _check_room(self, folder: Path, side: str) -> None:
         """A map that grows on a full disk ends the process without a word. Raises OSError instead."""
@@ -139,24 +156,10 @@ class LmdbPairs(Pairs):
             )
         super().__init__(path, keys[0])
 
-    def encoded(self, index: int) -> tuple[bytes, bytes]:
-        gt, lq = (self._get(side, self.keys[index]) for side in SIDES)
+    def spans(self, index: int) -> tuple[FileSpan, FileSpan]:
+        key = self.keys[index]
+        gt, lq = (FileSpan(folder_of(self.path, side) / _DATA, *self._places[side][key]) for side in SIDES)
         return gt, lq
-
-    def _get(self, side: str, key: str) -> bytes:
-        folder, place = folder_of(self.path, side), self._places[side][key]
-        try:
-            with (folder / _DATA).open("rb") as file:
-                file.seek(place.offset)
-                value = file.read(place.size)
-        except OSError as error:
-            raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
-        if len(value) != place.size:
-            raise DataError(
-                f"{folder}: incomplete: {key} is not there whole",
-                next_step=f"make the data set anew: {MAKE_AGAIN}",
-            )
-        return value
 
 
 def _places(folder: Path) -> dict[str, ValueSpan]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +16,13 @@ import cv2
 import numpy as np
 
 from deflow_cli.arrays import Pixels
+from deflow_cli.data.contents import FileSpan, content_text
 from deflow_cli.errors import DataError
 
 SIDES = ("gt", "lq")
 STAGING = ".deflow-tmp"  # beside gt/ and lq/, where trainers trip over a file that is no image
 MAKE_AGAIN = "run the command that made it again, or copy it again"  # what to do about a damaged container
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -43,6 +47,11 @@ class PairSlot:
     lq_size: tuple[int, int]
     row: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Its two sizes by side."""
+        return dict(zip(SIDES, (self.gt_size, self.lq_size), strict=True))
+
 
 @dataclass(frozen=True)
 class EncodedPair:
@@ -61,7 +70,7 @@ class PairWriter(Protocol):
     """
 
     def missing(self) -> set[str]:
-        """Keys that are not stored yet; all of them are to be written."""
+        """Keys that are not stored yet, or not whole; all of them are to be written."""
         ...
 
     def write(self, pairs: Sequence[EncodedPair]) -> None:
@@ -85,8 +94,35 @@ class Pairs(ABC, Sequence[Pair]):
         self.keys = tuple(keys)
 
     @abstractmethod
+    def spans(self, index: int) -> tuple[FileSpan, FileSpan]:
+        """Where the two image files of a pair lie, gt first. index: from 0."""
+
     def encoded(self, index: int) -> tuple[bytes, bytes]:
-        """The two image files of a pair, gt first. index: from 0."""
+        """The two image files of a pair, gt first. Raises DataError where one is not there whole."""
+        gt, lq = (self._read(span, self.keys[index]) for span in self.spans(index))
+        return gt, lq
+
+    def contents(self) -> dict[str, str]:
+        """A short text of each file's content by its key and side."""
+        return {
+            f"{self.keys[index]} ({side})": content_text(span)
+            for index in range(len(self))
+            for side, span in zip(SIDES, self.spans(index), strict=True)
+        }
+
+    def _read(self, span: FileSpan, key: str) -> bytes:
+        try:
+            with span.path.open("rb") as file:
+                file.seek(span.offset)
+                content = file.read(span.size)
+        except OSError as error:
+            raise DataError(f"{span.path}: cannot be read ({error.strerror or error})") from error
+        if len(content) != span.size:
+            raise DataError(
+                f"{span.path}: incomplete: {key} is not there whole",
+                next_step=f"make the data set anew: {MAKE_AGAIN}",
+            )
+        return content
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -159,12 +195,32 @@ def decode_rgb8(data: bytes, name: str) -> Pixels:
     return np.ascontiguousarray(array[..., ::-1].astype(np.uint8, copy=False))
 
 
-def is_whole_png(path: Path) -> bool:
-    """Whether a file is there and ends as a PNG does."""
+def is_whole_png(content: bytes, size: tuple[int, int]) -> bool:
+    """Whether bytes are a PNG file of (height, width) px, from its first chunk to its last.
+
+    Each chunk's checksum is compared (PNG specification, section 5.3), so no other damage than one that keeps
+    all checksums is overlooked.
+    """
+    if not content.startswith(_PNG_START) or not content.endswith(PNG_END):
+        return False
+    if struct.unpack_from(">II", content, 16) != size[::-1]:
+        return False
+    place = len(_PNG_START)
+    while place + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, place)
+        end = place + 8 + length
+        if end + 4 > len(content) or zlib.crc32(content[place + 4 : end]) != int.from_bytes(
+            content[end : end + 4], "big"
+        ):
+            return False
+        place = end + 4
+    return place == len(content)
+
+
+def is_whole_png_file(path: Path, size: tuple[int, int]) -> bool:
+    """Whether a file is there and a whole PNG of (height, width) px."""
     try:
-        with path.open("rb") as file:
-            file.seek(-len(PNG_END), os.SEEK_END)
-            return file.read() == PNG_END
+        return is_whole_png(path.read_bytes(), size)
     except OSError:
         return False
 

@@ -10,8 +10,10 @@ import tarfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from deflow_cli.data.pairs.records import MAKE_AGAIN, STAGING, EncodedPair, Pairs, PairSlot
+from deflow_cli.data.contents import FileSpan
+from deflow_cli.data.pairs.records import MAKE_AGAIN, STAGING, EncodedPair, Pairs, PairSlot, is_whole_png
 from deflow_cli.errors import DataError
 
 SHARD_PAIRS = 512
@@ -56,9 +58,27 @@ class WebdatasetWriter:
         return {
             slot.key
             for index, shard in enumerate(self._shards)
-            if not (self._target / shard_name(index)).is_file()
+            if not self._is_whole(self._target / shard_name(index), shard)
             for slot in shard
         }
+
+    def _is_whole(self, path: Path, shard: Sequence[PairSlot]) -> bool:
+        """Whether a shard is there, with exactly its samples, each with two whole PNG files and its row."""
+        try:
+            samples = _members(path)
+            if path.stat().st_size % tarfile.RECORDSIZE:  # the last record is always whole
+                return False
+            with path.open("rb") as file:
+                for slot in shard:
+                    members = samples.pop(slot.key)
+                    for suffix, size in ((_GT, slot.gt_size), (_LQ, slot.lq_size)):
+                        if not is_whole_png(_read_member(file, members[suffix]), size):
+                            return False
+                    if _read_member(file, members[_ROW]) != _row_of(slot):
+                        return False
+        except (DataError, OSError, KeyError):
+            return False
+        return not samples
 
     def write(self, pairs: Sequence[EncodedPair]) -> None:
         try:
@@ -74,8 +94,7 @@ class WebdatasetWriter:
             index = self._shard_of[pair.slot.key]
             if index != self._index:
                 self._begin(index)
-            row = json.dumps({"key": pair.slot.key, **pair.slot.row}).encode()
-            for suffix, content in ((_GT, pair.gt), (_LQ, pair.lq), (_ROW, row)):
+            for suffix, content in ((_GT, pair.gt), (_LQ, pair.lq), (_ROW, _row_of(pair.slot))):
                 self._add(f"{pair.slot.key}.{suffix}", content)
             self._left.discard(pair.slot.key)
             if not self._left:
@@ -131,20 +150,19 @@ class WebdatasetPairs(Pairs):
                 self._places.append((shard.name, members))
         super().__init__(path, keys)
 
-    def encoded(self, index: int) -> tuple[bytes, bytes]:
+    def spans(self, index: int) -> tuple[FileSpan, FileSpan]:
         shard, members = self._places[index]
-        contents = []
-        try:
-            with (self.path / shard).open("rb") as file:
-                for suffix in (_GT, _LQ):
-                    offset, size = members[suffix]
-                    file.seek(offset)
-                    contents.append(file.read(size))
-                    if len(contents[-1]) != size:
-                        raise _cut_short(self.path / shard)
-        except OSError as error:
-            raise DataError(f"{self.path / shard}: cannot be read ({error.strerror or error})") from error
-        return contents[0], contents[1]
+        gt, lq = (FileSpan(self.path / shard, *members[suffix]) for suffix in (_GT, _LQ))
+        return gt, lq
+
+
+def _row_of(slot: PairSlot) -> bytes:
+    return json.dumps({"key": slot.key, **slot.row}).encode()
+
+
+def _read_member(file: BinaryIO, place: tuple[int, int]) -> bytes:
+    file.seek(place[0])
+    return file.read(place[1])
 
 
 def _members(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.data.contents import Contents, folder_contents
 from deflow_cli.data.images.folders import FolderScan, check_domains, fingerprint, scan_folder
 from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.data.images.statistics import channel_statistics, differ
@@ -26,13 +27,14 @@ LEAK_CANDIDATES = (4, 8, 16)  # downsamplings of h that the domain-leak test tri
 
 @dataclass(frozen=True)
 class Domains:
-    """The two folders, split into training and held-out images."""
+    """The two folders, split into training and held-out images. contents: of their files, by role."""
 
     clean: ImageCache
     noisy: ImageCache
     held_clean: ImageCache
     held_noisy: ImageCache
     facts: dict[str, Any]
+    contents: dict[str, Contents] = field(default_factory=dict)
 
 
 def patch_size(config: RunConfig) -> int:
@@ -70,7 +72,11 @@ def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, r
         "clean_fingerprint": fingerprint(scans[0]),
         "noisy_fingerprint": fingerprint(scans[1]),
     }
-    return Domains(pools[0], pools[2], pools[1], pools[3], facts)
+    contents: dict[str, Contents] = {
+        name: folder_contents(scan.folder, scan.paths)
+        for name, scan in zip(("clean", "noisy"), scans, strict=True)
+    }
+    return Domains(pools[0], pools[2], pools[1], pools[3], facts, contents)
 
 
 def _tell(name: str, scan: FolderScan, size: int, reporter: Reporter) -> None:
@@ -182,6 +188,11 @@ class Samplers:
         if self.aligned is not None:
             pairs = self.aligned.batch(step, max(1, self.size - unpaired_size))
         return self.unpaired.batch(step, unpaired_size), pairs
+
+
+def pair_contents(pairs: Path) -> dict[str, str]:
+    """The contents of aligned pairs, clean and noisy. Raises DataError for pairs that do not match."""
+    return folder_contents(pairs, (path for pair in scan_aligned(pairs) for path in pair))
 
 
 def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Samplers:

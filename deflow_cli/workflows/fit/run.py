@@ -32,10 +32,18 @@ from deflow_cli.runtime.seeding import generator
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine
 from deflow_cli.training.loop import run_training
+from deflow_cli.training.run_data import compare_data, record_data, renew_facts
 from deflow_cli.training.run_folder import training_facts, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.fit.closed_form import ClosedForm, SampleSizes
-from deflow_cli.workflows.fit.data import Domains, StepBatch, choose_settings, open_domains, samplers
+from deflow_cli.workflows.fit.data import (
+    Domains,
+    StepBatch,
+    choose_settings,
+    open_domains,
+    pair_contents,
+    samplers,
+)
 from deflow_cli.workflows.fit.grain_stage import GrainStage
 from deflow_cli.workflows.fit.records import BITS_UNKNOWN, FitRecords
 from deflow_cli.workflows.fit.step import Inputs, LossStep
@@ -53,7 +61,10 @@ def unchanged(objective: BatchObjective) -> BatchObjective:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What `deflow fit` was asked to do. out: the run's folder. samples: as :class:`SampleSizes` has them."""
+    """What `deflow fit` was asked to do. out: the run's folder. samples: as :class:`SampleSizes` has them.
+
+    accepts_changed_data: a run that is resumed may go on with other data than it began with.
+    """
 
     clean: Path
     noisy: Path
@@ -62,6 +73,7 @@ class FitRequest:
     pairs: Path | None = None
     device: str = "auto"
     resume: bool = False
+    accepts_changed_data: bool = False
     samples: SampleSizes = field(default_factory=SampleSizes)
 
 
@@ -102,6 +114,10 @@ def fit(
     resumes = request.resume and can_resume(request.out, reporter)
     has_pairs = request.pairs is not None
     domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
+    if request.pairs is not None:
+        domains.contents["pairs"] = pair_contents(request.pairs)
+    if resumes:
+        compare_data(request.out, domains.contents, request.accepts_changed_data, reporter)
     config, colour, facts = choose_settings(domains, request.config, reporter)
     model = DeFlow(config.model, seed=config.fit.seed)
     if config.fit.encoder_weights and not resumes:
@@ -113,6 +129,7 @@ def fit(
     run = FitRun(request, config, domains, model, reporter, started, wrap_objective)
     if not resumes:  # from here on it is a run: what is refused above leaves no trace
         write_atomically(request.out / CONFIG_FILE, FIT.to_toml(config).encode())
+    record_data(request.out, domains.contents)
     write_run_record(request.out, {"clean": request.clean, "noisy": request.noisy, "pairs": request.pairs})
     return run.go({**domains.facts, **facts}, resumes)
 
@@ -199,7 +216,12 @@ class FitRun:
         }
         if self.renews:
             hooks = {"shift": (fit.moments_every, self.renew_shift), **hooks}
-        finished = run_training(self.engine, self.batches, hooks, begin=None if resumes else self._start)
+
+        def resumed() -> None:
+            renew_facts(self.facts, self.domains.facts)
+
+        begin = None if resumes else self._start
+        finished = run_training(self.engine, self.batches, hooks, begin=begin, resumed=resumed)
         for path, reason in self.sampler.dropped:
             self.reporter.warn(f"{path} left out: {reason}")
         return self._finish(finished)

@@ -110,14 +110,18 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
     slots = [slot for planned in plan.images for slot in planned.slots]
     with make_pairs_target.alone(target), one_torch_thread():
         done = make_pairs_target.prepare(target, plan.manifest, request.overwrite)
+        if done:
+            damaged = make_pairs_target.damaged_files(target, plan.manifest, slots, workers, reporter)
+            if damaged == []:
+                reporter.note(f"{target}: complete already")
+                return _report(request, plan, 0, workers, started)
+            if damaged:
+                make_pairs_target.remove_damaged(target, plan.manifest, damaged, reporter)
         writer = make_writer(plan.manifest.settings.format, target, slots)
         try:
             missing = writer.missing()
-            if done and not missing:
-                reporter.note(f"{target}: complete already")
-                return _report(request, plan, 0, workers, started)
             make_pairs_target.begin(target, plan.manifest)
-            if len(missing) < len(slots):
+            if missing and len(missing) < len(slots):
                 reporter.note(
                     f"{target}: {len(slots) - len(missing)} of {len(slots)} pairs are there; going on"
                 )
@@ -132,7 +136,7 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
             writer.finish()
         finally:
             writer.close()
-        make_pairs_target.complete(target, plan.manifest, slots)
+        make_pairs_target.complete(target, plan.manifest, slots, workers, reporter)
     return _report(request, plan, len(missing), workers, started)
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.data.images.listing import name_some
-from deflow_cli.data.pairs.formats import LOCK, MANIFEST, UNFINISHED, clear_pairs, side_files
+from deflow_cli.data.pairs.checksums import SUMS, digest_of, read_sums, sums_text
+from deflow_cli.data.pairs.formats import LOCK, MANIFEST, UNFINISHED, clear_pairs, files_of, side_files
 from deflow_cli.data.pairs.records import STAGING, PairSlot
 from deflow_cli.errors import DataError
+from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.pairs.plan import Manifest, differences, load_content
+from deflow_cli.workflows.pairs.sources import in_order
 
 if sys.platform != "win32":
     import fcntl
@@ -65,10 +68,60 @@ def begin(target: Path, manifest: Manifest) -> None:
     write_atomically(target / UNFINISHED, manifest.text().encode())
 
 
-def complete(target: Path, manifest: Manifest, slots: Sequence[PairSlot]) -> None:
+def damaged_files(
+    target: Path, manifest: Manifest, slots: Sequence[PairSlot], workers: int, reporter: Reporter
+) -> list[str] | None:
+    """The files of a complete data set that are missing or have another content than when it was made.
+
+    None where it has no checksums to compare with (an earlier version wrote none, or they are damaged).
+    Files beside the pairs that nobody listed are told, since trainers would read them.
+    """
+    expected, names = read_sums(target), files_of(manifest.settings.format, slots)
+    if expected is None or set(expected) != set(names):
+        return None
+    digests = _digests(target, names, workers, reporter)
+    extra = sorted(
+        path.relative_to(target).as_posix()
+        for folder in ({(target / name).parent for name in names} - {target})
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.relative_to(target).as_posix() not in expected and path.name != "lock.mdb"
+    )
+    if extra:
+        reporter.warn(f"{target}: {len(extra)} files there are none of the data set: {name_some(extra)}")
+    return [name for name in names if digests[name] != expected[name]]
+
+
+def _digests(target: Path, names: Sequence[str], workers: int, reporter: Reporter) -> dict[str, str]:
+    reporter.start("checksums", len(names))
+    found: dict[str, str] = {}
+    for name, digest in zip(
+        names, in_order(lambda name: digest_of(target / name), names, workers), strict=True
+    ):
+        found[name] = digest
+        reporter.update(len(found))
+    reporter.finish()
+    return found
+
+
+def remove_damaged(target: Path, manifest: Manifest, damaged: Sequence[str], reporter: Reporter) -> None:
+    """Mark the data set as unfinished, and remove the files that are to be made anew."""
+    begin(target, manifest)
+    reporter.warn(
+        f"{target}: {len(damaged)} files are damaged or missing, and made anew: {name_some(damaged)}"
+    )
+    for name in damaged:
+        (target / name).unlink(missing_ok=True)
+
+
+def complete(
+    target: Path, manifest: Manifest, slots: Sequence[PairSlot], workers: int, reporter: Reporter
+) -> None:
     """Write the files beside the pairs, the manifest last, and remove the mark of an unfinished data set."""
-    for name, text in side_files(manifest.settings.format, slots).items():
+    kind = manifest.settings.format
+    for name, text in side_files(kind, slots).items():
         write_atomically(target / name, text.encode())
+    digests = _digests(target, files_of(kind, slots), workers, reporter)
+    write_atomically(target / SUMS, sums_text(digests).encode())
     write_atomically(target / MANIFEST, manifest.text().encode())
     (target / UNFINISHED).unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from deflow_cli.config.restorer import TrainingConfig
+from deflow_cli.data.contents import Contents, folder_contents
 from deflow_cli.data.images.files import read_rgb8, to_pixels
 from deflow_cli.data.images.folders import fingerprint, scan_folder
 from deflow_cli.data.images.listing import name_some
@@ -63,7 +64,10 @@ class SrSource:
 
 
 class SrData:
-    """The training crops of a run, its held-out pairs, and the facts to record of both."""
+    """The training crops of a run, its held-out pairs, and the facts to record of both.
+
+    contents: of the files behind them, by role.
+    """
 
     def __init__(
         self,
@@ -73,9 +77,11 @@ class SrData:
         degrader: Degrader | None = None,
         temperature: tuple[float, float] = (1.0, 1.0),
         reuse: CropReuse | None = None,
+        contents: Mapping[str, Contents] | None = None,
     ) -> None:
         self.crops, self.held_out, self.facts = crops, tuple(held_out), facts
         self._degrader, self._temperature, self._reuse = degrader, temperature, reuse
+        self.contents = dict(contents or {})
 
     @property
     def scale(self) -> int:
@@ -107,9 +113,13 @@ def _draw(seed: int, key: str, temperature: tuple[float, float]) -> Draw:
 def open_data(source: SrSource, sr: TrainingConfig, device: torch.device, reporter: Reporter) -> SrData:
     """Open and check what a run trains on. Raises DataError or ConfigError before anything is written."""
     if source.pairs is not None:
-        return _stored(source, source.pairs, sr, reporter)
-    assert source.hr is not None
-    return _live(source, source.hr, sr, device, reporter)
+        data = _stored(source, source.pairs, sr, reporter)
+    else:
+        assert source.hr is not None
+        data = _live(source, source.hr, sr, device, reporter)
+    if source.val is not None:
+        data.contents["validation"] = open_pairs(source.val).contents()
+    return data
 
 
 def _stored(source: SrSource, folder: Path, sr: TrainingConfig, reporter: Reporter) -> SrData:
@@ -128,7 +138,8 @@ def _stored(source: SrSource, folder: Path, sr: TrainingConfig, reporter: Report
     digest = hashlib.sha256("\n".join(pairs.keys).encode()).hexdigest()[:16]
     facts = {"pairs": len(pairs), "pairs_fingerprint": digest, "scale": scale}
     reporter.note(f"pairs: {len(train)} to train on, {len(held_pairs)} to validate on, x{scale}, in {folder}")
-    return SrData(crops, held_pairs, facts | {"validation_pairs": len(held_pairs)})
+    facts["validation_pairs"] = len(held_pairs)
+    return SrData(crops, held_pairs, facts, contents={"pairs": pairs.contents()})
 
 
 def _live(
@@ -179,7 +190,8 @@ def _live(
     if crops.rounds.uses > 1:
         facts |= {"crop_uses": crops.rounds.uses, "crop_pool_steps": crops.rounds.steps}
     reuse = CropReuse.of(crops, chosen.degrader, sr.batch_size, device)
-    return SrData(crops, held_pairs, facts, chosen.degrader, source.temperature, reuse)
+    contents = {"pictures": folder_contents(scan.folder, scan.paths)}
+    return SrData(crops, held_pairs, facts, chosen.degrader, source.temperature, reuse, contents)
 
 
 def split_pairs(keys: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:

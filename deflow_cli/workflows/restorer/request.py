@@ -14,7 +14,10 @@ from deflow_cli.workflows.restorer.data import SrSource
 
 @dataclass(frozen=True)
 class SrRequest:
-    """What `deflow sr-train` was asked to do. out: the run's folder. arch: where it was named."""
+    """What `deflow sr-train` was asked to do. out: the run's folder. arch: where it was named.
+
+    accepts_changed_data: a run that is resumed may go on with other data than it began with.
+    """
 
     source: SrSource
     out: Path
@@ -23,6 +26,7 @@ class SrRequest:
     arch: str | None = None
     device: str = "auto"
     resume: bool = False
+    accepts_changed_data: bool = False
 
 
 @dataclass(frozen=True)

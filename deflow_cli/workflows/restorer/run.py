@@ -25,6 +25,7 @@ from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.loop import run_training
+from deflow_cli.training.run_data import compare_data, compare_facts, record_data
 from deflow_cli.training.run_folder import environment_facts, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
@@ -58,6 +59,8 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
     device = choose_device(request.device)
     resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
     data = open_data(request.source, request.config.sr, device, reporter)
+    if resumes:
+        compare_data(request.out, data.contents, request.accepts_changed_data, reporter)
     config = _settle(request, data.scale)
     if request.init is not None and not resumes:
         model = start_from(request.init, data.scale, request.arch, reporter)
@@ -69,6 +72,7 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
         run.look()
         # from here on it is a run: what is refused above leaves no trace
         write_atomically(request.out / CONFIG_FILE, SR.to_toml(config).encode())
+    record_data(request.out, data.contents)
     _record_source(request)
     return run.go(resumes)
 
@@ -167,12 +171,9 @@ class RestorerRun:
                 self.monitor.begin_stage(self.validation.measure(model).scores["psnr"])
 
     def _compare_data(self) -> None:
-        """Tell where a resumed run goes on with other data than it began with."""
-        changed = [name for name, value in self.data.facts.items() if self.facts.get(name) != value]
-        if changed:
-            self.reporter.warn(
-                f"the run goes on with other data than it began with: {', '.join(changed)} changed"
-            )
+        """Refuse to resume with other data than the run began with, a degrader for instance, or tell it."""
+        request = self.request
+        compare_facts(request.out, self.facts, self.data.facts, request.accepts_changed_data, self.reporter)
 
     def go(self, resumes: bool) -> SrResult:
         """Train from the start, or from the state on disk, to the end; write best and last."""
@@ -249,7 +250,7 @@ class RestorerRun:
         if self.config.sr.stage != "both" or "gan_from" in self.facts:
             return False
         if self.config.sr.time_budget:
-            return share >= self.config.sr.psnr_share
+            return step > 0 and share >= self.config.sr.psnr_share
         return step >= self.config.psnr.iterations
 
     def _begin_gan(self, step: int, share: float) -> None:

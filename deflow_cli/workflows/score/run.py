@@ -69,8 +69,8 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """All values and what they say. unavailable: metrics that could not be had; asked_in_vain: some of them
-    had been asked for by name or file. best: per metric the best method and the images compared."""
+    """All values and what they say. unavailable: metrics that could not be had; asked_in_vain: those of them
+    that had been asked for by name or file. best: per metric the best method and the images compared."""
 
     request: ScoreRequest
     metrics: tuple[Metric, ...]
@@ -80,7 +80,7 @@ class ScoreReport:
     best: dict[str, tuple[str, int]]
     mean_ranks: dict[str, float | None]
     unavailable: tuple[MissingMetric, ...]
-    asked_in_vain: bool
+    asked_in_vain: frozenset[str]
     notes: tuple[str, ...]
     device: str
 
@@ -185,7 +185,7 @@ def score(request: ScoreRequest, reporter: Reporter) -> ScoreReport:
         best=best,
         mean_ranks=_mean_ranks(methods, metrics, summaries, best),
         unavailable=tuple(missing),
-        asked_in_vain=bool({m.metric for m in missing} & _asked(request, names)),
+        asked_in_vain=frozenset(m.metric for m in missing) & _asked(request, names),
         notes=_notes(methods, metrics, found, unpaired),
         device=str(device),
     )

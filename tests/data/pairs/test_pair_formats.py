@@ -390,7 +390,9 @@ def test_an_lmdb_cut_short_is_told_before_and_while_it_is_read(tmp_path, pairs, 
     path = tmp_path / f"set/{side}.lmdb/data.mdb"
     whole = path.read_bytes()
     path.write_bytes(whole[:9000])
-    with pytest.raises(DataError, match=rf"{side}\.lmdb: incomplete: 0000005_s002 is not there whole"):
+    with pytest.raises(
+        DataError, match=rf"{side}\.lmdb/data\.mdb: incomplete: 0000005_s002 is not there whole"
+    ):
         found[9]
     with pytest.raises(
         DataError, match=rf"{side}\.lmdb: incomplete: data\.mdb has 9000 of {len(whole)}"

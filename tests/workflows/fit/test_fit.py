@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from deflow_cli.errors import CheckpointError, ConfigError, DataError, TrainingE
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import Objective
 from deflow_cli.presets.reader import FIT
-from deflow_cli.training.engine import Engine
+from deflow_cli.training.engine import LEAST_STEPS, Engine
 from deflow_cli.workflows.fit import run as workflow
 from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.fit.run import BatchObjective, WrapObjective, fit
@@ -280,7 +281,9 @@ def test_resume_without_a_state(folders: tuple[Path, Path], tmp_path: Path) -> N
         fit(request)
 
 
-def test_budget_that_ends_before_the_first_step_is_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_budget_that_ends_before_the_first_step_takes_the_least_steps(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
     warnings: list[str] = []
 
     class Listens(workflow.Silent):
@@ -289,8 +292,8 @@ def test_budget_that_ends_before_the_first_step_is_told(folders: tuple[Path, Pat
 
     config = small("fit.iterations=0", "fit.time_budget=0.01")
     result = fit(FitRequest(*folders, tmp_path / "run", config, device="cpu"), Listens())
-    assert result.step == 0
-    assert any("before the first step" in text for text in warnings), warnings
+    assert result.step == LEAST_STEPS
+    assert sum("before the first step: 10 steps are taken" in text for text in warnings) == 1, warnings
     load_model(result.model_path)
 
 
@@ -341,6 +344,41 @@ def test_resuming_another_model_is_refused(folders: tuple[Path, Path], tmp_path:
     other = small("flow.hidden_channels=12")
     with pytest.raises(Exception, match="does not fit this run"):
         fit(FitRequest(*folders, tmp_path / "run", other, device="cpu", resume=True))
+
+
+def test_resuming_with_other_images_is_a_choice(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """One image has another content, one is new and one is missing: refused, or told where accepted."""
+    clean, noisy = (tmp_path / folder.name for folder in folders)
+    for source, copy in zip(folders, (clean, noisy), strict=True):
+        shutil.copytree(source, copy)
+    run = tmp_path / "run"
+    fit(FitRequest(clean, noisy, run, small("fit.iterations=2"), device="cpu"))
+    first, second, third = sorted(path.name for path in noisy.iterdir())[:3]
+    (noisy / first).rename(noisy / "new.png")
+    shutil.copy(noisy / third, noisy / second)
+    config = small("fit.iterations=4")
+    before = (run / "data.json").read_bytes()
+    with pytest.raises(DataError) as caught:
+        fit(FitRequest(clean, noisy, run, config, device="cpu", resume=True))
+    assert (
+        f"not what the run began with: noisy: 1 missing ({first}), 1 new (new.png), "
+        f"1 with another content ({second}), of " in str(caught.value)
+    )
+    assert "--accept-changed-data" in caught.value.next_step
+    assert (run / "data.json").read_bytes() == before
+    warnings: list[str] = []
+
+    class Listens(workflow.Silent):
+        def warn(self, text: str) -> None:
+            warnings.append(text)
+
+    request = FitRequest(clean, noisy, run, config, device="cpu", resume=True, accepts_changed_data=True)
+    result = fit(request, Listens())
+    assert result.step == 4
+    assert any("goes on with other data than it began with: noisy: 1 missing" in text for text in warnings)
+    _, facts = load_model(result.model_path)
+    assert facts["data_before"][0]["noisy_fingerprint"] != facts["noisy_fingerprint"]
+    fit(FitRequest(clean, noisy, run, config, device="cpu", resume=True))  # now it is the run's data
 
 
 def test_engine_state_is_one_file(folders: tuple[Path, Path], tmp_path: Path) -> None:

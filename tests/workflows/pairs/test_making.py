@@ -36,6 +36,7 @@ def test_folders_follow_the_rules_of_trainers(hr, tmp_path, model_path):
         "meta_info.txt",
         "meta_info_paired.txt",
         "metadata.jsonl",
+        "sha256sums.txt",
         "deflow.json",
     }
     names = sorted(path.name for path in (out / "gt").iterdir())
@@ -90,11 +91,13 @@ def test_all_formats_hold_the_same_pairs(hr, tmp_path, model_path):
         "gt.lmdb",
         "lq.lmdb",
         "metadata.jsonl",
+        "sha256sums.txt",
         "deflow.json",
     }
     assert {path.name for path in (tmp_path / "webdataset").iterdir()} == {
         "000000.tar",
         "metadata.jsonl",
+        "sha256sums.txt",
         "deflow.json",
     }
 

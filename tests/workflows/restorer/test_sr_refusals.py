@@ -146,8 +146,14 @@ def test_killed_as_the_gan_begins_the_log_has_no_line_twice(
     assert [row["step"] for row in rows_of(tmp_path / "killed")] == [row["step"] for row in rows_of(whole)]
 
 
-def test_resuming_with_other_pairs_is_told(pairs: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_pairs_is_a_choice(pairs: Path, tmp_path: Path) -> None:
     train(pairs, tmp_path / "run", "psnr.iterations=2", "sr.stage=psnr")
     other, heard = write_pairs(tmp_path / "other", 2, count=9), Listens()
-    train(other, tmp_path / "run", "psnr.iterations=2", "sr.stage=psnr", resume=True, reporter=heard)
+    settings = "psnr.iterations=2", "sr.stage=psnr"
+    with pytest.raises(DataError, match=r"not what the run began with: pairs: .* new \(") as caught:
+        train(other, tmp_path / "run", *settings, resume=True)
+    assert "--accept-changed-data" in caught.value.next_step
+    accepted = {"resume": True, "accepts_changed_data": True}
+    train(other, tmp_path / "run", *settings, **accepted, reporter=heard)
+    assert any("other data than it began with: pairs: " in text for text in heard.warnings)
     assert any("other data than it began with: pairs, pairs_fingerprint" in text for text in heard.warnings)

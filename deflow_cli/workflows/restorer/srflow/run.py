@@ -30,6 +30,7 @@ from deflow_cli.runtime.seeding import derived_seed, generator
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.loop import run_training
+from deflow_cli.training.run_data import compare_data, compare_facts, record_data
 from deflow_cli.training.run_folder import environment_facts, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
@@ -49,6 +50,7 @@ class SRFlowRequest:
     """What `deflow sr-train --arch srflow` was asked to do. out: the run's folder.
 
     encoder: weights to start the encoder from, an ESRGAN file of any dialect; None: at random.
+    accepts_changed_data: a run that is resumed may go on with other data than it began with.
     """
 
     source: SrSource
@@ -57,6 +59,7 @@ class SRFlowRequest:
     encoder: Path | None = None
     device: str = "auto"
     resume: bool = False
+    accepts_changed_data: bool = False
 
 
 def default_srflow_preset(device: str) -> str:
@@ -71,6 +74,8 @@ def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> Sr
     device = choose_device(request.device)
     resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
     data = open_data(request.source, request.config.sr, device, reporter)
+    if resumes:
+        compare_data(request.out, data.contents, request.accepts_changed_data, reporter)
     srflow = dataclasses.replace(request.config.srflow, scale=data.scale)
     config = dataclasses.replace(request.config, srflow=srflow)
     model = SRFlow(config.model, derived_seed(config.sr.seed, "srflow"))
@@ -81,6 +86,7 @@ def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> Sr
         run.look()
         # from here on it is a run: what is refused above leaves no trace
         write_atomically(request.out / CONFIG_FILE, SRFLOW.to_toml(config).encode())
+    record_data(request.out, data.contents)
     source = request.source
     places = {"pairs": source.pairs, "val": source.val, "hr": source.hr, "init": request.encoder}
     write_run_record(request.out, places)
@@ -93,7 +99,7 @@ def _start_encoder(model: SRFlow, path: Path, reporter: Reporter) -> None:
             f"{path}: encoders of others see three channels, and this model's sees the noise's strength too",
             next_step="add --set srflow.noise=uniform, or leave --init out",
         )
-    state = read_state_dict(path)
+    state = read_state_dict(path, reporter.note)
     with naming(path, CheckpointError):
         unused = load_encoder(model, state)
     dropped = f"; not used: {', '.join(unused)}" if unused else ""
@@ -179,11 +185,9 @@ class SRFlowRun:
             self.facts["flow_from"] = [0, 0.0]
 
     def _compare_data(self) -> None:
-        changed = [name for name, value in self.data.facts.items() if self.facts.get(name) != value]
-        if changed:
-            self.reporter.warn(
-                f"the run goes on with other data than it began with: {', '.join(changed)} changed"
-            )
+        """Refuse to resume with other data than the run began with, or tell it."""
+        request = self.request
+        compare_facts(request.out, self.facts, self.data.facts, request.accepts_changed_data, self.reporter)
 
     @property
     def facts(self) -> dict[str, Any]:
