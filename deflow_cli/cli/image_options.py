@@ -112,7 +112,8 @@ FileFormat = Annotated[
         "--format",
         metavar="NAME",
         help="basicsr (BasicSR, Real-ESRGAN, chaiNNer), realsr (RealSR, BSRGAN, DeFlow), esrgan (the "
-        "first ESRGAN's programs), safetensors (ours, chaiNNer). Default: basicsr, or as OUT is named.",
+        "first ESRGAN's programs), srflow (its authors' program, for SRFlow alone), safetensors (ours, "
+        "chaiNNer). Default: basicsr, or as OUT is named.",
     ),
 ]
 Openmodeldb = Annotated[
