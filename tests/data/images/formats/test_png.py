@@ -198,3 +198,5 @@ def test_what_is_passed_to_decoders_is_bare() -> None:
     assert b"tEXt" not in bare
     assert b"eXIf" not in bare
     assert zlib.decompress(bare[bare.index(b"IDAT") + 4 : -16]) == ROWS
+    for plain in (png(7, 9, 8, 2, ROWS), png(7, 9, 8, 2, ROWS, chunk(b"pHYs", bytes(9)))):
+        assert read_png(plain).bare() is plain
