@@ -50,7 +50,8 @@ class PngContent:
 
     @property
     def has_alpha(self) -> bool:
-        return self.colour in (4, 6) or b"tRNS" in self.chunks
+        in_palette = self.colour == 3 and b"tRNS" in self.chunks
+        return self.colour in (4, 6) or in_palette or self.transparent() is not None
 
     @property
     def frames(self) -> int:
