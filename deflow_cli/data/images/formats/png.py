@@ -21,6 +21,7 @@ _TAIL = 1 << 16
 _ROWS = 64  # rows filtered and compressed at a time
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _USED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL")
+_HARMLESS = (*_CRITICAL, b"pHYs", b"gAMA", b"sRGB", b"cHRM", b"bKGD", b"tIME")  # decoders skip them
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 
 Buffer = bytes | mmap.mmap
@@ -31,7 +32,7 @@ class PngContent:
     """A PNG file taken apart. width to colour: of its header. chunks: the first of each kind but IDAT.
 
     idat: the compressed pixels. frames: of the animation, 1 without. notes: damage that costs no pixels, in
-    words that follow the file's name.
+    words that follow the file's name. source: the whole file, where decoders can take it as it is.
     """
 
     width: int = 0
@@ -41,6 +42,7 @@ class PngContent:
     chunks: dict[bytes, bytes] = field(default_factory=dict)
     idat: list[memoryview] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    source: bytes | None = None
 
     @property
     def gray(self) -> bool:
@@ -48,7 +50,8 @@ class PngContent:
 
     @property
     def has_alpha(self) -> bool:
-        return self.colour in (4, 6) or b"tRNS" in self.chunks
+        in_palette = self.colour == 3 and b"tRNS" in self.chunks
+        return self.colour in (4, 6) or in_palette or self.transparent() is not None
 
     @property
     def frames(self) -> int:
@@ -98,7 +101,9 @@ class PngContent:
         return tuple(value & (2**self.depth - 1) for value in struct.unpack(f">{count}H", body[: 2 * count]))
 
     def bare(self) -> bytes:
-        """The file anew, with nothing but what decoding needs: no metadata can hinder it."""
+        """The file with what decoding needs and small harmless chunks alone: no metadata can hinder it."""
+        if self.source is not None:
+            return self.source
         wanted = [b"IHDR", b"PLTE"] + [b"tRNS"] * (self.colour == 3)  # of other types, see ``transparent``
         kept = [kind for kind in wanted if kind in self.chunks]
         parts = [SIGNATURE, *(_chunk(kind, self.chunks[kind]) for kind in kept)]
@@ -116,7 +121,7 @@ def read_png(data: bytes) -> PngContent:
     only noted where the compressed pixels prove to be whole by their own checksum. Raises ValueError with
     the reason otherwise.
     """
-    content, view = PngContent(), memoryview(data)
+    content, view = PngContent(source=data), memoryview(data)
     position, doubt, kind = len(SIGNATURE), "", b""
     while kind != b"IEND":
         kind, end = _chunk_at(data, position)
@@ -148,7 +153,11 @@ def read_png(data: bytes) -> PngContent:
             content.idat.append(view[position + 8 : end - 4])
         else:
             content.take(kind, data[position + 8 : end - 4])
+        if kind not in _HARMLESS and (kind != b"tRNS" or content.colour != 3):
+            content.source = None
         position = end
+    if doubt or content.notes:
+        content.source = None
     if not content.width:
         raise ValueError(doubt or "it has no header")
     if doubt:

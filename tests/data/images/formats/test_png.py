@@ -69,6 +69,14 @@ def test_one_colour_is_transparent(tmp_path: Path, depth: int) -> None:
     np.testing.assert_array_equal(image.pixels[0], colours)
 
 
+@pytest.mark.parametrize(("colour", "channels", "body"), [(0, 1, b"\0"), (2, 3, b"\0\1"), (4, 2, b"\0\1")])
+def test_a_transparent_colour_that_is_none_is_none(
+    tmp_path: Path, colour: int, channels: int, body: bytes
+) -> None:
+    image, _ = read(tmp_path, png(2, 1, 8, colour, b"\0" + bytes(range(2 * channels)), chunk(b"tRNS", body)))
+    assert (image.alpha is not None) == (colour == 4)
+
+
 def test_a_palette_keeps_its_transparency(tmp_path: Path) -> None:
     palette = chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60])) + chunk(b"tRNS", bytes([255, 99]))
     image, _ = read(tmp_path, png(2, 1, 8, 3, b"\0\1\0", palette))
@@ -198,3 +206,5 @@ def test_what_is_passed_to_decoders_is_bare() -> None:
     assert b"tEXt" not in bare
     assert b"eXIf" not in bare
     assert zlib.decompress(bare[bare.index(b"IDAT") + 4 : -16]) == ROWS
+    for plain in (png(7, 9, 8, 2, ROWS), png(7, 9, 8, 2, ROWS, chunk(b"pHYs", bytes(9)))):
+        assert read_png(plain).bare() is plain
