@@ -43,10 +43,10 @@ def tensor_file_kind(path: Path) -> Literal["safetensors", "torch"]:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror or error})", next_step="check the file"
         ) from error
+    if head[8:9] == b"{":  # first, for the length before it may begin like a pickle
+        return "safetensors"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "torch"
-    if head[8:9] == b"{":
-        return "safetensors"
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             f"{path}: a Git LFS pointer, not the weights themselves",

@@ -45,6 +45,16 @@ def test_files_are_read_by_content_whatever_their_name(tmp_path: Path) -> None:
         read_safetensors(tmp_path / "b.safetensors")
 
 
+def test_a_header_of_any_length_is_recognised(tmp_path: Path) -> None:
+    """The length comes first, and its bytes may be those that a pickle or a zip archive begins with."""
+    lengths = set()
+    for size in range(0, 300, 8):
+        save_file(TENSORS, tmp_path / "a.safetensors", {"k": "v" * size})
+        lengths.add((tmp_path / "a.safetensors").read_bytes()[0])
+        assert torch.equal(read_trunk(tmp_path / "a.safetensors")["a"], TENSORS["a"])
+    assert 0x80 in lengths
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from deflow_cli.checkpoints.architectures import DegraderArchitecture, Loaded, misfits
+from deflow_cli.checkpoints.architectures import DegraderArchitecture, Loaded, check_least_parameters, misfits
 from deflow_cli.checkpoints.esrgan.keys import dialect_of, sizes_of, tensor_names
 from deflow_cli.checkpoints.wrappers import unwrap
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
@@ -266,7 +266,9 @@ def load_published(state: Mapping[str, Tensor]) -> tuple[DeFlow, list[str]]:
 
     Raises CheckpointError listing missing, unexpected or misshapen tensors.
     """
-    model = DeFlow(detect_published(state))
+    config = detect_published(state)
+    check_least_parameters(state, config.least_parameters)
+    model = DeFlow(config)
     layout, unused = published_layout(model), unused_published(model)
     problems = misfits(state, dict(sorted(layout.items())), optional=unused)
     if problems:

@@ -14,9 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from deflow_cli.checkpoints.architectures import misfits
+from deflow_cli.checkpoints.architectures import check_least_parameters, misfits
 from deflow_cli.checkpoints.foreign import unused_beside
 from deflow_cli.checkpoints.format import restorer_metadata, write_tensors
+from deflow_cli.config.checks import check_types
 from deflow_cli.config.model import EncoderConfig
 from deflow_cli.config.srflow import SRFlowConfig, SRFlowModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
@@ -46,7 +47,9 @@ def srflow_from_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str])
 
     Raises CheckpointError where the configuration is missing or broken, or a tensor does not fit it.
     """
-    model = SRFlow(srflow_config_from_json(metadata.get("deflow.config", "")))
+    config = srflow_config_from_json(metadata.get("deflow.config", ""))
+    check_least_parameters(tensors, config.least_parameters)
+    model = SRFlow(config)
     layout = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     own = {key: value for key, value in tensors.items() if not key.startswith(SPARE)}
     if problems := misfits(own, layout):
@@ -63,8 +66,11 @@ def srflow_config_from_json(text: str) -> SRFlowModelConfig:
         content = json.loads(text)
         encoder = dict(content["encoder"])
         encoder["stacked_blocks"] = tuple(encoder["stacked_blocks"])
-        return SRFlowModelConfig(SRFlowConfig(**content["srflow"]), EncoderConfig(**encoder))
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        config = SRFlowModelConfig(SRFlowConfig(**content["srflow"]), EncoderConfig(**encoder))
+        check_types(config.srflow)
+        check_types(config.encoder)
+        return config
+    except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"the stored configuration cannot be read ({error})") from error
 
 

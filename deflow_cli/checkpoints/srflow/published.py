@@ -11,7 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deflow_cli.checkpoints.architectures import Loaded, SuperResolverArchitecture, misfits
+from deflow_cli.checkpoints.architectures import (
+    Loaded,
+    SuperResolverArchitecture,
+    check_least_parameters,
+    misfits,
+)
 from deflow_cli.checkpoints.foreign import (
     FLOW_PREFIX,
     PublishedSizes,
@@ -109,7 +114,9 @@ def load_published_srflow(
     Raises CheckpointError listing missing, unexpected or misshapen tensors, and where the sizes cannot be
     told; ConfigError where the arguments cannot be those of the file.
     """
-    model = SRFlow(detect_published_srflow(state, stacked_blocks, affine_eps))
+    config = detect_published_srflow(state, stacked_blocks, affine_eps)
+    check_least_parameters(state, config.least_parameters)
+    model = SRFlow(config)
     layout: dict[str, tuple[int, ...] | None] = dict(published_srflow_layout(model))
     unused = unused_beside(model.encoder, model.config.srflow.image_channels)
     layout |= {name: None for name in unused if name.startswith("flowUpsamplerNet.f.")}  # of any width
