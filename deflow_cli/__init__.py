@@ -16,6 +16,13 @@ if TYPE_CHECKING:
         SrConfig,
         SrFitConfig,
     )
+    from deflow_cli.config.srflow import (
+        FlowStage,
+        PretrainStage,
+        SRFlowConfig,
+        SRFlowFitConfig,
+        SRFlowRunConfig,
+    )
     from deflow_cli.degraders.base import Degrader, Draw
     from deflow_cli.degraders.choice import DegraderChoice
     from deflow_cli.errors import (
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     )
     from deflow_cli.inference.degradation_model import DegradationModel, Encoded
     from deflow_cli.inference.restoring import Restorer
+    from deflow_cli.inference.super_resolving import SuperResolver
     from deflow_cli.layers.invertible.base import Bijection
     from deflow_cli.metrics.base import Metric, Score, Scorer
     from deflow_cli.runtime.progress import Reporter
@@ -59,11 +67,13 @@ __all__ = [
     "FitConfig",
     "FitResult",
     "FlowConfig",
+    "FlowStage",
     "GanStage",
     "LossConfig",
     "MakePairsReport",
     "Metric",
     "ModelConfig",
+    "PretrainStage",
     "PsnrStage",
     "Reporter",
     "RestoreRecord",
@@ -71,12 +81,16 @@ __all__ = [
     "Restorer",
     "RestorerConfig",
     "RunConfig",
+    "SRFlowConfig",
+    "SRFlowFitConfig",
+    "SRFlowRunConfig",
     "Score",
     "ScoreReport",
     "Scorer",
     "ShapeError",
     "SrConfig",
     "SrFitConfig",
+    "SuperResolver",
     "TrainingError",
     "__version__",
     "degrade",
@@ -93,6 +107,7 @@ _MODULES = {
     "config.fit": ("FitConfig", "RunConfig"),
     "config.model": ("EncoderConfig", "FlowConfig", "ModelConfig"),
     "config.restorer": ("GanStage", "LossConfig", "PsnrStage", "RestorerConfig", "SrConfig", "SrFitConfig"),
+    "config.srflow": ("FlowStage", "PretrainStage", "SRFlowConfig", "SRFlowFitConfig", "SRFlowRunConfig"),
     "degraders.base": ("Degrader", "Draw"),
     "degraders.choice": ("DegraderChoice",),
     "errors": (
@@ -106,6 +121,7 @@ _MODULES = {
     ),
     "inference.degradation_model": ("DegradationModel", "Encoded"),
     "inference.restoring": ("Restorer",),
+    "inference.super_resolving": ("SuperResolver",),
     "layers.invertible.base": ("Bijection",),
     "metrics.base": ("Metric", "Score", "Scorer"),
     "runtime.progress": ("Reporter",),

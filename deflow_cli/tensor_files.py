@@ -43,7 +43,8 @@ def tensor_file_kind(path: Path) -> Literal["safetensors", "torch"]:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror or error})", next_step="check the file"
         ) from error
-    if head[8:9] == b"{":  # first, for the length before it may begin like a pickle
+    # In this order: a safetensors file begins with the length of its header, whose first byte may be any.
+    if head[8:9] == b"{" and not head.startswith(b"PK\x03\x04"):
         return "safetensors"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "torch"

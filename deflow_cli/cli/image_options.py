@@ -82,6 +82,25 @@ Tta = Annotated[
     bool,
     typer.Option("--tta", help="Mean over the eight turned and mirrored variants: eight times the work."),
 ]
+SpaceTemperature = Annotated[
+    float | None,
+    typer.Option(
+        metavar="T",
+        help="Of an SRFlow: how bold its samples are, 0 (the one mild image) to 1 (default: 0.8).",
+    ),
+]
+SpaceSamples = Annotated[
+    int, typer.Option(metavar="N", help="Of an SRFlow: images to write for each input, as _s01, _s02 ...")
+]
+SpaceSeed = Annotated[int, typer.Option(min=0, help="Of an SRFlow: seed of its samples.")]
+Consistent = Annotated[
+    bool,
+    typer.Option("--consistent", help="Of an SRFlow: project samples onto what shrinks to the input again."),
+]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png", help="Of an SRFlow: a sheet of samples, or of temperatures."),
+]
 Fp32 = Annotated[bool, typer.Option("--fp32", help="On CUDA compute in float32 rather than bfloat16.")]
 ExportModel = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A restorer, or a folder with a restorer.safetensors.")
@@ -93,7 +112,8 @@ FileFormat = Annotated[
         "--format",
         metavar="NAME",
         help="basicsr (BasicSR, Real-ESRGAN, chaiNNer), realsr (RealSR, BSRGAN, DeFlow), esrgan (the "
-        "first ESRGAN's programs), safetensors (ours, chaiNNer). Default: basicsr, or as OUT is named.",
+        "first ESRGAN's programs), srflow (its authors' program, for SRFlow alone), safetensors (ours, "
+        "chaiNNer). Default: basicsr, or as OUT is named.",
     ),
 ]
 Openmodeldb = Annotated[

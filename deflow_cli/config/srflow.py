@@ -22,7 +22,7 @@ class SRFlowConfig:
     steps: int = 16
     transition_steps: int = 2
     hidden_channels: int = 64
-    splits: Literal["published", "all"] = "published"
+    splits: Literal["published", "all", "none"] = "published"
     # direct: encoding multiplies by the scales, as published | inverted: it divides, so that decoding cannot
     # explode where a scale is small
     form: Literal["direct", "inverted"] = "direct"
@@ -30,6 +30,9 @@ class SRFlowConfig:
     affine: Literal["published", "bounded"] = "published"  # sigmoid(a + 2) + eps | exp(c atan(a / c))
     affine_eps: float = 1e-4
     affine_bound: float = 1.0
+    # c of the couplings' bounded scales; 0: affine_bound. A small one lets x alone set how strong detail is,
+    # so that samples below temperature 1 do not lose it
+    coupling_bound: float = 0.0
     condition_channels: int = 0  # 0: the networks see all encoder features; n: projected to n per level
     # what the flow models: y | y less x enlarged bicubically | y less an enlarged x that shrinks to x
     residual: Literal["none", "bicubic", "consistent"] = "none"
@@ -47,6 +50,11 @@ class SRFlowConfig:
             2**self.levels >= self.scale,
             f"srflow.levels is {self.levels}, fewer than the {self.scale.bit_length() - 1} doublings",
             "use more levels",
+        )
+        require(
+            self.coupling_bound >= 0 and (self.coupling_bound == 0 or self.affine == "bounded"),
+            f"srflow.coupling_bound is {self.coupling_bound:g} with srflow.affine={self.affine}",
+            "use 0, or srflow.affine=bounded",
         )
         require(self.noise_levels >= 2, "srflow.noise_levels must be at least 2")
         require(self.noise_std >= 0, "srflow.noise_std is in grey levels, and must not be negative")

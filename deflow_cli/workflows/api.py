@@ -16,13 +16,15 @@ import torch
 
 from deflow_cli.checkpoints.format import load_model as load_file
 from deflow_cli.checkpoints.registry import default_model
-from deflow_cli.checkpoints.restorer import load_esrgan
+from deflow_cli.checkpoints.restorer import load_restorer as read_restorer_file
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import ConfigError
 from deflow_cli.inference.degradation_model import DegradationModel
 from deflow_cli.inference.restoring import Restorer
+from deflow_cli.inference.super_resolving import SuperResolver
+from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
@@ -100,8 +102,10 @@ def load_restorer(
     *,
     tile: int | None = None,
     tta: bool = False,
-) -> Restorer:
-    """A restorer, ready for use: ours, or any ESRGAN of others, .pth or .safetensors.
+) -> Restorer | SuperResolver:
+    """A restorer, ready for use: ours, or one of others, .pth or .safetensors.
+
+    An ESRGAN is a `Restorer`, an SRFlow a `SuperResolver`; called with images, both restore them.
 
     path: a file, or a folder with a restorer.safetensors; None: the newest ``runs/*/restorer.safetensors``
     here. device, tile: as for `load_model`. tta: the mean over the eight turned and mirrored variants. Raises
@@ -119,12 +123,35 @@ def load_restorer(
     >>> restorer = load_restorer(path)
     >>> restorer.scale, restorer(torch.rand(1, 3, 10, 12)).shape
     (4, torch.Size([1, 3, 40, 48]))
+
+    An SRFlow, which gives any number of samples:
+
+    >>> from deflow_cli import SRFlowConfig
+    >>> from deflow_cli.checkpoints.srflow.files import save_srflow
+    >>> from deflow_cli.config.model import EncoderConfig
+    >>> from deflow_cli.config.srflow import SRFlowModelConfig
+    >>> from deflow_cli.models.srflow.model import SRFlow
+    >>> encoder = EncoderConfig(channels=8, growth_channels=4, blocks=1, stacked_blocks=(0,))
+    >>> config = SRFlowModelConfig(SRFlowConfig(scale=4, steps=1, hidden_channels=8), encoder)
+    >>> save_srflow(path, SRFlow(config), {})
+    >>> restorer = load_restorer(path)
+    >>> x = torch.rand(1, 3, 10, 12)
+    >>> restorer.sample(x, temperature=0.8, samples=4, seed=7).shape
+    torch.Size([1, 4, 3, 40, 48])
+    >>> y = restorer(x)
+    >>> latents = restorer.encode(y, x)
+    >>> bool((restorer.decode(latents, x) - y).abs().max() < 1e-3), restorer.log_prob(y, x).shape
+    (True, torch.Size([1]))
     """
     from deflow_cli.workflows.restore import find_restorer
 
     found = find_restorer(_path(path), Path.cwd())
     where = choose_device(str(device))
-    model, _ = load_esrgan(found.path)
+    model, _ = read_restorer_file(found.path)
+    if isinstance(model, SRFlow):
+        if tta:
+            raise ConfigError("tta is nothing to an SRFlow", next_step="leave it out")
+        return SuperResolver(model, where, tile=tile)
     return Restorer(model, where, tile=tile, tta=tta)
 
 
@@ -246,14 +273,19 @@ def restore(
     skip_existing: bool = False,
     tta: bool = False,
     fp32: bool = False,
+    temperature: float | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    consistent: bool = False,
+    sheet: str | Path | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> RestoreReport:
     """Restore an image or a folder to files, as ``deflow restore`` does; `load_restorer` restores tensors.
 
     model: as for `load_restorer`. outscale: size of the outputs over that of the inputs; None: the restorer's
-    scale. A file that cannot be read is among the report's ``failed``. Raises DeflowError for what concerns
-    all images.
+    scale. temperature to sheet: of an SRFlow alone. A file that cannot be read is among the report's
+    ``failed``. Raises DeflowError for what concerns all images.
 
     >>> from pathlib import Path
     >>> from deflow_cli import RestorerConfig, restore
@@ -281,6 +313,7 @@ def restore(
         tta=tta,
         fp32=fp32,
         device=device,
+        space=workflow.SpaceOptions(temperature, samples, seed, consistent, _path(sheet)),
     )
     return workflow.restore(request, reporter or Silent())
 

@@ -1,4 +1,4 @@
-"""Export: a restorer as the file that other programs read, and as an entry of OpenModelDB."""
+"""Export: a restorer or an SRFlow as the file that other programs read, and an entry of OpenModelDB."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from deflow_cli.checkpoints.architectures import restorer_formats
+from deflow_cli.checkpoints.architectures import restorer_formats, super_resolver_formats
 from deflow_cli.checkpoints.esrgan.export import caveats, open_model_db
+from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import CARD, write_atomically
-from deflow_cli.checkpoints.restorer import load_esrgan, save_restorer
+from deflow_cli.checkpoints.restorer import RestoringNetwork, load_restorer, save_restorer
+from deflow_cli.checkpoints.srflow.files import save_srflow, spare_tensors
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.restore import find_restorer
 
@@ -27,10 +30,11 @@ READ_ANEW = ("dialect", "title", "date", "version")  # facts that a new file get
 class ExportRequest:
     """What `deflow export` was asked for.
 
-    model: a file or a folder with one. target: the file to write. format: one of ``restorer_formats``, or
-    safetensors. openmodeldb: a .json file, or a folder where its name is the entry's id. entry_id:
-    instead of the id made of scale and name. name, author, license (SPDX), description: of the entry, and of
-    a .safetensors file; empty: as in the model's file. tags, urls: of the entry.
+    model: a file or a folder with one. target: the file to write. format: one of ``restorer_formats``, for
+    an SRFlow of ``super_resolver_formats``, or safetensors. openmodeldb: a .json file, or a folder where its
+    name is the entry's id. entry_id: instead of the id made of scale and name. name, author, license (SPDX),
+    description: of the entry, and of a .safetensors file; empty: as in the model's file. tags, urls: of the
+    entry.
     """
 
     model: Path
@@ -62,29 +66,60 @@ def export(request: ExportRequest, reporter: Reporter) -> ExportReport:
     """Write the export, and the entry where asked for. Raises DeflowError before anything is written."""
     source = find_restorer(request.model, Path.cwd()).path
     _check_names(request, source)
-    model, facts = load_esrgan(source, tell=reporter.note)
+    model, facts = load_restorer(source, tell=reporter.note)
+    _check_format(request, model)
     card = {key: str(getattr(request, key, "") or facts.get(key, "")) for key in CARD if key != "title"}
     card["title"] = request.name or str(facts.get("title") or source.stem)
     if request.openmodeldb is not None:
         _check_card(card)
-    if request.format == SAFETENSORS:
-        training = {key: value for key, value in facts.items() if key not in (*READ_ANEW, *CARD)}
-        save_restorer(request.target, model, training | card)
-        found = caveats(model.config)
+    training = {key: value for key, value in facts.items() if key not in (*READ_ANEW, *CARD)}
+    if isinstance(model, SRFlow):
+        found = _write_srflow(request, source, model, training | card)
     else:
-        found = restorer_formats()[request.format].export(model, request.target, request.format)
+        found = _write_esrgan(request, model, training | card)
     for caveat in found:
         reporter.warn(caveat)
     path, entry_id = None, ""
-    if request.openmodeldb is not None:
+    if request.openmodeldb is not None and isinstance(model, RRDBNet):
         path, entry_id = _write_entry(request, request.openmodeldb, model, card, facts)
         if path.stem != entry_id:
             reporter.note(f"OpenModelDB names this entry {entry_id}.json")
     return ExportReport(request.target, request.format, model.scale, found, path, entry_id)
 
 
+def _write_esrgan(request: ExportRequest, model: RRDBNet, facts: dict[str, Any]) -> list[str]:
+    """Write an ESRGAN generator; returns which programs will not take it."""
+    if request.format == SAFETENSORS:
+        save_restorer(request.target, model, facts)
+        return caveats(model.config)
+    return restorer_formats()[request.format].export(model, request.target, request.format)
+
+
+def _write_srflow(request: ExportRequest, source: Path, model: SRFlow, facts: dict[str, Any]) -> list[str]:
+    """Write an SRFlow with the tensors that came with it and no computation reads."""
+    spare = spare_tensors(model, read_state_dict(source))
+    if request.format == SAFETENSORS:
+        save_srflow(request.target, model, facts, spare)
+        return []
+    return super_resolver_formats()[request.format].export(model, request.target, request.format, spare)
+
+
+def _check_format(request: ExportRequest, model: RestoringNetwork) -> None:
+    """Refuse a format for other networks than this, and an entry where OpenModelDB has no such network."""
+    is_flow = isinstance(model, SRFlow)
+    formats = (*(super_resolver_formats() if is_flow else restorer_formats()), SAFETENSORS)
+    if request.format not in formats:
+        kind = "an SRFlow model" if is_flow else "an ESRGAN generator"
+        raise ConfigError(
+            f"{request.model}: {kind} cannot be written as {request.format}",
+            next_step=f"use --format {' or '.join(formats)}",
+        )
+    if is_flow and request.openmodeldb is not None:
+        raise ConfigError("entries for OpenModelDB are written for ESRGAN generators alone")
+
+
 def _check_names(request: ExportRequest, source: Path) -> None:
-    formats = (*restorer_formats(), SAFETENSORS)
+    formats = (*restorer_formats(), *super_resolver_formats(), SAFETENSORS)
     if request.format not in formats:
         raise ConfigError(
             f"format {request.format!r} is not known", next_step=f"use one of {', '.join(formats)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,22 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.registry import FoundModel
-from deflow_cli.checkpoints.restorer import load_esrgan
+from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.images.resize import rescale
-from deflow_cli.errors import CheckpointError, DataError, naming
+from deflow_cli.errors import CheckpointError, ConfigError, DataError, naming
 from deflow_cli.inference.restoring import Restorer
+from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.paths import RESTORER_FILE, RUNS_FOLDER
 from deflow_cli.runtime.cuda_graphs import GraphCache
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import Tell, plan_images, run_images
+from deflow_cli.workflows.super_resolve import SpaceJob, SpaceOptions, SpaceRecord
 
 MEMORY_SHARE = 0.5  # of the free memory, for the network; the rest is for pictures and other programs
 LARGEST_SIDES = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # what the formats can hold
@@ -41,7 +44,8 @@ class RestoreRequest:
     the newest of a run here. outscale: size of the output over the size of the input; None: the restorer's.
     tile: side in input pixels; None: chosen by memory, 0: none. tile_pad: overlap of tiles in input pixels;
     None: what leaves no seam. suffix: added to names. ext: ``auto`` or an image suffix. tta: the mean over
-    the eight turned and mirrored variants. fp32: no bfloat16, which is the choice on CUDA.
+    the eight turned and mirrored variants. fp32: no bfloat16, which is the choice on CUDA. space: for
+    restorers that give samples.
     """
 
     source: Path
@@ -56,6 +60,7 @@ class RestoreRequest:
     tta: bool = False
     fp32: bool = False
     device: str = "auto"
+    space: SpaceOptions = field(default_factory=SpaceOptions)
 
 
 @dataclass(frozen=True)
@@ -71,15 +76,21 @@ class RestoreRecord:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What was done: the restorer and how it was found, its scale and the outputs', and each image's fate."""
+    """What was done: the restorer and how it was found, its scale and the outputs', and each image's fate.
+
+    Of an SRFlow also the samples' mean LR-PSNR in dB, and the share of values that had to be clamped by more
+    than 0.05.
+    """
 
     model: Path
     model_origin: str
     scale: int
     outscale: float
-    records: list[RestoreRecord] = field(default_factory=list)
+    records: Sequence[RestoreRecord | SpaceRecord] = ()
     skipped: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    lr_psnr: float | None = None
+    strayed: float = 0.0
 
 
 def find_restorer(given: Path | None, working: Path) -> FoundModel:
@@ -109,15 +120,28 @@ def find_restorer(given: Path | None, working: Path) -> FoundModel:
 def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     """Restore images to files; a bad file is reported and the rest goes on.
 
-    Raises DeflowError for what concerns all images: no restorer, no images, no such device.
+    An SRFlow gives samples, as ``request.space`` says. Raises DeflowError for what concerns all images: no
+    restorer, no images, no such device, options that are nothing to the restorer.
     """
     planned = plan_images(
-        request.source, request.target, ext=request.ext, tag=request.suffix, keep_alpha=True
+        request.source,
+        request.target,
+        ext=request.ext,
+        samples=request.space.samples,
+        tag=request.suffix,
+        keep_alpha=True,
     )
     found = find_restorer(request.model, Path.cwd())
     device = choose_device(request.device)
+    model, _ = load_restorer(found.path, tell=reporter.note)
+    if isinstance(model, SRFlow):
+        return _super_resolve(request, planned, found, model, device, reporter)
+    if request.space.given:
+        raise ConfigError(
+            f"{found.path}: gives one image and no samples, {request.space.given[0]} is nothing to it",
+            next_step=f"leave {request.space.given[0]} out, or pass an SRFlow as --model",
+        )
     dtype = choose_precision("fp32" if request.fp32 or device.type == "cpu" else "auto", device)
-    model, _ = load_esrgan(found.path, tell=reporter.note)
     config = model.config
     if config.image_channels not in (1, 3):
         raise CheckpointError(
@@ -145,6 +169,37 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     )
     return RestoreReport(
         found.path, found.origin, config.scale, outscale, done.records, done.skipped, done.failed
+    )
+
+
+def _super_resolve(
+    request: RestoreRequest,
+    planned: Sequence[PlannedOutput],
+    found: FoundModel,
+    model: SRFlow,
+    device: torch.device,
+    reporter: Reporter,
+) -> RestoreReport:
+    if request.tta:
+        raise ConfigError("--tta is nothing to an SRFlow", next_step="leave it out; --samples gives variants")
+    outscale = request.outscale or float(model.scale)
+    job = SpaceJob(model, device, request.space, outscale, request.tile, request.tile_pad)
+    reporter.note(
+        f"restorer: {found.path} ({found.origin}), SRFlow x{model.scale}, temperature {job.temperature:g}, "
+        f"on {device}"
+    )
+    done = job.run(planned, reporter, skip_existing=request.skip_existing)
+    consistency = [value for record in done.records for value in record.lr_psnr]
+    return RestoreReport(
+        found.path,
+        found.origin,
+        model.scale,
+        outscale,
+        done.records,
+        done.skipped,
+        done.failed,
+        lr_psnr=float(np.mean(consistency)) if consistency else None,
+        strayed=float(np.mean([record.strayed for record in done.records])) if done.records else 0.0,
     )
 
 

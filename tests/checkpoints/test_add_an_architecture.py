@@ -104,7 +104,7 @@ def test_one_line_registers_a_restorer(
         assert torch.equal(load_restorer(done.path)[0].conv_last.weight, network.conv_last.weight)
     with pytest.raises(ConfigError, match="onnx") as caught:
         export(ExportRequest(path, tmp_path / "a.pth", "onnx"), Silent())
-    assert caught.value.next_step == "use one of basicsr, realsr, esrgan, toy, safetensors"
+    assert caught.value.next_step == "use one of basicsr, realsr, esrgan, toy, srflow, safetensors"
 
 
 def test_a_misfit_is_named(tmp_path: Path, network: RRDBNet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,10 @@ class Recorder:
     answer: Any = None
     error: BaseException | None = None
     requests: list[Any] = field(default_factory=list)
+    keywords: list[dict[str, Any]] = field(default_factory=list)
 
-    def __call__(self, *request: Any) -> Any:
+    def __call__(self, *request: Any, **keywords: Any) -> Any:
+        self.keywords.append(keywords)
         self.requests.append(request[0] if len(request) == 2 else request)
         if self.error is not None:
             raise self.error

@@ -34,6 +34,16 @@ def test_import_weights(deflow, import_workflow):
     assert "upper.weight" in result.stdout
 
 
+def test_import_weights_takes_what_files_of_srflow_do_not_tell(deflow, import_workflow):
+    Path("old.pth").touch()
+    result = deflow("import-weights", "old.pth", "new.safetensors", "--blocks", "1, 3,5", "--eps", "0.001")
+    assert result.exit_code == 0, result.output
+    assert import_workflow.keywords == [{"stacked_blocks": (1, 3, 5), "affine_eps": 0.001}]
+    result = deflow("import-weights", "old.pth", "new.safetensors", "--blocks", "1-3")
+    assert result.exit_code == 2
+    assert "--blocks 1-3: not a list of numbers" in result.stderr
+
+
 def test_import_weights_writes_safetensors_alone(deflow, import_workflow):
     Path("old.pth").touch()
     result = deflow("import-weights", "old.pth", "new.pth")

@@ -8,10 +8,17 @@ from safetensors.torch import save_file
 
 from deflow_cli.checkpoints.foreign import published_key_map, published_layout
 from deflow_cli.checkpoints.format import load_model
+from deflow_cli.checkpoints.restorer import load_restorer, save_restorer
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
-from deflow_cli.errors import CheckpointError
+from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.runtime.progress import Silent
+from deflow_cli.workflows.export import ExportRequest, export
 from deflow_cli.workflows.import_weights import import_weights
+from tests.checkpoints.srflow.published_files import config as srflow_config
+from tests.checkpoints.srflow.published_files import published_state as srflow_state
 from tests.inference.small import smooth_images
 
 
@@ -68,3 +75,65 @@ def test_the_source_is_not_overwritten(published, tmp_path):
     save_file(published[1], tmp_path / "old.safetensors")
     with pytest.raises(CheckpointError, match="overwrite"):
         import_weights(tmp_path / "old.safetensors", tmp_path / "old.safetensors")
+
+
+# -- SRFlow -------------------------------------------------------------------------------------------
+
+
+def test_an_srflow_is_imported_restored_from_and_exported_as_it_came(tmp_path):
+    of = srflow_config(blocks=5, stacked=(0, 1, 3, 4), steps=1, levels=2, affine_eps=1e-3)
+    state = srflow_state(of)
+    source, ours = tmp_path / "SRFlow.pth", tmp_path / "restorer.safetensors"
+    torch.save({f"module.{key}": value for key, value in state.items()}, source)
+    with pytest.raises(CheckpointError, match=r"SRFlow\.pth: the file has 5 encoder blocks of which 4"):
+        import_weights(source, ours)
+    assert not ours.exists()
+    report = import_weights(source, ours, stacked_blocks=(0, 1, 3, 4), affine_eps=1e-3)
+    assert report.architecture == "srflow"
+    assert report.tensors == len(state)
+    assert report.assumed == ["training without noise on the images"]
+    assert "flowUpsamplerNet.f.0.weight" in report.unused
+    model, facts = load_restorer(ours)
+    assert model.config == of
+    assert facts["title"] == "SRFlow"
+    assert facts["imported_from"] == source.name
+    with pytest.raises(CheckpointError, match="a restorer, not a degradation model"):
+        load_model(ours)
+
+    # through another file of ours, to the authors' layout
+    export(ExportRequest(ours, tmp_path / "again.safetensors", "safetensors"), Silent())
+    done = export(ExportRequest(tmp_path / "again.safetensors", tmp_path / "out.pth", "srflow"), Silent())
+    assert any("0, 1, 3, 4" in caveat for caveat in done.caveats)
+    written = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert list(written) == list(state)
+    for key, value in state.items():
+        assert torch.equal(written[key], value), key
+
+
+def test_a_published_srflow_is_exported_without_being_imported(tmp_path):
+    state = srflow_state(srflow_config(blocks=23, stacked=(1, 8, 15, 22), steps=1, levels=2))
+    torch.save(state, tmp_path / "SRFlow.pth")
+    export(ExportRequest(tmp_path / "SRFlow.pth", tmp_path / "out.pth", "srflow"), Silent())
+    written = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert all(torch.equal(written[key], value) for key, value in state.items())
+    with pytest.raises(ConfigError, match="an SRFlow model cannot be written as basicsr") as caught:
+        export(ExportRequest(tmp_path / "SRFlow.pth", tmp_path / "basic.pth"), Silent())
+    assert caught.value.next_step == "use --format srflow or safetensors"
+    entry = ExportRequest(tmp_path / "SRFlow.pth", tmp_path / "o.pth", "srflow", tmp_path, author="a")
+    with pytest.raises(ConfigError, match="ESRGAN generators alone"):
+        export(entry, Silent())
+    assert not (tmp_path / "o.pth").exists()
+
+
+def test_other_networks_are_not_written_as_an_srflow(tmp_path):
+    save_restorer(tmp_path / "r.safetensors", RRDBNet(RestorerConfig(scale=2, channels=8, blocks=1)), {})
+    with pytest.raises(ConfigError, match="an ESRGAN generator cannot be written as srflow"):
+        export(ExportRequest(tmp_path / "r.safetensors", tmp_path / "o.pth", "srflow"), Silent())
+
+
+def test_options_of_srflow_are_refused_for_other_files(published, tmp_path):
+    torch.save(published[1], tmp_path / "old.pth")
+    for options in ({"stacked_blocks": (0, 1)}, {"affine_eps": 1e-3}):
+        with pytest.raises(ConfigError, match="--blocks and --eps are for files of SRFlow"):
+            import_weights(tmp_path / "old.pth", tmp_path / "new.safetensors", **options)
+    assert not (tmp_path / "new.safetensors").exists()

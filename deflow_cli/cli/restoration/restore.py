@@ -1,4 +1,4 @@
-"""`deflow restore`: undo degradations by a restorer, ours or any ESRGAN."""
+"""`deflow restore`: undo degradations by a restorer, ours, any ESRGAN, or samples of an SRFlow."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
 from deflow_cli.cli.degradation.degrade import parse_tile
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_source
 from deflow_cli.errors import ConfigError
+
+MOST_STRAYED = 1e-3  # share of values beyond [0, 1] by more than 0.05 that goes without a word
 
 
 def restore(
@@ -22,6 +24,11 @@ def restore(
     ext: options.RestoreExt = "auto",
     skip_existing: options.SkipExisting = False,
     tta: options.Tta = False,
+    temperature: options.SpaceTemperature = None,
+    samples: options.SpaceSamples = 1,
+    seed: options.SpaceSeed = 0,
+    consistent: options.Consistent = False,
+    sheet: options.Sheet = None,
     fp32: options.Fp32 = False,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -38,6 +45,7 @@ def restore(
 
     from deflow_cli.workflows import restore as workflow
 
+    space = workflow.SpaceOptions(temperature, samples, seed, consistent, sheet)
     with ConsoleReporter() as reporter:
         request = workflow.RestoreRequest(
             source=source,
@@ -52,6 +60,7 @@ def restore(
             tta=tta,
             fp32=fp32,
             device=device,
+            space=space,
         )
         report = workflow.restore(request, reporter)
 
@@ -61,6 +70,13 @@ def restore(
         skipped = f", {len(report.skipped)} skipped" if report.skipped else ""
         typer.echo(f"{len(report.records)} written to {show_path(target)}{skipped}, x{report.outscale:g}")
         typer.echo(f"restorer: {show_path(report.model)} ({report.model_origin})")
+        if report.lr_psnr is not None:
+            typer.echo(f"made small again: {report.lr_psnr:.2f} dB from the inputs")
+        if report.strayed > MOST_STRAYED:
+            typer.echo(
+                f"{100 * report.strayed:.2g} % of the values left the range of images: lower --temperature",
+                err=True,
+            )
     for path, reason in report.failed:
         # A reason that names its file needs no second name.
         typer.echo(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", err=True)

@@ -131,7 +131,7 @@ class FlowStep(LinearStep):
         variant: FlowVariant = DEFLOW,
     ) -> None:
         super().__init__(channels, generator, variant)
-        self.scale_form = scale_form
+        self.scale_form, self.coupling_form = scale_form, variant.coupling_form(scale_form)
         self.variant = variant
         self.autocast_dtype: torch.dtype | None = None
         self.z1_channels = channels // 2
@@ -217,7 +217,7 @@ class FlowStep(LinearStep):
         z1, z2 = z[:, : self.z1_channels], z[:, self.z1_channels :]
         with self._networks_precision(z1):
             raw = self.coupling(z1, None if condition is None else StepCondition(*condition).coupling_term)
-        z2, log_det = affine(z2, raw, self.scale_form)
+        z2, log_det = affine(z2, raw, self.coupling_form)
         return torch.cat((z1, z2), dim=1), log_det
 
     def _inject(self, z: Tensor, condition: Condition | None, affine: AffineMap) -> tuple[Tensor, Tensor]:

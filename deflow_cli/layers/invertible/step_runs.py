@@ -235,7 +235,7 @@ def _couple(
     hidden = F.relu(F.conv2d(seen, weights.first, padding=1) + term)
     hidden = conv1x1(hidden, weights.mid, weights.mid_bias, relu=True)
     raw = F.conv2d(hidden, weights.out, weights.out_bias, padding=1)[:, : 2 * z2.shape[1]]
-    z2, log_det = affine(z2, raw, form)
+    z2, log_det = affine(z2, raw, variant.coupling_form(form))
     return torch.cat((z1, z2), dim=1), log_det
 
 

@@ -55,6 +55,7 @@ class SRFlow(nn.Module):
             "before" if srflow.form == "direct" else DEFLOW.injector,
             srflow.pointwise,
             split_eps=PUBLISHED.split_eps,
+            coupling_bound=srflow.coupling_bound,
         )
         self.flow = ConditionalFlow.from_config(flow, self.encoder.feature_channels, generator, variant)
         self._runs: RunSettings | None = None  # set by ``train_in_runs``

@@ -18,8 +18,6 @@ from deflow_cli.config.srflow import SRFlowConfig, SRFlowModelConfig
 from deflow_cli.errors import CheckpointError
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.paths import RESTORER_FILE
-from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.export import ExportRequest, export
 
 ENCODER = EncoderConfig(channels=8, growth_channels=4, blocks=2, stacked_blocks=(0, 1))
 
@@ -58,8 +56,6 @@ def test_what_needs_another_network_refuses_it(tmp_path: Path) -> None:
     save_srflow(path, srflow(), {})
     with pytest.raises(CheckpointError, match=r"restorer\.safetensors: an SRFlow model, not an ESRGAN"):
         load_esrgan(path)
-    with pytest.raises(CheckpointError, match=r"restorer\.safetensors: an SRFlow model, not an ESRGAN"):
-        export(ExportRequest(path, tmp_path / "out.pth"), Silent())
     with pytest.raises(CheckpointError, match=r"restorer\.safetensors: a restorer, not a degradation model"):
         load_model(path)
 

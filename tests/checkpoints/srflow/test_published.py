@@ -24,33 +24,17 @@ from deflow_cli.checkpoints.srflow.published import (
     load_published_srflow,
     published_srflow_layout,
 )
-from deflow_cli.config.model import EncoderConfig
 from deflow_cli.config.restorer import RestorerConfig
-from deflow_cli.config.srflow import SRFlowConfig, SRFlowModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.srflow.model import SRFlow
+from tests.checkpoints.srflow.published_files import State, config, published_state
 from tests.golden.full import FOLDER, needs_golden
 
-State = dict[str, Tensor]
 FULL_SIZES = {"DF2K_4X": 39_541_811, "DF2K_8X": 50_821_891, "CelebA_8X": 40_030_531}
 STACKS = {"DF2K_4X": (1, 8, 15, 22), "DF2K_8X": (1, 3, 5, 7), "CelebA_8X": (1, 3, 5, 7)}
 TELLING = ("RRDB.conv_first.weight", "flowUpsamplerNet.layers.3.affine.fAffine.0.weight")
 F_WEIGHT = "flowUpsamplerNet.f.0.weight"
-
-
-def config(blocks: int = 2, stacked: tuple[int, ...] = (0, 1), **flow: Any) -> SRFlowModelConfig:
-    """Of a small published model."""
-    sizes = {"steps": 2, "hidden_channels": 8, "noise": "none"} | flow
-    encoder = EncoderConfig(channels=8, growth_channels=4, blocks=blocks, stacked_blocks=stacked)
-    return SRFlowModelConfig(SRFlowConfig(**sizes), encoder)
-
-
-def published_state(of: SRFlowModelConfig, seed: int = 0) -> State:
-    """A file of the authors: procedural tensors under their names, in their order."""
-    random = torch.Generator().manual_seed(seed)
-    layout = published_srflow_layout(SRFlow(of))
-    return {name: 0.05 * torch.randn(shape, generator=random) for name, shape in layout.items()}
 
 
 def assert_same(found: State, expected: State) -> None:

@@ -18,10 +18,11 @@ from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.quality.fidelity import Psnr, Ssim
 from deflow_cli.metrics.quality.piqe import Piqe
 from deflow_cli.metrics.summary import summarize
+from deflow_cli.reports.pages.pictures import window_of
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.score import measure as scoring
 from deflow_cli.workflows.score import scorers
-from deflow_cli.workflows.score.examples import html_text, pick, window_of
+from deflow_cli.workflows.score.examples import html_text, pick
 from deflow_cli.workflows.score.run import ScoreRequest, csv_text, score
 from deflow_cli.workflows.score.scorers import choose_metrics
 
