@@ -119,7 +119,8 @@ def model_config_from_json(text: str) -> ModelConfig:
         raise CheckpointError(f"the stored configuration cannot be read ({error})") from error
 
 
-def _facts_from_json(path: Path, text: str) -> dict[str, Any]:
+def facts_from_json(path: Path, text: str) -> dict[str, Any]:
+    """The facts stored beside the tensors. Raises CheckpointError naming the file where they are none."""
     try:
         facts = json.loads(text)
     except (ValueError, RecursionError):
@@ -156,7 +157,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, 
                 f"tensors do not fit the stored configuration: {problems}", next_step="copy or fit it again"
             )
     model.load_state_dict(tensors, strict=True)
-    training = _facts_from_json(path, metadata.get("deflow.training", "{}"))
+    training = facts_from_json(path, metadata.get("deflow.training", "{}"))
     facts = {
         "title": metadata.get("modelspec.title", path.stem),
         "date": metadata.get("modelspec.date", ""),

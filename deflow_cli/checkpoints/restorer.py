@@ -16,6 +16,7 @@ from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import (
     FORMAT_VERSION,
     RESTORER_KIND,
+    facts_from_json,
     restorer_metadata,
     write_tensors,
 )
@@ -102,7 +103,7 @@ def _check_config(path: Path, metadata: Mapping[str, str], found: RestorerConfig
     """A file without its last up-convolution looks like a smaller scale: the stored sizes tell."""
     try:
         stored = RestorerConfig(**json.loads(metadata["deflow.config"]))
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"{path}: the stored configuration cannot be read ({error})") from error
     if _explicit(stored) != _explicit(found):
         raise CheckpointError(
@@ -122,8 +123,5 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
             facts[key] = metadata[f"modelspec.{key}"]
     if metadata.get("deflow.kind") != RESTORER_KIND:
         return facts
-    try:
-        training = json.loads(metadata.get("deflow.training", "{}"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: the stored facts cannot be read ({error})") from error
+    training = facts_from_json(path, metadata.get("deflow.training", "{}"))
     return {**training, **facts, "version": metadata.get("deflow.version", "")}
