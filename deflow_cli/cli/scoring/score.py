@@ -14,6 +14,7 @@ from deflow_cli.cli.scoring import score_options as options
 from deflow_cli.cli.scoring import space_options
 from deflow_cli.cli.scoring.space import SpaceOutputs, check_maps, score_samples, space_request
 from deflow_cli.errors import ConfigError, DeflowError
+from deflow_cli.texts import encoded
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.realism.run import RealismRequest
@@ -161,5 +162,5 @@ def _write(path: Path, text: str) -> None:
     """Write a whole file or none, and say so on stderr."""
     from deflow_cli.checkpoints.format import write_atomically
 
-    write_atomically(path, text.encode("utf-8"))
+    write_atomically(path, encoded(text))
     typer.echo(f"written: {show_path(path)}", err=True)

@@ -15,6 +15,7 @@ from deflow_cli.cli.guard import tell_error
 from deflow_cli.cli.options import check_folder
 from deflow_cli.cli.scoring.score_options import check_exists
 from deflow_cli.errors import ConfigError, DeflowError
+from deflow_cli.texts import encoded
 
 if TYPE_CHECKING:
     from deflow_cli.data.samples.matching import SampleSource
@@ -100,9 +101,9 @@ def score_samples(request: SpaceRequest, outputs: SpaceOutputs) -> None:
             page = space_html(report)
     # Files first: what is printed may fail, and must not cost them.
     if outputs.csv is not None:
-        _write(outputs.csv, space_csv(report).encode("utf-8"))
+        _write(outputs.csv, encoded(space_csv(report)))
     if outputs.html is not None:
-        _write(outputs.html, page.encode("utf-8"))
+        _write(outputs.html, encoded(page))
     if outputs.maps is not None:
         _write_maps(report, outputs.maps)
     document = space_document(report)
