@@ -21,7 +21,7 @@ from deflow_cli.data.images.formats.header import (
     main_picture,
 )
 from deflow_cli.data.images.formats.opening import open_header
-from deflow_cli.data.images.formats.png import alpha_of_key, decode_png16, is_png, read_png
+from deflow_cli.data.images.formats.png import alpha_of_key, check_end, decode_png16, is_png, read_png
 from deflow_cli.data.images.formats.profiles import LEAST_PROFILE
 from deflow_cli.data.images.formats.tiff import TiffFile, TiffPage, decode_tiff16, is_tiff
 
@@ -84,6 +84,7 @@ def _decode_png(data: bytes) -> _Stored:
         with open_header(io.BytesIO(content.bare())) as opened:
             opened.load()
             samples, alpha = _samples_of(opened)
+            check_end(content, samples[-2:])
     key = content.transparent()
     if key is not None:
         alpha = alpha_of_key(samples, key, content.depth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 from PIL import Image as Pillow
@@ -34,6 +35,8 @@ def exif_of_block(block: bytes | None) -> Exif:
     if not block:
         return Exif()
     exif = Pillow.Exif()
+    if _ends_early(block):
+        return Exif(note=_DAMAGED)
     try:
         exif.load(block)
     except DECODE_ERRORS:
@@ -44,13 +47,27 @@ def exif_of_block(block: bytes | None) -> Exif:
 def exif_of_opened(opened: Pillow.Image) -> Exif:
     """Of an image that Pillow opened. Broken data must not cost the picture."""
     block = opened.info.get("exif") or b""
-    if block and block.removeprefix(b"Exif\0\0")[:4] not in _STARTS:
+    if block and _ends_early(block):
         return Exif(note=_DAMAGED)  # Pillow would read nothing from it
     try:
         exif = opened.getexif()
     except DECODE_ERRORS:
         return Exif(note=_DAMAGED)
     return _clean(exif)
+
+
+def _ends_early(block: bytes) -> bool:
+    """Whether a block does not hold its first directory, of which Pillow says nothing."""
+    body = block.removeprefix(b"Exif\0\0")
+    if body[:4] not in _STARTS:
+        return True
+    order = "<" if body[:2] == b"II" else ">"
+    try:
+        start = struct.unpack_from(order + "I", body, 4)[0]
+        count = struct.unpack_from(order + "H", body, start)[0]
+    except struct.error:
+        return True
+    return bool(start + 2 + 12 * count > len(body))
 
 
 def _clean(exif: Pillow.Exif) -> Exif:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow_cli.data.images.formats.opencv import decode_unchanged
+from deflow_cli.data.images.formats.png_pixels import is_complete, unpacked_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST_PROFILE = 1 << 20  # bytes of an unpacked profile; common readers refuse a file with a larger one
@@ -29,7 +30,7 @@ Buffer = bytes | mmap.mmap
 
 @dataclass
 class PngContent:
-    """A PNG file taken apart. width to colour: of its header. chunks: the first of each kind but IDAT.
+    """A PNG file taken apart. width to interlaced: of its header. chunks: the first of each kind but IDAT.
 
     idat: the compressed pixels. frames: of the animation, 1 without. notes: damage that costs no pixels, in
     words that follow the file's name. source: the whole file, where decoders can take it as it is.
@@ -39,6 +40,7 @@ class PngContent:
     height: int = 0
     depth: int = 0
     colour: int = 0
+    interlaced: bool = False
     chunks: dict[bytes, bytes] = field(default_factory=dict)
     idat: list[memoryview] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -67,6 +69,7 @@ class PngContent:
         if len(body) != 13:
             raise ValueError(f"its header has {len(body)} bytes, not 13")
         self.width, self.height, self.depth, self.colour = struct.unpack(">IIBB", body[:10])
+        self.interlaced = body[12] == 1
         if not self.width or not self.height or self.colour not in _CHANNELS:
             raise ValueError(f"its header says {self.width}x{self.height}, colour type {self.colour}")
 
@@ -99,6 +102,11 @@ class PngContent:
         if not count or len(body) < 2 * count:
             return None
         return tuple(value & (2**self.depth - 1) for value in struct.unpack(f">{count}H", body[: 2 * count]))
+
+    def is_whole(self) -> bool:
+        """Whether the compressed pixels are complete and meet the checksum at their end."""
+        bits = _CHANNELS[self.colour] * self.depth
+        return is_complete(self.idat, unpacked_size(self.width, self.height, bits, self.interlaced))
 
     def bare(self) -> bytes:
         """The file with what decoding needs and small harmless chunks alone: no metadata can hinder it."""
@@ -160,8 +168,9 @@ def read_png(data: bytes) -> PngContent:
         content.source = None
     if not content.width:
         raise ValueError(doubt or "it has no header")
-    if (doubt or content.notes) and not _is_whole(content):  # a damaged chunk may have been one of pixels
+    if (doubt or content.notes) and not content.is_whole():  # a damaged chunk may have been one of pixels
         raise ValueError(doubt or content.notes[0])
+    _check_palette(content)
     if doubt:
         content.notes.append(f"{doubt}; its pixels are whole")
     return content
@@ -184,7 +193,14 @@ def read_png_header(data: Buffer) -> PngContent:
         position = end
     if not content.width:
         raise ValueError("it has no header")
+    _check_palette(content)
     return content
+
+
+def _check_palette(content: PngContent) -> None:
+    """Raise ValueError where the pixels number colours that are missing: decoders invent some."""
+    if content.colour == 3 and not content.chunks.get(b"PLTE"):
+        raise ValueError("its palette is missing")
 
 
 def _behind_pixels(data: Buffer, position: int) -> int:
@@ -240,20 +256,14 @@ def _next_chunk(data: bytes, position: int) -> int | None:
     return None
 
 
-def _is_whole(content: PngContent) -> bool:
-    """Whether the compressed pixels are complete and meet the checksum at their end."""
-    unpacker = zlib.decompressobj()
-    size = 0
-    try:
-        for part in content.idat:
-            piece = bytes(part)
-            while piece:
-                size += len(unpacker.decompress(piece, 1 << 24))
-                piece = unpacker.unconsumed_tail
-    except zlib.error:
-        return False
-    bits = content.width * _CHANNELS[content.colour] * content.depth
-    return unpacker.eof and size >= content.height * (bits // 8)
+def check_end(content: PngContent, last_rows: NDArray[Any]) -> None:
+    """Raise ValueError where rows are missing: the decoder of 8 bits gives zeros for them without a word.
+
+    last_rows: the last two as decoded, since in interlaced pictures either may be missing. Only where one is
+    of one colour are the pixels unpacked once more to see whether they are there.
+    """
+    if any((row == row[:1]).all() for row in last_rows) and not content.is_whole():
+        raise ValueError("its compressed pixels end early (truncated)")
 
 
 def decode_png16(content: PngContent) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:

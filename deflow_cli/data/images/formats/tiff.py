@@ -18,7 +18,9 @@ _STRIP_BYTES = 1 << 20
 _ORIENTATION = 274
 _SUB_PAGES = 330
 _MOST_PAGES = 4096
-_TAGS = frozenset({254, 256, 257, 258, 262, _ORIENTATION, 277, 284, _SUB_PAGES, 338, 339})
+_STRIPS = (273, 279)  # places and bytes of the strips
+_MOST_STRIPS = 1 << 20
+_TAGS = frozenset({254, 256, 257, 258, 259, 262, *_STRIPS, _ORIENTATION, 277, 278, 284, _SUB_PAGES, 338, 339})
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # struct letters of the types that hold these
 
 
@@ -91,6 +93,27 @@ class TiffPage:
                 return f"its 16-bit colour space (photometric {self.first(262, 2)}) is neither gray nor RGB"
         return ""
 
+    @property
+    def lacking(self) -> str:
+        """What of the pixels the file does not hold by its own numbers, or an empty string.
+
+        Decoders fill in what is missing without a word. Tiles are not looked at.
+        """
+        offsets, sizes = (self.values.get(tag, ()) for tag in _STRIPS)
+        if not offsets:
+            return ""
+        rows = self.first(278, 0) or self.height
+        planes = self.first(277, 1) if self.first(284, 1) == 2 else 1
+        needed = planes * -(-self.height // rows)
+        if len(offsets) < needed:
+            return f"it has {len(offsets)} strips of {rows} rows, and needs {needed} (truncated)"
+        if min(offsets) < 8 and self.height and self.width:
+            return "its directory is damaged: pixels cannot lie in the file's first bytes"
+        least = self.height * ((self.width * self.first(277, 1) * self.bits + 7) // 8)
+        if self.first(259, 1) == 1 and self.colours and planes == 1 and sum(sizes) < least:
+            return f"its strips hold {sum(sizes)} bytes, and need {least} (truncated)"
+        return ""
+
 
 class TiffFile:
     """The pages of a TIFF file, classic or Big, and which of them is the image.
@@ -126,6 +149,8 @@ class TiffFile:
             raise ValueError(self.main.trouble)
         if not self.main.width or not self.main.height:
             raise ValueError("its directory names no size")
+        if self.main.lacking:
+            raise ValueError(self.main.lacking)
 
     def alone(self) -> bytes:
         """The file with its main page first and that page's orientation undone, for decoders.
@@ -181,7 +206,8 @@ class TiffFile:
             length = struct.unpack_from(whole, data, entry + 4)[0]
             where = entry + width - inline
             letter = _NUMBERS.get(kind)
-            if letter is None or length > 64 or tag not in _TAGS:
+            most = _MOST_STRIPS if tag in _STRIPS else 64
+            if letter is None or length > most or tag not in _TAGS:
                 continue
             size = struct.calcsize(order + letter)
             if length * size > inline:

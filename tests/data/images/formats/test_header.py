@@ -1,6 +1,7 @@
 """Headers: what they say is what decoding gives, and which of several pictures is the image."""
 
 import io
+import itertools
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,9 +77,13 @@ def test_the_largest_picture_of_an_mpo_is_used(tmp_path: Path) -> None:
 
 
 def test_damaged_exif_is_said_and_costs_nothing(tmp_path: Path) -> None:
-    for suffix, kind in ((".jpg", "JPEG"), (".webp", "WEBP")):
+    exif = Pillow.Exif()
+    exif[274] = 6
+    cut = exif.tobytes().removeprefix(b"Exif\0\0")[:11]
+    kinds = ((".jpg", "JPEG"), (".webp", "WEBP"), (".png", "PNG"))
+    for (suffix, kind), block in itertools.product(kinds, (b"junkjunkjunk", cut)):
         buffer = io.BytesIO()
-        picture(32, 48).save(buffer, kind, exif=b"Exif\0\0junkjunkjunk")
+        picture(32, 48).save(buffer, kind, exif=b"Exif\0\0" + block)
         (tmp_path / f"a{suffix}").write_bytes(buffer.getvalue())
         image, said = read(tmp_path / f"a{suffix}")
         assert image.pixels.shape == (32, 48, 3)

@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from deflow_cli.data.images.files import read_header, read_image
 from deflow_cli.data.images.folders import inspect_size
 from deflow_cli.data.images.formats.png import SIGNATURE, read_png, read_png_header
+from deflow_cli.data.images.formats.png_pixels import unpacked_size
 from deflow_cli.data.images.remarks import remarks_to
 from deflow_cli.errors import DataError
 from tests.data.images.formats.chunks import chunk, png
@@ -209,3 +210,26 @@ def test_what_is_passed_to_decoders_is_bare() -> None:
     assert zlib.decompress(bare[bare.index(b"IDAT") + 4 : -16]) == ROWS
     for plain in (png(7, 9, 8, 2, ROWS), png(7, 9, 8, 2, ROWS, chunk(b"pHYs", bytes(9)))):
         assert read_png(plain).bare() is plain
+
+
+@pytest.mark.parametrize("colour", [0, 2, 3])
+@pytest.mark.parametrize("interlaced", [0, 1])
+def test_missing_rows_are_not_black_ones(tmp_path: Path, colour: int, interlaced: int) -> None:
+    """A checksum that holds says nothing of rows that were never there."""
+    channels = 3 if colour == 2 else 1
+    before = (chunk(b"PLTE", bytes(range(256)) * 3),) if colour == 3 else ()
+    size = unpacked_size(40, 34, 8 * channels, bool(interlaced))
+    rows = b"\1" * (size - 1 - 40 * channels)  # filter 1, steps of 1
+    header = struct.pack(">IIBBBBB", 40, 34, 8, colour, 0, 0, interlaced)
+    pixels = chunk(b"IDAT", zlib.compress(rows))
+    data = b"".join([SIGNATURE, chunk(b"IHDR", header), *before, pixels, chunk(b"IEND", b"")])
+    with pytest.raises(DataError, match="truncated"):
+        read(tmp_path, data)
+
+
+def test_a_palette_that_is_missing_is_not_invented(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(4, 4, 8, 3, bytes(20)))
+    for look in (read_image, read_header):
+        with pytest.raises(DataError, match="its palette is missing"):
+            look(path)

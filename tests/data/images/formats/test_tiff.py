@@ -11,6 +11,7 @@ from deflow_cli.data.images.files import read_header, read_image
 from deflow_cli.data.images.folders import inspect_size
 from deflow_cli.data.images.formats.tiff import TiffFile
 from deflow_cli.data.images.remarks import remarks_to
+from deflow_cli.errors import DataError
 
 tifffile = pytest.importorskip("tifffile")
 RNG = np.random.default_rng(0)
@@ -175,3 +176,18 @@ def test_gray_with_alpha_of_16_bits_is_alike_at_8(tmp_path: Path) -> None:
     a, b = (read(tmp_path / f"{kind}.tif")[0] for kind in ("uint16", "uint8"))
     np.testing.assert_array_equal(a.pixels // 257, b.pixels)
     np.testing.assert_array_equal(a.alpha // 257, b.alpha)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+@pytest.mark.parametrize("tag", [257, 278])
+def test_strips_that_the_file_does_not_have_are_not_black(tmp_path: Path, kind: str, tag: int) -> None:
+    """More rows than the strips hold; strips of fewer rows than one strip must have."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(20, 30, 3, kind), photometric="rgb", metadata=None)
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack("<H", tag), struct.unpack_from("<I", data, 4)[0])
+    struct.pack_into("<H", data, at + 8, 21 if tag == 257 else 5)
+    path.write_bytes(data)
+    for look in (read_image, read_header):
+        with pytest.raises(DataError, match="truncated"):
+            look(path)
