@@ -23,7 +23,9 @@ _ROWS = 64  # rows filtered and compressed at a time
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _USED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL")
 _HARMLESS = (*_CRITICAL, b"pHYs", b"gAMA", b"sRGB", b"cHRM", b"bKGD", b"tIME")  # decoders skip them
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+# By colour type.
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 
 Buffer = bytes | mmap.mmap
 
@@ -70,8 +72,13 @@ class PngContent:
             raise ValueError(f"its header has {len(body)} bytes, not 13")
         self.width, self.height, self.depth, self.colour = struct.unpack(">IIBB", body[:10])
         self.interlaced = body[12] == 1
-        if not self.width or not self.height or self.colour not in _CHANNELS:
-            raise ValueError(f"its header says {self.width}x{self.height}, colour type {self.colour}")
+        if not self.width or not self.height or self.depth not in _DEPTHS.get(self.colour, ()):
+            size = f"{self.width}x{self.height}"
+            raise ValueError(f"its header says {size}, colour type {self.colour} of {self.depth} bits")
+        if body[10] or body[11] or body[12] > 1:
+            raise ValueError(
+                f"its header names compression {body[10]}, filter {body[11]}, interlace {body[12]}"
+            )
 
     def take(self, kind: bytes, body: bytes) -> None:
         """Take a chunk that is used and not there yet. Raises ValueError for a header that is none."""
