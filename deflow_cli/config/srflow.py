@@ -119,7 +119,8 @@ class PretrainStage(StageConfig):
 class FlowStage(StageConfig):
     """The second stage: the likelihood of y given x. By default as published for x4.
 
-    l1: weight of the mean absolute difference of y and the sample at temperature 0.
+    l1: weight of the mean absolute difference of y and the sample at temperature 0. texture: weight of the
+    difference in local strength of detail between y and samples at ``sr.temperature``.
     """
 
     iterations: int = 200_000
@@ -128,12 +129,14 @@ class FlowStage(StageConfig):
     schedule: StageSchedule = "steps"
     halve_at: tuple[int, ...] = (100_000, 150_000, 180_000, 190_000)
     l1: float = 0.0
+    texture: float = 0.0
 
     section = "flow"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.l1 >= 0, "flow.l1 is a weight and must not be negative")
+        for name in ("l1", "texture"):
+            require(getattr(self, name) >= 0, f"flow.{name} is a weight and must not be negative")
 
 
 @dataclass(frozen=True)
