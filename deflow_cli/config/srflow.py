@@ -33,6 +33,7 @@ class SRFlowConfig:
     # c of the couplings' bounded scales; 0: affine_bound. A small one lets x alone set how strong detail is,
     # so that samples below temperature 1 do not lose it
     coupling_bound: float = 0.0
+    contrast: bool = False  # whether the encoder sees the local contrast of x beside x
     condition_channels: int = 0  # 0: the networks see all encoder features; n: projected to n per level
     # what the flow models: y | y less x enlarged bicubically | y less an enlarged x that shrinks to x
     residual: Literal["none", "bicubic", "consistent"] = "none"
