@@ -65,8 +65,8 @@ def interpolated(first: Sequence[Tensor], second: Sequence[Tensor], share: float
     """Latents on the way from ``first`` (share 0) to ``second`` (1), along the sphere (Shoemake, 1985).
 
     sin((1 - t) a) / sin(a) z1 + sin(t a) / sin(a) z2, with a the angle between z1 and z2 as vectors, one for
-    each tensor of each image. Independent Gaussian vectors are nearly orthogonal and of nearly one norm, which
-    the latents between them share; a straight line would lead through shorter ones, those of a lower
+    each tensor of each image. Independent Gaussian vectors are nearly orthogonal and of nearly one norm, and
+    so are the latents between them; a straight line would lead through shorter ones, those of a lower
     temperature. Parallel vectors, and zeros, are interpolated linearly.
     """
     return [_slerp(one, two, share) for one, two in zip(first, second, strict=True)]
@@ -84,7 +84,7 @@ def varied(
 
 
 def mixed(inside: Sequence[Tensor], outside: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
-    """``inside`` at the positions where a mask is 1, ``outside`` elsewhere. masks: B 1 H W, of each tensor."""
+    """``inside`` where a mask is 1, ``outside`` elsewhere. masks: B 1 H W for each tensor."""
     return [
         torch.where(mask.to(outer) > 0, inner, outer)
         for inner, outer, mask in zip(inside, outside, masks, strict=True)
