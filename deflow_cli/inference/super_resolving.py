@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ from deflow_cli.inference.windows import window_conditions
 from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.srflow.enlarging import back_projected
 from deflow_cli.models.srflow.model import SRFlow, log_standard_normal
+
+if TYPE_CHECKING:
+    from deflow_cli.inference.editing import Edit
 
 WriteSample = Callable[[int, Window, Tensor], None]
 """Takes a sample's index, a window of the large image, and its pixels there (B C H W, unclamped)."""
@@ -242,6 +246,29 @@ class SuperResolver:
         with exact_convolutions(self.device):
             latents, log_det = self.model.encode(y, x, self.model.prepare(x))
         return log_standard_normal(latents) + log_det
+
+    def edit(
+        self,
+        image_bchw: Tensor,
+        edit: Edit,
+        other_bchw: Tensor | None = None,
+        mask_b1hw: Tensor | None = None,
+    ) -> Tensor:
+        """Images edited through their latents, clamped to [0, 1], on the CPU.
+
+        image_bchw: float32 in [0, 1], any size. other: a second image for each, of the same size. mask: 1
+        where the image is edited. Returns B C H W, with several samples B n C H W. Image i of the batch has
+        the random numbers of (seed, i). Raises what :func:`deflow_cli.inference.editing.edited` raises.
+        """
+        from deflow_cli.inference.editing import edited  # which builds on this class
+
+        results = []
+        for row in range(image_bchw.shape[0]):
+            given = (None if more is None else more[row : row + 1] for more in (other_bchw, mask_b1hw))
+            images = edited(self, edit, image_bchw[row : row + 1], *given, key=str(row)).images
+            results.append(torch.cat(images))
+        result = torch.stack(results).clamp(0, 1)
+        return result[:, 0] if edit.count == 1 else result
 
     def _padded_pair(self, y_bchw: Tensor, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
         multiple, size = self.model.size_multiple, [side * self.scale for side in x_bchw.shape[-2:]]

@@ -113,7 +113,7 @@ def test_what_has_no_variance() -> None:
 
 
 def test_the_sphere_keeps_the_norm() -> None:
-    """Between independent Gaussian vectors the norm's mean is theirs; half-way its spread is 0.71 of theirs."""
+    """Between independent Gaussian vectors the norm's mean is theirs; half-way its spread 0.71 of theirs."""
     random = torch.Generator().manual_seed(5)
     one, two = (torch.randn(400, 12, 8, 8, generator=random) for _ in range(2))
     norms = {t: interpolated([one], [two], t)[0].flatten(1).norm(dim=1) for t in (0.0, 0.25, 0.5, 0.75)}
