@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import platform
+import zlib
 from pathlib import Path
 
 from deflow_cli.errors import DataError
@@ -17,6 +22,7 @@ LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
 RUNS_FOLDER = "runs"  # below the working folder: where runs are written and looked for
 
+_numbers = itertools.count()
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -40,3 +46,38 @@ def weights_folder() -> Path:
             next_step="install deflow-cli again",
         )
     return manifest.parent
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the same folder, of this process alone, to write to before renaming to ``path``.
+
+    It is short whatever the length of the name, which may be as long as file systems allow.
+    """
+    return path.with_name(f".deflow-{_host()}-{os.getpid()}-{next(_numbers)}.tmp")
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what killed processes of this machine left of ``temporary_beside`` in a folder."""
+    for path in folder.glob(f".deflow-{_host()}-*-*.tmp"):
+        process = path.name.split("-")[2]
+        if process.isdecimal() and not _is_alive(int(process)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _host() -> str:
+    """Eight hexadecimal digits for this machine: others may write to the same folder."""
+    return f"{zlib.crc32(platform.node().encode('utf-8', 'replace')):08x}"
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of that number runs; true where that cannot be asked without harm."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass  # it belongs to someone else, or the number is none
+    return True

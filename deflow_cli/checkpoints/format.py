@@ -18,6 +18,7 @@ from deflow_cli import __version__
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.paths import temporary_beside
 from deflow_cli.tensor_files import read_safetensors
 
 FORMAT_VERSION = "1"
@@ -30,7 +31,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises DataError naming the file where the disk is full or the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

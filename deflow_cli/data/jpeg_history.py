@@ -19,7 +19,8 @@ from PIL import Image as Pillow
 from PIL import JpegImagePlugin
 
 from deflow_cli.data.folder_sample import evenly_spread
-from deflow_cli.data.images.files import DECODE_ERRORS, open_header, read_rgb8
+from deflow_cli.data.images.files import read_rgb8
+from deflow_cli.data.images.formats.opening import DECODE_ERRORS, open_header
 from deflow_cli.data.jpeg_lattice import (
     SUBSAMPLINGS,
     Phase,

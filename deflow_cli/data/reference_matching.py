@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from deflow_cli.data.images.listing import list_images, name_some
 from deflow_cli.errors import ConfigError, DataError
 
 MATCHINGS = ("name", "order")
+_SCALE_MARK = re.compile(r"(?<=[^/])x(2|3|4|8|16)$")  # DIV2K's 0001x4.png is made of 0001.png
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,30 @@ def match_references(
     else:
         named = _named_by_file(sources, reference)
     return _with_sizes(sources, names, named)
+
+
+def without_scale_mark(stem: str) -> str:
+    """A stem without a scale at its end.
+
+    >>> without_scale_mark("valid/0001x4"), without_scale_mark("x4")
+    ('valid/0001', 'x4')
+    """
+    return _SCALE_MARK.sub("", stem)
+
+
+def scaled_partners(ours: Collection[str], theirs: Collection[str]) -> dict[str, str]:
+    """Of our stems without a partner, those that have one but for the scale at their end, and which.
+
+    >>> scaled_partners(["0001x4", "0002x2", "0002x4", "0003"], ["0001", "0002", "0003"])
+    {'0001x4': '0001'}
+    """
+    alone = [stem for stem in ours if stem not in theirs]
+    counts = Counter(without_scale_mark(stem) for stem in alone)
+    return {
+        stem: name
+        for stem in alone
+        if (name := without_scale_mark(stem)) in theirs and name not in ours and counts[name] == 1
+    }
 
 
 def missing_names(methods: Sequence[MethodImages]) -> tuple[str, ...]:
@@ -248,6 +274,9 @@ def _picked_partners(source: _Source, partners: Mapping[str, Path], reference: P
     named: _Named = []
     for path in source.files:
         stems = [stem for stem in partners if stem.rpartition("/")[2] == path.stem]
+        if not stems:
+            name = without_scale_mark(path.stem)
+            stems = [stem for stem in partners if stem.rpartition("/")[2] == name]
         if len(stems) != 1:
             what = "has no partner" if not stems else f"has {len(stems)} candidates ({name_some(stems)})"
             raise DataError(f"{path}: {what} named {path.stem} in {reference}", next_step="pass it as --ref")
@@ -258,6 +287,8 @@ def _picked_partners(source: _Source, partners: Mapping[str, Path], reference: P
 def _all_partners(source: _Source, partners: Mapping[str, Path], reference: Path) -> _Named:
     """References of a folder: all of one must be in the other, for a forgotten output flatters a mean."""
     ours = _by_stem(source.files, source.path)
+    partner_of = scaled_partners(ours.keys(), partners.keys())
+    ours = {partner_of.get(stem, stem): path for stem, path in ours.items()}
     lonely, forgotten = sorted(ours.keys() - partners.keys()), sorted(partners.keys() - ours.keys())
     if lonely or forgotten:
         problems = []

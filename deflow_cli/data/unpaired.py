@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from deflow_cli.data.images.folders import reason_of
 from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.data.images.listing import name_some
 from deflow_cli.errors import DataError
+from deflow_cli.texts import encoded
 
 T = TypeVar("T")
 
@@ -35,22 +36,31 @@ class Batch:
     keys: tuple[str, ...]
 
 
-def split_held_out(paths: Sequence[Path], share: float, seed: int) -> tuple[list[Path], list[Path]]:
+def split_held_out(
+    paths: Sequence[Path], share: float, seed: int, copies: Mapping[Path, Path] | None = None
+) -> tuple[list[Path], list[Path]]:
     """Split into (train, held out), both in the given order; about ``share`` of the images are held out.
 
     At least one is, when share > 0 and there are four or more; none of fewer. Each image is ranked by a
     hash of its name and the seed, so adding files moves few others, and the place of the folder nothing.
+    copies: of some paths the one they are copies of; all copies of an image go to the same side.
     """
-    paths = [Path(path) for path in paths]
+    paths, copies = [Path(path) for path in paths], copies or {}
     if share <= 0 or len(paths) < 4:
         return paths, []
     count = min(max(1, round(share * len(paths))), len(paths) - 1)
     root = os.path.commonpath([path.parent for path in paths])
 
     def rank(path: Path) -> str:
-        return hashlib.sha256(f"{seed}/{path.relative_to(root).as_posix()}".encode()).hexdigest()
+        return hashlib.sha256(encoded(f"{seed}/{path.relative_to(root).as_posix()}")).hexdigest()
 
-    held = set(sorted(paths, key=rank)[:count])
+    groups: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[copies.get(path, path)].append(path)
+    held: set[Path] = set()
+    for first in sorted(groups, key=rank):
+        if len(held) < count and len(held) + len(groups[first]) < len(paths):
+            held.update(groups[first])
     return [p for p in paths if p not in held], [p for p in paths if p in held]
 
 

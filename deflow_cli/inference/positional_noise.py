@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deflow_cli.kernels.noise import Place, noise_field
+from deflow_cli.texts import encoded
 
 
 def stable_generator(*parts: object) -> np.random.Generator:
@@ -23,7 +24,7 @@ def stable_generator(*parts: object) -> np.random.Generator:
 def _hash_of(*parts: object) -> int:
     """128 bits of the parts' texts."""
     text = "\x1f".join(str(part) for part in parts)
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    digest = hashlib.blake2b(encoded(text), digest_size=16).digest()
     return int.from_bytes(digest, "little")
 
 

@@ -6,11 +6,13 @@ import hashlib
 
 import torch
 
+from deflow_cli.texts import encoded
+
 
 def derived_seed(*parts: int | str) -> int:
     """A 63-bit seed from a seed and what it is for, the same on every machine."""
     text = "/".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(encoded(text), digest_size=8).digest(), "big") >> 1
 
 
 def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:

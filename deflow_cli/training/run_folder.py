@@ -17,6 +17,7 @@ from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.paths import CONFIG_FILE, LOG_FILE, MODEL_FILE, RUN_FILE
 from deflow_cli.presets.reader import FIT
+from deflow_cli.texts import json_text
 from deflow_cli.training.train_state import Progress
 
 
@@ -35,7 +36,7 @@ def write_run_record(run_dir: Path, places: Mapping[str, Path | None]) -> None:
     """
     record = {name: None if path is None else str(path) for name, path in places.items()}
     record["working_folder"] = os.getcwd()
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    text = json_text(record, indent=2) + "\n"
     write_atomically(run_dir / RUN_FILE, text.encode())
 
 

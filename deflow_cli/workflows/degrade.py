@@ -17,6 +17,7 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.checkpoints.registry import default_model
+from deflow_cli.data.images.encoding import check_sides
 from deflow_cli.data.images.files import Image, quantised, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.outputs import PlannedOutput
@@ -197,6 +198,7 @@ def _process(
     deep: is given the images that are not compressed because they have 16 bits.
     """
     image, started = read
+    check_sides(item.source, item.targets[0].suffix, *image.pixels.shape[:2])
     tensor = to_tensor(image.pixels, translator.device)
     noise = ImageNoise(request.seed, item.key)
     low, high = request.temperature

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from deflow_cli.data.images.files import open_header
+from deflow_cli.data.images.files import read_header
 from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.outputs import PlannedOutput, plan_outputs
 from deflow_cli.errors import DataError, DeflowError
+from deflow_cli.paths import clear_temporaries
 from deflow_cli.runtime.progress import Reporter
 
 WRITERS = 4  # threads that encode and write files, and images that wait for them at most
@@ -48,7 +49,7 @@ def plan_images(
     image, or where an input would be overwritten.
     """
     inputs = _images_below(source, target, tag) if source.is_dir() else [source]
-    return plan_outputs(
+    planned = plan_outputs(
         inputs,
         source,
         target,
@@ -58,6 +59,9 @@ def plan_images(
         tag=tag,
         cannot_hold=_loses_alpha if keep_alpha else None,
     )
+    for folder in {target.parent for item in planned for target in item.targets}:
+        clear_temporaries(folder)
+    return planned
 
 
 def run_images(
@@ -207,7 +211,6 @@ def _loses_alpha(source: Path, suffix: str) -> bool:
 
 def _has_alpha(source: Path) -> bool:
     try:
-        with open_header(source) as image:
-            return bool({"A", "a"} & set(image.getbands())) or "transparency" in image.info
-    except (OSError, ValueError, SyntaxError):
+        return read_header(source).has_alpha
+    except DataError:
         return False  # the reading proper will say what is wrong

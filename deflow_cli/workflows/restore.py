@@ -17,6 +17,7 @@ from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.registry import FoundModel
 from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.data.images.encoding import check_sides
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.data.images.remarks import hears_remarks
@@ -33,7 +34,6 @@ from deflow_cli.workflows.image_jobs import Tell, plan_images, run_images
 from deflow_cli.workflows.super_resolve import SpaceJob, SpaceOptions, SpaceRecord
 
 MEMORY_SHARE = 0.5  # of the free memory, for the network; the rest is for pictures and other programs
-LARGEST_SIDES = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # what the formats can hold
 
 
 @dataclass(frozen=True)
@@ -217,22 +217,12 @@ def _one(item: PlannedOutput, outscale: float, restorer: Restorer, tell: Tell) -
     image = read_image(item.source)
     target = item.targets[0]
     height, width = (max(1, int(side * outscale + 0.5)) for side in image.pixels.shape[:2])
-    _check_size(item.source, target, height, width)
+    check_sides(item.source, target.suffix, height, width)
     with naming(item.source, but=(DataError,)):
         pixels = _pixels(image, height, width, restorer, tell)
     alpha = None if image.alpha is None else _alpha(image.alpha, height, width)
     write_image(target, replace(image, pixels=pixels, alpha=alpha))
     return RestoreRecord(item.source, target, width, height, time.perf_counter() - started)
-
-
-def _check_size(source: Path, target: Path, height: int, width: int) -> None:
-    """Check, before the work, that the format can hold the output. Raises DataError where it cannot."""
-    most = LARGEST_SIDES.get(target.suffix.lower(), 1 << 31)
-    if max(height, width) > most:
-        raise DataError(
-            f"{source}: {width}x{height} pixels are more than {target.suffix} holds ({most} a side); "
-            "use --ext png"
-        )
 
 
 def _pixels(image: Image, height: int, width: int, restorer: Restorer, tell: Tell) -> NDArray[Any]:

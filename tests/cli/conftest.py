@@ -116,7 +116,7 @@ def inspect_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """An inspect with a small nested report."""
     report = {"parameters": 1234, "flow": {"levels": 3, "spectrum": [0.5, 0.25]}, "nll": float("nan")}
     recorder = Recorder(SimpleNamespace(as_dict=lambda: report))
-    install_workflow(monkeypatch, "inspect", inspect_model=recorder)
+    install_workflow(monkeypatch, "inspect.run", inspect_model=recorder)
     return recorder
 
 

@@ -26,6 +26,18 @@ def test_inspect_of_nothing(deflow, inspect_workflow):
     assert "none: no such model" in result.stderr
 
 
+def test_inspect_takes_the_restorer_of_a_run(deflow, inspect_workflow):
+    Path("run").mkdir()
+    Path("run/restorer.safetensors").touch()
+    assert deflow("inspect", "run").exit_code == 0
+    Path("run/model.safetensors").touch()
+    assert deflow("inspect", "run").exit_code == 0
+    assert inspect_workflow.requests == [
+        (Path("run/restorer.safetensors"),),
+        (Path("run/model.safetensors"),),
+    ]
+
+
 def test_import_weights(deflow, import_workflow):
     Path("old.pth").touch()
     result = deflow("import-weights", "old.pth", "new.safetensors")

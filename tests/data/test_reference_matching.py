@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deflow_cli.data.reference_matching import match_references, method_names, missing_names
+from deflow_cli.data.reference_matching import match_references, method_names, missing_names, scaled_partners
 from deflow_cli.errors import ConfigError, DataError
 
 
@@ -156,3 +156,31 @@ def test_refusals(tmp_path, monkeypatch, outputs, reference, error, words):
 def test_unknown_pairing(tmp_path):
     with pytest.raises(ConfigError, match="'size'"):
         match_references([tmp_path], None, "size")
+
+
+def test_a_scale_at_the_end_of_a_name_is_no_other_name(tmp_path):
+    """DIV2K's 0001x4.png is made of 0001.png."""
+    out = _folder(tmp_path, "out", ["0001x4.png", "deep/0002x4.png", "0003.png"])
+    gt = _folder(tmp_path, "gt", ["0001.png", "deep/0002.png", "0003.png"])
+    (method,) = match_references([out], gt)
+    assert [(image.name, image.path.name) for image in method.images] == [
+        ("0001", "0001x4.png"), ("0003", "0003.png"), ("deep/0002", "0002x4.png")
+    ]  # fmt: skip
+    (picked,) = match_references([out / "0001x4.png"], gt)
+    assert picked.images[0].reference == gt / "0001.png"
+
+
+def test_a_scale_is_kept_where_names_agree_with_it():
+    assert scaled_partners(["ax4", "a"], ["a", "ax4"]) == {}
+    assert scaled_partners(["ax4", "a"], ["a"]) == {}
+    assert scaled_partners(["ax2", "ax4"], ["a"]) == {}
+    assert scaled_partners(["x4", "d/x4", "ax5"], ["", "d/", "a"]) == {}
+
+
+def test_references_may_be_links_to_one_file(tmp_path):
+    """Noisy shots of one scene: each names its reference, which is the same file."""
+    out = _folder(tmp_path, "out", ["a1.png", "a2.png"])
+    gt = _folder(tmp_path, "gt", ["a1.png"])
+    (gt / "a2.png").symlink_to("a1.png")
+    (method,) = match_references([out], gt)
+    assert [image.reference for image in method.images] == [gt / "a1.png", gt / "a2.png"]

@@ -168,6 +168,18 @@ def test_split_is_deterministic_and_moves_little(tmp_path: Path) -> None:
     assert len(split_held_out(paths[:4], 0.01, 0)[1]) == 1
 
 
+def test_copies_stay_on_one_side_of_the_split() -> None:
+    paths = [Path(f"d/{number:02d}.png") for number in range(30)]
+    copies = {path: paths[index - 1] for index, path in enumerate(paths) if index % 2}
+    for seed in range(20):
+        train, held = split_held_out(paths, 0.1, seed, copies)
+        assert {path.stem for path in train} | {path.stem for path in held} == {path.stem for path in paths}
+        assert len(held) in (3, 4)
+        assert all((path in held) == (first in held) for path, first in copies.items())
+    same = dict.fromkeys(paths[1:], paths[0])  # nothing would be left to train on
+    assert split_held_out(paths, 0.1, 0, same) == (paths, [])
+
+
 def test_eval_crops_are_fixed_and_spread(folders: tuple[list[Path], list[Path]]) -> None:
     folders[0][1].write_bytes(b"junk")
     crops = eval_crops(ImageCache(folders[0]), 16, 12, 0)

@@ -322,7 +322,47 @@ class Listener(Silent):
     """Keeps what is said."""
 
     def __init__(self):
-        self.notes = []
+        self.notes, self.warnings = [], []
 
     def note(self, text):
         self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def test_trees_with_links_other_formats_and_long_names(photos, tmp_path, model_path):
+    """Each real file once; what is left alone is said; a name of 255 bytes is written."""
+    (photos / "self").symlink_to(".")
+    (photos / "sub/up").symlink_to("..")
+    (photos / "shot.nef").touch()
+    (photos / "a.jpg").unlink()
+    name = "n" * 251 + ".png"
+    (photos / "a.png").rename(photos / name)
+    listener = Listener()
+    request = DegradeRequest(photos, tmp_path / "out", model=model_path, device="cpu")
+    report = degrade(request, listener)
+    assert set(pixels_below(tmp_path / "out")) == {name, "sub/b.png"}
+    assert report.failed == []
+    assert listener.warnings == [
+        f"{photos}: pictures of formats that are not read were left alone: 1 RAW (develop them to TIFF or"
+        " PNG)"
+    ]
+
+
+def test_lossy_formats_are_said_once_and_webp_loses_nothing(photos, tmp_path, model_path):
+    for ext, said in (("webp", []), ("jpg", ["JPEG is lossy and changes the pixels that were computed"])):
+        listener = Listener()
+        request = DegradeRequest(photos, tmp_path / ext, model=model_path, device="cpu", ext=ext)
+        degrade(request, listener)
+        assert [text.partition(";")[0] for text in listener.warnings] == said
+    run(photos, tmp_path / "png", model_path, ext="png")
+    as_png, as_webp = (list(pixels_below(tmp_path / name).values()) for name in ("png", "webp"))
+    assert all(np.array_equal(a, b) for a, b in zip(as_png, as_webp, strict=True))
+
+
+def test_a_side_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path, model_path):
+    write_image(tmp_path / "wide.png", Image(np.zeros((2, 16384, 3), np.uint8)))
+    report = run(tmp_path / "wide.png", tmp_path / "out.webp", model_path)
+    ((_, reason),) = report.failed
+    assert "16384x2 pixels are more than .webp holds (16383 a side); use --ext png" in reason

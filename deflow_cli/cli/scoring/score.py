@@ -11,7 +11,10 @@ from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
 from deflow_cli.cli.guard import tell_error
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.scoring import score_options as options
-from deflow_cli.errors import DeflowError
+from deflow_cli.cli.scoring import space_options
+from deflow_cli.cli.scoring.space import SpaceOutputs, check_maps, score_samples, space_request
+from deflow_cli.errors import ConfigError, DeflowError
+from deflow_cli.texts import encoded
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.realism.run import RealismRequest
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def score(
-    outputs: options.Outputs,
+    outputs: options.Outputs = None,
     ref: options.Reference = None,
     metrics: options.Metrics = None,
     protocol: options.Protocol = None,
@@ -35,21 +38,46 @@ def score(
     clean: options.Clean = None,
     inception_weights: options.InceptionWeights = None,
     quick: options.Quick = False,
+    space: space_options.Space = None,
+    lq: space_options.LowResolution = None,
+    scale: space_options.Scale = None,
+    maps: space_options.Maps = None,
     html: options.Html = None,
     as_json: AsJson = False,
     device: Device = "auto",
     seed: options.Seed = 0,
     debug: Debug = False,
 ) -> None:
-    """Score images (PSNR, SSIM, LPIPS, NIQE, BRISQUE, PIQE), or how real a degradation is (--realism)."""
+    """Score images (PSNR, SSIM, LPIPS, NIQE, BRISQUE, PIQE), how real a degradation is (--realism), or how
+    varied and how good many samples of each image are (--space)."""
     check_device(device)
     options.check_target(csv, "--csv")
     options.check_target(html, "--html")
-    of_quality = {"--ref": ref, "--metrics": metrics, "--protocol": protocol, "--crop-border": crop_border}
+    of_quality: dict[str, object] = {
+        "--metrics": metrics,
+        "--protocol": protocol,
+        "--crop-border": crop_border,
+    }
     of_quality |= {"--y": y, "--pairing": pairing, "--brisque-model": brisque_model}
-    of_quality |= {"--niqe-model": niqe_model, "--lpips-net": lpips_net, "--lpips-weights": lpips_weights}
-    of_realism = {"--clean": clean, "--inception-weights": inception_weights, "--quick": quick}
+    of_quality |= {"--niqe-model": niqe_model, "--lpips-net": lpips_net}
+    of_realism: dict[str, object] = {
+        "--clean": clean,
+        "--inception-weights": inception_weights,
+        "--quick": quick,
+    }
+    of_space: dict[str, object] = {"--lq": lq, "--scale": scale, "--maps": maps}
+    if space:
+        others = {"--realism": realism, "OUT": outputs, **of_quality, **of_realism}
+        options.refuse(others, "does not go with --space", "leave one of the two out")
+        asked_space = space_request(space, ref, lq, scale, lpips_weights, device, seed)
+        check_maps(maps, asked_space)
+        score_samples(asked_space, SpaceOutputs(csv, html, maps, as_json))
+        return
+    options.refuse(of_space, "goes with --space only", "add --space SAMPLES, or leave it out")
+    if not outputs:
+        raise ConfigError("nothing to score", next_step="pass a folder of images as OUT, or --space SAMPLES")
     if realism is not None:
+        of_quality |= {"--ref": ref, "--lpips-weights": lpips_weights}
         options.refuse(of_quality, "does not go with --realism", "leave one of the two out")
         for folder in (realism, *outputs, *(clean or ())):
             check_folder(folder, "REAL, OUT or --clean")
@@ -134,5 +162,5 @@ def _write(path: Path, text: str) -> None:
     """Write a whole file or none, and say so on stderr."""
     from deflow_cli.checkpoints.format import write_atomically
 
-    write_atomically(path, text.encode("utf-8"))
+    write_atomically(path, encoded(text))
     typer.echo(f"written: {show_path(path)}", err=True)

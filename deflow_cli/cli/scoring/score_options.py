@@ -22,7 +22,7 @@ def _quality(*names: str, metavar: str | None = None, help: str) -> typer.models
 
 
 Outputs = Annotated[
-    list[Path],
+    list[Path] | None,
     typer.Argument(
         metavar="OUT",
         help="Folders of images (recursive), a method each, or single images; with --realism, folders of"

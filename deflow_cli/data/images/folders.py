@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import UnidentifiedImageError
 
-from deflow_cli.data.images.files import DECODE_ERRORS, open_header, read_image, read_rgb8
-from deflow_cli.data.images.formats.tiff import read_header
+from deflow_cli.data.images.files import read_header, read_image, read_rgb8
 from deflow_cli.data.images.listing import list_images, name_some
 from deflow_cli.errors import DataError
+from deflow_cli.texts import encoded
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _ENDS = 1 << 16
@@ -52,37 +51,15 @@ def inspect_size(path: Path) -> tuple[int, int]:
 
     Raises DataError naming the file if it cannot be an image we read.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-            if head[:2] in (b"II", b"MM"):
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    header = read_header(data)
-                if header is not None and header.trouble:
-                    raise ValueError(header.trouble)
-            file.seek(0, os.SEEK_END)
-            file.seek(-min(4096, file.tell()), os.SEEK_CUR)
-            tail = file.read()
-        with open_header(path) as opened:
-            width, height = opened.size
-            if (opened.format != "PNG" or "exif" in opened.info) and opened.getexif().get(274, 1) in (
-                5,
-                6,
-                7,
-                8,
-            ):
-                width, height = height, width
-            ended = {"PNG": tail.endswith(_PNG_END), "JPEG": b"\xff\xd9" in tail}.get(
-                opened.format or "", True
-            )
-    except UnidentifiedImageError:
-        read_image(path)  # raises with the reason
-        raise
-    except DECODE_ERRORS as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    header = read_header(path)
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(-min(4096, file.tell()), os.SEEK_CUR)
+        tail = file.read()
+    ended = {"PNG": tail.endswith(_PNG_END), "JPEG": b"\xff\xd9" in tail}.get(header.format, True)
     if not ended:
         read_image(path)  # trailing bytes are harmless, truncation is not: decoding decides
-    return width, height
+    return header.width, header.height
 
 
 def scan_folder(folder: Path, min_side: int) -> FolderScan:
@@ -167,6 +144,35 @@ def _shared_files(ours: FolderScan, theirs: FolderScan) -> list[Path]:
     ]
 
 
+def find_copies(scan: FolderScan) -> dict[Path, Path]:
+    """Files of a folder with the bytes of an earlier one, and which; only likely ones are read whole."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in scan.paths:
+        by_size[path.stat().st_size].append(path)
+    copies = {}
+    for group in (group for group in by_size.values() if len(group) > 1):
+        alike: dict[tuple[int, bytes], list[Path]] = defaultdict(list)
+        for path in group:
+            alike[_signature(path)].append(path)
+        for likely in (likely for likely in alike.values() if len(likely) > 1):
+            first_of: dict[str, Path] = {}
+            for path in likely:
+                first = first_of.setdefault(file_sha256(path), path)
+                if first != path:
+                    copies[path] = first
+    return copies
+
+
+def name_copies(copies: Mapping[Path, Path]) -> str:
+    """How many files are copies, and of which.
+
+    >>> name_copies({Path("d/b.png"): Path("d/a.png")})
+    'copies of other files (1): b.png (of a.png)'
+    """
+    named = name_some(f"{path.name} (of {first.name})" for path, first in copies.items())
+    return f"copies of other files ({len(copies)}): {named}"
+
+
 def _thumbnail(path: Path) -> np.ndarray:
     small = cv2.resize(read_rgb8(path), (24, 24), interpolation=cv2.INTER_AREA).astype(np.float64).mean(-1)
     return (small - small.mean()).ravel()
@@ -234,4 +240,4 @@ def check_domains(clean: FolderScan, noisy: FolderScan, *, allow_pairs: bool = F
 def fingerprint(scan: FolderScan) -> str:
     """16 hex digits that name a folder's content: sha256 over sorted relative names and sizes in bytes."""
     lines = sorted(f"{scan.key(path)}\0{path.stat().st_size}" for path in scan.paths)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256(encoded("\n".join(lines))).hexdigest()[:16]

@@ -76,12 +76,12 @@ def _tell(folder: Path, walk: _Walk, repeated: list[Path]) -> None:
         return name_some(path.relative_to(folder) for path in paths)
 
     if walk.dangling:
-        remark(f"{len(walk.dangling)} links lead to nothing: {names(walk.dangling)}", folder, "links")
+        remark(f"links that lead to nothing ({len(walk.dangling)}): {names(walk.dangling)}", folder, "links")
     if walk.upward:
         remark(f"links to a folder that contains it are not followed: {names(walk.upward)}", folder, "upward")
     if repeated:
         remark(
-            f"{len(repeated)} further names of files that are used already were left out: {names(repeated)}",
+            f"left out, further names of files that are used already ({len(repeated)}): {names(repeated)}",
             folder,
             "further names",
         )

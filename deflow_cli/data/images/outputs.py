@@ -12,7 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from deflow_cli.data.images.formats.known import IMAGE_SUFFIXES
 from deflow_cli.errors import DataError
+from deflow_cli.texts import encoded
 
+_LONGEST_NAME = 255  # bytes
 EXTENSIONS = ("auto", "png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp")
 
 
@@ -35,7 +37,18 @@ def _stem(key: PurePosixPath, level: int) -> str:
     if level == 0:
         return key.stem
     stem = f"{key.stem}_{key.suffix[1:].lower()}"
-    return stem if level == 1 else f"{stem}_{hashlib.sha256(key.as_posix().encode()).hexdigest()[:8]}"
+    return stem if level == 1 else f"{stem}_{hashlib.sha256(encoded(key.as_posix())).hexdigest()[:8]}"
+
+
+def _fitting(key: PurePosixPath, level: int, end: str) -> str:
+    """A file name that file systems take: a stem too long for its end is cut and gets a hash of its key."""
+    stem = _stem(key, level)
+    if len(encoded(stem + end)) <= _LONGEST_NAME:
+        return stem + end
+    end = f"_{hashlib.sha256(encoded(key.as_posix())).hexdigest()[:8]}{end}"
+    while len(encoded(stem + end)) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return stem + end
 
 
 def _name_all(
@@ -49,7 +62,7 @@ def _name_all(
     while True:
         names = [
             [
-                (key.parent / f"{_stem(key, level)}{mark}{suffix}").as_posix().removeprefix("./")
+                (key.parent / _fitting(key, level, f"{mark}{suffix}")).as_posix().removeprefix("./")
                 for mark in marks
             ]
             for key, level, suffix in zip(keys, levels, suffixes, strict=True)
@@ -125,7 +138,8 @@ def plan_outputs(
 
     Sub-folders are kept below ``target``; for a single-file IN, ``target`` is a file name if it has an
     image suffix and is no folder. ``samples`` > 1 adds _s01, _s02 ... Names that would collide, also where
-    case does not count, get the source's suffix (a_png, a_jpg), then a hash of their key. ext ``auto``
+    case does not count, get the source's suffix (a_png, a_jpg), then a hash of their key, and so do names
+    that would be longer than 255 bytes. ext ``auto``
     keeps the input's suffix unless ``needs_png`` says that its format cannot hold the result. tag: added to
     every name as ``_tag``. ``cannot_hold`` is asked about every input and the suffix chosen for it, and gets
     it a .png instead.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from deflow_cli.arrays import Array, Pixels
-from deflow_cli.data.images.files import DECODE_ERRORS, open_header
+from deflow_cli.data.images.formats.opening import DECODE_ERRORS, open_header
 
 # Measured on 25 photographs of BSDS500 (JPEG quality about 95): as they are, at least -15 dB of fine detail
 # and at most 1.18 of blocks; blurred by 1 px at most -27 dB, enlarged twice -26.6; of JPEG 60 mostly 1.3.
@@ -47,7 +47,7 @@ def jpeg_quality(path: Path) -> int | None:
     try:
         with open_header(path) as opened:
             tables = getattr(opened, "quantization", None)
-            if opened.format != "JPEG" or not tables:
+            if opened.format not in ("JPEG", "MPO") or not tables:
                 return None
             total = sum(next(iter(tables.values())))
     except DECODE_ERRORS:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
 
 from deflow_cli.data.contents import FileSpan, whole_file
 from deflow_cli.data.images.listing import list_images
@@ -16,6 +16,7 @@ from deflow_cli.data.pairs.records import (
     is_whole_png_file,
     store,
 )
+from deflow_cli.data.reference_matching import scaled_partners
 from deflow_cli.errors import DataError
 
 
@@ -55,23 +56,40 @@ class FolderWriter:
 
 
 class FolderPairs(Pairs):
-    """Pairs of gt/ and lq/: the same file names on both sides."""
+    """Pairs of gt/ and lq/: the same file names on both sides, or DIV2K's (0001.png and 0001x4.png)."""
 
     def __init__(self, path: Path) -> None:
-        names = [
+        gt, lq = (
             {file.relative_to(path / side).as_posix() for file in list_images(path / side, aliases=True)}
             for side in SIDES
-        ]
-        lonely = sorted(names[0] ^ names[1])
+        )
+        gt_of = _without_scale(lq, gt)
+        lq_of = {gt_of.get(name, name): name for name in lq}
+        lonely = sorted(gt ^ lq_of.keys())
         if lonely:
-            there, other = SIDES if lonely[0] in names[0] else SIDES[::-1]
+            there, other = SIDES if lonely[0] in gt else SIDES[::-1]
             raise DataError(
                 f"{path / there / lonely[0]}: has no partner of the same name in {other}/",
                 next_step="add it or remove this file",
             )
-        self._names = sorted(names[0])
-        super().__init__(path, [Path(name).with_suffix("").as_posix() for name in self._names])
+        self._names = [(name, lq_of[name]) for name in sorted(gt)]
+        super().__init__(path, [Path(name).with_suffix("").as_posix() for name, _ in self._names])
 
     def spans(self, index: int) -> tuple[FileSpan, FileSpan]:
-        gt, lq = (whole_file(self.path / side / self._names[index]) for side in SIDES)
+        gt, lq = (
+            whole_file(self.path / side / name) for side, name in zip(SIDES, self._names[index], strict=True)
+        )
         return gt, lq
+
+
+def _without_scale(names: Collection[str], partners: Collection[str]) -> dict[str, str]:
+    """Of names without a partner, those that have one but for a scale at the end of their stems."""
+
+    def stems(files: Collection[str], suffix: str) -> set[str]:
+        return {name.removesuffix(suffix) for name in files if PurePosixPath(name).suffix == suffix}
+
+    return {
+        stem + suffix: partner + suffix
+        for suffix in {PurePosixPath(name).suffix for name in names}
+        for stem, partner in scaled_partners(stems(names, suffix), stems(partners, suffix)).items()
+    }

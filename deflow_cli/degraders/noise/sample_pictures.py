@@ -18,6 +18,7 @@ from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.resize import Rule, downsample
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
+from deflow_cli.texts import encoded
 
 
 @dataclass
@@ -74,7 +75,7 @@ class SamplePictures:
     def facts(self) -> dict[str, Any]:
         """How many were read, and a hash of their names and contents."""
         lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(self._hashes.items()))
-        return {"images": len(self._hashes), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+        return {"images": len(self._hashes), "sha256": hashlib.sha256(encoded(lines)).hexdigest()}
 
 
 def _images(folder: Path) -> list[Path]:

@@ -83,7 +83,7 @@ SPACE_MEASURES = (
     ),
     SpaceMeasure(
         "input-psnr",
-        "LR-PSNR to the input, mean of samples",
+        "LR-PSNR to the input, mean",
         "to input",
         "higher",
         2,
@@ -118,11 +118,11 @@ SPACE_MEASURES = (
     ),
     SpaceMeasure(
         "calibration",
-        "True values in the central 80 %",
-        "in 80 %",
+        "Coverage of the central interval",
+        "coverage",
         "",
         1,
-        "share of true values whose rank among the samples lies in the central 80 %, ties shared evenly; 80 %"
+        "share of true values whose rank among the samples lies in the central 80 %, ties shared evenly: 80 %"
         " where the samples vary as much as the truth is uncertain",
         "%",
     ),

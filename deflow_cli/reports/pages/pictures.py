@@ -6,6 +6,7 @@ import base64
 import io
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -53,3 +54,14 @@ def difference_picture(a: Pixels, b: Pixels, gain: float = 4.0) -> Pixels:
         a, b = (p[..., None] if p.ndim == 2 else p for p in (a, b))
     difference: NDArray[Any] = a.astype(np.float64) - b.astype(np.float64)
     return np.clip(np.rint(128.0 + gain * difference), 0, 255).astype(np.uint8)
+
+
+def window_of(error_hw: np.ndarray, side: int) -> tuple[slice, slice]:
+    """Rows and columns of the window of at most ``side`` pixels a side that holds the largest sum."""
+    height, width = error_hw.shape
+    window = min(side, height), min(side, width)
+    sums = cv2.integral(error_hw.astype(np.float32))
+    y, x = window
+    totals = sums[y:, x:] - sums[:-y, x:] - sums[y:, :-x] + sums[:-y, :-x]
+    top, left = np.unravel_index(int(totals.argmax()), totals.shape)
+    return slice(int(top), int(top) + y), slice(int(left), int(left) + x)

@@ -1,4 +1,4 @@
-/* Sorting of tables and the common view of compared pictures. The page is complete without either. */
+/* Sorting of tables, the common view of compared pictures, sliders over samples. The page is complete without. */
 (function () {
   "use strict";
 
@@ -175,6 +175,53 @@
     draw();
   }
 
+  /* Of the samples of an image one is shown, chosen by a slider for the group and one for the step in it. */
+  function sliders(figure) {
+    var samples = Array.from(figure.querySelectorAll(".sample"));
+    if (samples.length < 2) return;
+    var groups = [];
+    samples.forEach(function (sample) {
+      if (groups.indexOf(sample.dataset.group) < 0) groups.push(sample.dataset.group);
+    });
+    var box = document.createElement("div");
+    box.className = "sliders";
+    function slider(name) {
+      var label = document.createElement("label"), title = document.createElement("span");
+      var input = document.createElement("input"), shown = document.createElement("output");
+      title.textContent = name;
+      input.type = "range";
+      input.min = 0;
+      input.step = 1;
+      input.addEventListener("input", draw);
+      [title, input, shown].forEach(function (part) { label.appendChild(part); });
+      box.appendChild(label);
+      return {
+        input: input,
+        say: function (text, count) {
+          input.max = count - 1;
+          label.hidden = count < 2;
+          shown.textContent = text;
+          input.setAttribute("aria-valuetext", text);
+        }
+      };
+    }
+    var group = slider("Temperature"), step = slider("Sample");
+    function draw() {
+      var chosen = groups[Number(group.input.value)];
+      var steps = samples.filter(function (sample) { return sample.dataset.group === chosen; });
+      var place = Math.min(Number(step.input.value), steps.length - 1);
+      samples.forEach(function (sample) { sample.hidden = sample !== steps[place]; });
+      group.say(chosen, groups.length);
+      step.say(steps[place].dataset.step, steps.length);
+    }
+    group.input.max = groups.length - 1;
+    group.input.value = groups.length - 1;
+    step.input.value = 0;
+    figure.insertBefore(box, figure.firstChild);
+    draw();
+  }
+
   document.querySelectorAll("table").forEach(sortable);
+  document.querySelectorAll("figure.space").forEach(sliders);
   document.querySelectorAll(".compare").forEach(comparison);
 })();

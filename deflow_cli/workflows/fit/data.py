@@ -12,7 +12,14 @@ from torch import Tensor
 
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.contents import Contents, folder_contents
-from deflow_cli.data.images.folders import FolderScan, check_domains, fingerprint, scan_folder
+from deflow_cli.data.images.folders import (
+    FolderScan,
+    check_domains,
+    find_copies,
+    fingerprint,
+    name_copies,
+    scan_folder,
+)
 from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.data.images.statistics import channel_statistics, differ
 from deflow_cli.data.pairs.aligned import AlignedSampler, scan_aligned
@@ -60,7 +67,11 @@ def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, r
     pools: list[ImageCache] = []
     held_out = []
     for scan in scans:
-        train, held = split_held_out(scan.paths, share, seed)
+        copies = find_copies(scan)
+        if copies:
+            sides = "they stay on one side of the held-out split"
+            reporter.warn(f"{scan.folder}: {name_copies(copies)}; {sides}")
+        train, held = split_held_out(scan.paths, share, seed, copies)
         bound = int(cache * len(scan.paths) / max(sum(len(s.paths) for s in scans), 1))
         # a set too small to hold images out is validated on its own images
         pools += [ImageCache(train, bound), ImageCache(held or train, bound // 4)]

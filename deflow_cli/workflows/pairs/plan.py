@@ -22,6 +22,7 @@ from deflow_cli.data.pairs.records import PairSlot
 from deflow_cli.degraders.base import Draw
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
+from deflow_cli.texts import json_text, readable
 from deflow_cli.workflows.pairs.sources import LEAST_LQ_SIDE, CleanImage, CleanImages
 
 SCALES = (1, 2, 3, 4, 8)
@@ -163,7 +164,7 @@ def _row(source: CleanImage, scale: int, draw: Draw, kernel: str | None, box: Wi
         "seed": draw.seed,
         "temperature": draw.temperature,
         "variant": draw.sample + 1,
-        "source": source.key,
+        "source": readable(source.key),  # loaders of data sets refuse what is not UTF-8
         "source_sha256": source.sha256,
         "crop_box": [box.left, box.top, box.left + box.width, box.top + box.height],
         **({} if kernel is None else {"kernel": kernel}),
@@ -205,7 +206,7 @@ class Manifest:
         }
 
     def text(self) -> str:
-        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        return json_text(self.as_dict(), indent=1) + "\n"
 
 
 def kernel_facts(kernels: Sequence[BlurKernel]) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from deflow_cli.data.pairs.formats import LOCK, MANIFEST, UNFINISHED, clear_pair
 from deflow_cli.data.pairs.records import STAGING, PairSlot
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
+from deflow_cli.texts import encoded
 from deflow_cli.workflows.pairs.plan import Manifest, differences, load_content
 from deflow_cli.workflows.pairs.sources import in_order
 
@@ -65,7 +66,7 @@ def check(target: Path, manifest: Manifest, overwrite: bool) -> bool:
 
 def begin(target: Path, manifest: Manifest) -> None:
     """Mark ``target`` as unfinished."""
-    write_atomically(target / UNFINISHED, manifest.text().encode())
+    write_atomically(target / UNFINISHED, encoded(manifest.text()))
 
 
 def damaged_files(
@@ -119,10 +120,10 @@ def complete(
     """Write the files beside the pairs, the manifest last, and remove the mark of an unfinished data set."""
     kind = manifest.settings.format
     for name, text in side_files(kind, slots).items():
-        write_atomically(target / name, text.encode())
+        write_atomically(target / name, encoded(text))
     digests = _digests(target, files_of(kind, slots), workers, reporter)
     write_atomically(target / SUMS, sums_text(digests).encode())
-    write_atomically(target / MANIFEST, manifest.text().encode())
+    write_atomically(target / MANIFEST, encoded(manifest.text()))
     (target / UNFINISHED).unlink(missing_ok=True)
 
 

@@ -57,7 +57,7 @@ def clean_index(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """Stem -> the files of that name in the clean folders. Raises DataError for an empty one."""
     index: dict[str, list[Path]] = defaultdict(list)
     for folder in folders:
-        files = list_images(folder)
+        files = list_images(folder, aliases=True)  # a partner is found by its name
         if not files:
             raise DataError(f"{folder}: no image found", next_step="pass a folder of images as --clean")
         for file in files:

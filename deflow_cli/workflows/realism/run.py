@@ -21,6 +21,7 @@ from deflow_cli.metrics.noise.comparison import ResidualStatistics
 from deflow_cli.reports.pages.realism_page import render_realism
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
+from deflow_cli.texts import encoded
 from deflow_cli.workflows.realism.assess import Assessment, Features, RealSide, assess, measure_real
 from deflow_cli.workflows.realism.data import NoisySet, clean_index, load_set
 from deflow_cli.workflows.realism.figures import Figure, figures
@@ -167,7 +168,7 @@ def _write(request: RealismRequest, report: RealismReport) -> None:
     ]
     for path, render in outputs:
         if path is not None:
-            write_atomically(path, render(report).encode())
+            write_atomically(path, encoded(render(report)))
 
 
 def per_image_csv(report: RealismReport) -> str:

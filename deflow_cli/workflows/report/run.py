@@ -23,6 +23,7 @@ from deflow_cli.reports.pages.tables import Cell
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
+from deflow_cli.texts import encoded
 from deflow_cli.training.run_folder import RunFolders, is_run, read_log, recorded_folders
 from deflow_cli.workflows.fit.data import Domains
 from deflow_cli.workflows.fit.verdict import judge_training
@@ -126,7 +127,7 @@ def report(
         realism=look.realism,
     )
     out = request.out or (run_dir / REPORT_FILE if run_dir else model_path.with_suffix(".report.html"))
-    write_atomically(out, render_fit(page).encode())
+    write_atomically(out, encoded(render_fit(page)))
     reporter.finish()
     result = ReportResult(out, model_path, verdict, list(look.notes), len(look.clean), len(look.noisy))
     return replace(result, figures=_figures(look.realism), seconds=round(clock.seconds, 2))

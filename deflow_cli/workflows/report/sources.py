@@ -12,7 +12,7 @@ import numpy as np
 from deflow_cli.arrays import Pixels
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import read_rgb8
-from deflow_cli.data.images.folders import FolderScan, fingerprint, scan_folder
+from deflow_cli.data.images.folders import FolderScan, find_copies, fingerprint, scan_folder
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.data.unpaired import split_held_out
 from deflow_cli.errors import DataError
@@ -126,7 +126,7 @@ def _find(
             f"The {domain} images are not those of the training: the folder “{name}” has the fingerprint "
             f"{now}, the training's had {known}."
         )
-    _, held = split_held_out(scan.paths, config.fit.held_out, config.fit.seed)
+    _, held = split_held_out(scan.paths, config.fit.held_out, config.fit.seed, find_copies(scan))
     return ReportSource(name, scan.paths, frozenset(held), training=True), ""
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from deflow_cli.config.restorer import TrainingConfig
 from deflow_cli.data.contents import Contents, folder_contents
 from deflow_cli.data.images.files import read_rgb8, to_pixels
-from deflow_cli.data.images.folders import fingerprint, scan_folder
+from deflow_cli.data.images.folders import find_copies, fingerprint, name_copies, scan_folder
 from deflow_cli.data.images.listing import name_some
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.data.pairs.crops import CleanCrops, PairCrops, StoredCrops
@@ -29,6 +29,7 @@ from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import derived_seed
+from deflow_cli.texts import encoded
 from deflow_cli.workflows.restorer.crop_reuse import CropReuse, plan_rounds
 
 _Item = TypeVar("_Item")
@@ -135,7 +136,7 @@ def _stored(source: SrSource, folder: Path, sr: TrainingConfig, reporter: Report
     crops = StoredCrops(
         pairs, train, gt_size=sr.gt_size, flips=sr.flips, seed=sr.seed, cache_bytes=sr.cache_mib * 2**20
     )
-    digest = hashlib.sha256("\n".join(pairs.keys).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(encoded("\n".join(pairs.keys))).hexdigest()[:16]
     facts = {"pairs": len(pairs), "pairs_fingerprint": digest, "scale": scale}
     reporter.note(f"pairs: {len(train)} to train on, {len(held_pairs)} to validate on, x{scale}, in {folder}")
     facts["validation_pairs"] = len(held_pairs)
@@ -157,7 +158,10 @@ def _live(
         )
     context = DegraderContext(scan.paths, scale, "matlab", device, reporter)
     chosen = source.degrader.config().prepare(context)
-    train, held = split_held_out(scan.paths, 0.0 if source.val else sr.held_out, sr.seed)
+    copies = find_copies(scan)
+    if copies:
+        reporter.warn(f"{folder}: {name_copies(copies)}; they stay on one side of the held-out split")
+    train, held = split_held_out(scan.paths, 0.0 if source.val else sr.held_out, sr.seed, copies)
     held_pairs = _validation_pairs(source, scale, sr, reporter)
     if not held_pairs:
         if not held:

@@ -14,6 +14,7 @@ from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.reference_matching import MatchedImage
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.base import Metric
+from deflow_cli.reports.pages.pictures import window_of
 from deflow_cli.reports.pages.score_page import Example, Spread, figure, score_page
 from deflow_cli.workflows.score.run import ScoreReport
 
@@ -117,17 +118,6 @@ def _reduced(picture: Pixels, reference: Pixels | None) -> tuple[Pixels, Pixels 
 def _error(picture: Pixels, reference: Pixels) -> np.ndarray:
     """Squared difference over the channels, H x W."""
     return np.square(picture.astype(np.float32) - reference.astype(np.float32)).sum(-1)
-
-
-def window_of(error_hw: np.ndarray, side: int) -> tuple[slice, slice]:
-    """Rows and columns of the window of at most ``side`` px that holds the largest sum."""
-    height, width = error_hw.shape
-    window = min(side, height), min(side, width)
-    sums = cv2.integral(error_hw.astype(np.float32))
-    y, x = window
-    totals = sums[y:, x:] - sums[:-y, x:] - sums[y:, :-x] + sums[:-y, :-x]
-    top, left = np.unravel_index(int(totals.argmax()), totals.shape)
-    return slice(int(top), int(top) + y), slice(int(left), int(left) + x)
 
 
 def _spreads(report: ScoreReport) -> Iterator[Spread]:

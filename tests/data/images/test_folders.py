@@ -1,5 +1,6 @@
 """Scanning folders: sizes, small and broken files, domains that cannot be unpaired."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from deflow_cli.data.images.files import Image, write_image
-from deflow_cli.data.images.folders import check_domains, fingerprint, scan_folder
+from deflow_cli.data.images.folders import check_domains, find_copies, fingerprint, name_copies, scan_folder
 from deflow_cli.errors import DataError
 
 
@@ -109,3 +110,35 @@ def test_fingerprint_names_the_content(tmp_path: Path) -> None:
     assert fingerprint(scan_folder(tmp_path / "b", 8)) == fingerprint(scan)
     (tmp_path / "b/00.png").rename(tmp_path / "b/77.png")
     assert fingerprint(scan_folder(tmp_path / "b", 8)) != fingerprint(scan)
+
+
+def test_copies_are_found_by_content(tmp_path: Path) -> None:
+    folder = fill(tmp_path, range(4))
+    for name, source in (("z.png", "01.png"), ("sub/y.png", "01.png"), ("x.png", "02.png")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / source, folder / name)
+    same_ends = bytearray((folder / "03.png").read_bytes() + b"tail" * 50_000)
+    (folder / "u.png").write_bytes(same_ends)
+    same_ends[100_000] ^= 1
+    (folder / "v.png").write_bytes(same_ends)
+    scan = scan_folder(folder, 8)
+    copies = find_copies(scan)
+    assert {scan.key(path): scan.key(first) for path, first in copies.items()} == {
+        "sub/y.png": "01.png", "z.png": "01.png", "x.png": "02.png"
+    }  # fmt: skip
+    assert name_copies(copies).startswith("copies of other files (3): ")
+
+
+def test_a_link_inside_a_folder_adds_nothing(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "noisy", range(4))
+    before = scan_folder(folder, 8)
+    (folder / "again").symlink_to(".")
+    (folder / "twin.png").symlink_to("01.png")
+    assert scan_folder(folder, 8) == before
+
+
+def test_names_that_are_not_utf8_are_fingerprinted(tmp_path: Path) -> None:
+    folder = fill(tmp_path, range(2))
+    before = fingerprint(scan_folder(folder, 8))
+    os.rename(os.fsencode(folder / "00.png"), os.fsencode(folder) + b"/caf\xe9.png")
+    assert fingerprint(scan_folder(folder, 8)) != before

@@ -47,7 +47,7 @@ def test_a_link_that_leads_outside_is_followed_once(tmp_path: Path) -> None:
     (folder / "0deep").symlink_to(outside / "deep")
     assert listed(folder) == (["0deep/y.png", "a.png", "first/x.png"], [])
     (folder / "loop").symlink_to(folder / "loop")
-    assert "1 links lead to nothing: loop" in listed(folder)[1]
+    assert "links that lead to nothing (1): loop" in listed(folder)[1]
 
 
 def test_a_link_upward_does_not_take_in_the_neighbours(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_paths_without_links_are_preferred(tmp_path: Path) -> None:
     os.link(folder / "more.png", folder / "same.png")
     found, said = listed(folder)
     assert found == ["more.png", "z/real.png"]
-    assert said == ["2 further names of files that are used already were left out: same.png, b.png"]
+    assert said == ["left out, further names of files that are used already (2): same.png, b.png"]
     found, said = listed(folder, aliases=True)  # names matter where they are matched
     assert found == ["b.png", "more.png", "same.png", "z/real.png"]
     assert said == []
@@ -77,7 +77,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found, said = listed(folder)
     assert found == ["a.png"]
     assert said == [
-        "1 links lead to nothing: gone.png",
+        "links that lead to nothing (1): gone.png",
         "left out, not regular files: pipe.png",
         "pictures of formats that are not read were left alone:"
         " 1 PSD (export them as PNG or TIFF), 2 RAW (develop them to TIFF or PNG)",

@@ -84,3 +84,24 @@ def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
         plan_outputs([source], tmp_path / "in", source)
     with pytest.raises(DataError, match="not known"):
         plan_outputs([source], tmp_path / "in", tmp_path / "out", ext="gif")
+
+
+def test_names_stay_within_what_file_systems_take(tmp_path: Path) -> None:
+    names = ["n" * 251 + ".png", "\u00e9" * 125 + "a.png", "\u00e9" * 125 + "b.png", "short.png"]
+    make(tmp_path / "in", *names)
+    for samples in (1, 3):
+        found = planned(tmp_path / "in", tmp_path / "out", ext="webp", samples=samples)
+        targets = [name for own in found.values() for name in own]
+        assert len(set(targets)) == len(names) * samples
+        for name in targets:
+            assert len(name.encode()) <= 255
+            assert name.endswith(".webp")
+            (tmp_path / name).touch()
+        assert found["short.png"][0].startswith("short")
+
+
+def test_what_cannot_be_written_becomes_png(tmp_path: Path) -> None:
+    make(tmp_path / "in", "a.gif", "a.png", "b.tga")
+    assert planned(tmp_path / "in", tmp_path / "out") == {
+        "a.gif": ["a_gif.png"], "a.png": ["a_png.png"], "b.tga": ["b.png"]
+    }  # fmt: skip

@@ -288,6 +288,20 @@ def test_folders_of_others_are_read(tmp_path):
     assert np.array_equal(found[0].lq, read_rgb8(tmp_path / "lq/a.png"))
 
 
+def test_a_scale_in_the_names_of_one_side_is_no_other_name(tmp_path):
+    """DIV2K names its small pictures 0001x4.png."""
+    for name in ("0001", "sub/0002", "0003"):
+        save(tmp_path / f"gt/{name}.png", 24, 40)
+    for name in ("0001x4", "sub/0002x4", "0003"):
+        save(tmp_path / f"lq/{name}.png", 6, 10)
+    found = open_pairs(tmp_path)
+    assert (found.keys, found.scale) == (("0001", "0003", "sub/0002"), 4)
+    assert np.array_equal(found[0].lq, read_rgb8(tmp_path / "lq/0001x4.png"))
+    save(tmp_path / "lq/0001x2.png", 12, 20)
+    with pytest.raises(DataError, match=r"lq/0001x2\.png|gt/0001\.png"):
+        open_pairs(tmp_path)
+
+
 def test_what_is_wrong_is_named(tmp_path, pairs):
     with pytest.raises(DataError, match="no such folder"):
         open_pairs(tmp_path / "none")

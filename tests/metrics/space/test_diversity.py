@@ -12,6 +12,7 @@ from deflow_cli.metrics.quality.fidelity import psnr
 from deflow_cli.metrics.quality.lpips import Lpips
 from deflow_cli.metrics.quality.spatial_lpips import SpatialLpips
 from deflow_cli.metrics.space.diversity import SampleDistances, centred, windowed_squared_error
+from tests.golden.tolerances import tolerance
 from tests.metrics.space import challenge
 from tests.metrics.space.challenge import tensor
 
@@ -29,13 +30,13 @@ def test_spatial_lpips_reproduces_the_challenge():
         found = distance(tensor(challenge.sample(k)))
         plain.append(found.plain)
         distances.add(found.map_hw)
-    assert distances.means == pytest.approx(challenge.SPATIAL_LPIPS, rel=5e-6)
-    assert plain == pytest.approx(challenge.PLAIN_LPIPS, rel=5e-6)
+    assert distances.means == pytest.approx(challenge.SPATIAL_LPIPS, rel=tolerance("space.lpips"))
+    assert plain == pytest.approx(challenge.PLAIN_LPIPS, rel=tolerance("space.lpips"))
     score = distances.score()
-    assert score.mean == pytest.approx(challenge.LPIPS_MEAN, rel=5e-6)
-    assert score.global_best == pytest.approx(challenge.LPIPS_GLOBAL, rel=5e-6)
-    assert score.local_best == pytest.approx(challenge.LPIPS_LOCAL, rel=5e-6)
-    assert score.percent == pytest.approx(challenge.LPIPS_SCORE, abs=1e-4)
+    assert score.mean == pytest.approx(challenge.LPIPS_MEAN, rel=tolerance("space.lpips"))
+    assert score.global_best == pytest.approx(challenge.LPIPS_GLOBAL, rel=tolerance("space.lpips"))
+    assert score.local_best == pytest.approx(challenge.LPIPS_LOCAL, rel=tolerance("space.lpips"))
+    assert score.percent == pytest.approx(challenge.LPIPS_SCORE, abs=tolerance("space.score"))
 
 
 def test_squared_error_reproduces_the_challenge():
@@ -43,11 +44,11 @@ def test_squared_error_reproduces_the_challenge():
     truth = tensor(challenge.truth())
     for k in range(challenge.SAMPLES):
         distances.add(windowed_squared_error(tensor(challenge.sample(k)), truth))
-    assert distances.means == pytest.approx(challenge.SQUARED_ERROR, rel=1e-7)
+    assert distances.means == pytest.approx(challenge.SQUARED_ERROR, rel=tolerance("space.error"))
     score = distances.score()
-    assert score.global_best == pytest.approx(challenge.ERROR_GLOBAL, rel=1e-7)
-    assert score.local_best == pytest.approx(challenge.ERROR_LOCAL, rel=1e-6)
-    assert score.percent == pytest.approx(challenge.ERROR_SCORE, abs=1e-4)
+    assert score.global_best == pytest.approx(challenge.ERROR_GLOBAL, rel=tolerance("space.error"))
+    assert score.local_best == pytest.approx(challenge.ERROR_LOCAL, rel=tolerance("space.error"))
+    assert score.percent == pytest.approx(challenge.ERROR_SCORE, abs=tolerance("space.score"))
 
 
 def test_psnr_and_that_of_the_low_resolutions_reproduce_the_challenge():
@@ -56,11 +57,11 @@ def test_psnr_and_that_of_the_low_resolutions_reproduce_the_challenge():
     small = tensor(downsample(truth, challenge.SCALE, "deflow"))[None]
     lows = [tensor(downsample(one, challenge.SCALE, "deflow"))[None] for one in samples]
     lr_psnr = [float(psnr(low, small)) for low in lows]
-    assert lr_psnr == pytest.approx(challenge.LR_PSNR, abs=1e-6)
-    assert np.mean(lr_psnr) == pytest.approx(challenge.LR_PSNR_MEAN, abs=1e-6)
-    assert min(lr_psnr) == pytest.approx(challenge.LR_PSNR_WORST, abs=1e-6)
+    assert lr_psnr == pytest.approx(challenge.LR_PSNR, abs=tolerance("space.psnr"))
+    assert np.mean(lr_psnr) == pytest.approx(challenge.LR_PSNR_MEAN, abs=tolerance("space.psnr"))
+    assert min(lr_psnr) == pytest.approx(challenge.LR_PSNR_WORST, abs=tolerance("space.psnr"))
     full = [float(psnr(tensor(s)[None], tensor(truth)[None])) for s in samples]
-    assert full == pytest.approx(challenge.PSNR, abs=1e-6)
+    assert full == pytest.approx(challenge.PSNR, abs=tolerance("space.psnr"))
 
 
 def test_more_samples_raise_the_score_and_equal_ones_do_not():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import re
@@ -16,7 +17,7 @@ from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.workflows.pairs import run as workflow
 from tests.inference.small import small_model
-from tests.workflows.pairs.asking import NONE, ask, choices, files, save
+from tests.workflows.pairs.asking import NONE, Listener, ask, choices, files, rows, save
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -171,3 +172,30 @@ def test_a_dry_run_tells_what_is_in_the_way(hr, tmp_path, model_path):
     save(tmp_path / "file.png", np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(DataError, match=r"file\.png: is a file"):
         ask(hr, tmp_path / "file.png", choice=NONE, dry_run=True)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_names_that_are_not_utf8_are_kept(hr, tmp_path, kind):
+    name = os.fsdecode(b"caf\xe9.png")
+    (hr / "a.png").rename(hr / name)
+    ask(hr, tmp_path / "out", choice=NONE, format=kind)
+    manifest = json.loads((tmp_path / "out/deflow.json").read_text("utf-8"))
+    assert name in [image["key"] for image in manifest["images"]]
+    listener = Listener()
+    ask(hr, tmp_path / "out", choice=NONE, format=kind, reporter=listener)
+    assert any("complete already" in note for note in listener.notes)
+    ask(hr, tmp_path / "again", manifest=tmp_path / "out/deflow.json")
+    assert files(tmp_path / "again") == files(tmp_path / "out")
+    # loaders of data sets refuse a text that is not UTF-8
+    assert "caf\\xe9.png" in [row["source"] for row in rows(tmp_path / "out")]
+
+
+def test_links_make_no_second_pair_of_a_picture(hr, tmp_path):
+    (hr / "self").symlink_to(".")
+    (hr / "sub/twin.png").symlink_to("../a.png")
+    listener = Listener()
+    report = ask(hr, tmp_path / "out", choice=NONE, reporter=listener)
+    assert report.images == 4
+    assert [text for text in listener.warnings if "further names" in text] == [
+        f"{hr}: left out, further names of files that are used already (1): sub/twin.png"
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.metrics.quality.fidelity import Psnr, Ssim
 from deflow_cli.metrics.quality.piqe import Piqe
 from deflow_cli.metrics.summary import summarize
+from deflow_cli.reports.pages.pictures import window_of
 from deflow_cli.runtime.progress import Silent
+from deflow_cli.texts import encoded
 from deflow_cli.workflows.score import measure as scoring
 from deflow_cli.workflows.score import scorers
-from deflow_cli.workflows.score.examples import html_text, pick, window_of
+from deflow_cli.workflows.score.examples import html_text, pick
 from deflow_cli.workflows.score.run import ScoreRequest, csv_text, score
 from deflow_cli.workflows.score.scorers import choose_metrics
 
@@ -347,3 +350,12 @@ def test_lpips_weights_go_to_the_net_they_are_meant_for(monkeypatch, names, net,
     assert asked == expected
     assert not missing
     assert built == [(name, {"alexnet": "alex", "vgg16": "vgg"}[name]) for name, _ in expected]
+
+
+def test_names_that_are_not_utf8_are_in_the_files(folders):
+    gt, good, _ = folders
+    for folder in (gt, good):
+        os.rename(folder / "1.png", os.fsencode(folder) + b"/caf\xe9.png")
+    report = _run(good, reference=gt, metrics=("psnr",))
+    assert b"\ngood,caf\xe9,psnr," in encoded(csv_text(report))
+    assert "caf\ufffd" in html_text(report)

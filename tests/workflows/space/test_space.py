@@ -19,6 +19,7 @@ from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.space import run as workflow
 from deflow_cli.workflows.space.document import SPACE_COLUMNS, space_csv, space_document
 from deflow_cli.workflows.space.run import SpaceReport, SpaceRequest, score_space
+from tests.golden.tolerances import tolerance
 from tests.metrics.space import challenge
 
 
@@ -72,22 +73,24 @@ def test_files_give_the_figures_of_the_challenge(space, alexnet):
     report = _score(*space, lpips_weights=alexnet)
     means = _means(report)
     assert report.scale == 4
-    assert means["diversity"] == pytest.approx(challenge.LPIPS_SCORE, abs=1e-4)
-    assert means["diversity-error"] == pytest.approx(challenge.ERROR_SCORE, abs=1e-4)
-    assert means["lpips-mean"] == pytest.approx(challenge.LPIPS_MEAN, rel=5e-6)
-    assert means["lpips-best"] == pytest.approx(challenge.LPIPS_GLOBAL, rel=5e-6)
-    assert means["lr-psnr-mean"] == pytest.approx(challenge.LR_PSNR_MEAN, abs=1e-6)
-    assert means["lr-psnr-worst"] == pytest.approx(challenge.LR_PSNR_WORST, abs=1e-6)
-    assert means["psnr-mean"] == pytest.approx(np.mean(challenge.PSNR), abs=1e-6)
+    assert means["diversity"] == pytest.approx(challenge.LPIPS_SCORE, abs=tolerance("space.score"))
+    assert means["diversity-error"] == pytest.approx(challenge.ERROR_SCORE, abs=tolerance("space.score"))
+    assert means["lpips-mean"] == pytest.approx(challenge.LPIPS_MEAN, rel=tolerance("space.lpips"))
+    assert means["lpips-best"] == pytest.approx(challenge.LPIPS_GLOBAL, rel=tolerance("space.lpips"))
+    assert means["lr-psnr-mean"] == pytest.approx(challenge.LR_PSNR_MEAN, abs=tolerance("space.psnr"))
+    assert means["lr-psnr-worst"] == pytest.approx(challenge.LR_PSNR_WORST, abs=tolerance("space.psnr"))
+    assert means["psnr-mean"] == pytest.approx(np.mean(challenge.PSNR), abs=tolerance("space.psnr"))
     assert 40 < means["input-psnr"] < 50
     mean = np.mean([challenge.sample(k) for k in range(4)], axis=0)
     of_mean = 10 * math.log10(255**2 / np.mean((mean - challenge.truth()) ** 2))
     assert means["psnr-of-mean"] == pytest.approx(of_mean, abs=1e-9)
     (score,) = report.scores
     assert [one.plain_lpips for one in score.figures.samples] == pytest.approx(
-        challenge.PLAIN_LPIPS, rel=5e-6
+        challenge.PLAIN_LPIPS, rel=tolerance("space.lpips")
     )
-    assert [one.lr_psnr for one in score.figures.samples] == pytest.approx(challenge.LR_PSNR, abs=1e-6)
+    assert [one.lr_psnr for one in score.figures.samples] == pytest.approx(
+        challenge.LR_PSNR, abs=tolerance("space.psnr")
+    )
     assert score.figures.growth[0] == 0
     assert score.figures.growth[-1] == means["diversity"]
 
@@ -96,7 +99,7 @@ def test_without_weights_the_squared_error_is_the_score_and_that_is_said(space):
     report = _score(*space)
     means = _means(report)
     assert "diversity" not in means
-    assert means["diversity-error"] == pytest.approx(challenge.ERROR_SCORE, abs=1e-4)
+    assert means["diversity-error"] == pytest.approx(challenge.ERROR_SCORE, abs=tolerance("space.score"))
     assert report.missing is not None
     assert "--lpips-weights FILE" in report.missing.next_step
     assert not report.missing.asked

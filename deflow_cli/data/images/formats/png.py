@@ -1,10 +1,12 @@
-"""PNG with 16 bits per channel: checking, decoding and encoding, with colour profile and EXIF."""
+"""PNG: its chunks, also of damaged files, transparency by a colour, and decoding and encoding of 16 bits."""
 
 from __future__ import annotations
 
+import mmap
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,56 +15,272 @@ from numpy.typing import NDArray
 from deflow_cli.data.images.formats.opencv import decode_unchanged
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGEST_PROFILE = 1 << 20  # bytes of an unpacked profile; common readers refuse a file with a larger one
+_MOST_PROFILE = 64 << 20  # bytes that are unpacked at most
+_TAIL = 1 << 16
 _ROWS = 64  # rows filtered and compressed at a time
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_USED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL")
+_HARMLESS = (*_CRITICAL, b"pHYs", b"gAMA", b"sRGB", b"cHRM", b"bKGD", b"tIME")  # decoders skip them
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+
+Buffer = bytes | mmap.mmap
 
 
-def walk_chunks(data: bytes, *, check: bool = True) -> Iterator[tuple[bytes, memoryview]]:
-    """Chunks (type, body) of a PNG file. Raises ValueError where it is cut off or a checksum is wrong."""
-    view, position = memoryview(data), len(SIGNATURE)
-    while True:
-        if position + 12 > len(view):
-            raise ValueError(f"the file ends after {len(view)} bytes, before its last chunk (truncated)")
-        (length,) = struct.unpack_from(">I", view, position)
-        kind = bytes(view[position + 4 : position + 8])
-        end = position + 12 + length
-        if end > len(view):
-            raise ValueError(f"the file ends after {len(view)} bytes, within a {kind!r} chunk (truncated)")
-        if check and zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">I", view, end - 4)[0]:
-            raise ValueError(f"the checksum of a {kind!r} chunk at byte {position} is wrong")
-        yield kind, view[position + 8 : end - 4]
-        if kind == b"IEND":
-            return
-        position = end
+@dataclass
+class PngContent:
+    """A PNG file taken apart. width to colour: of its header. chunks: the first of each kind but IDAT.
 
-
-def is_png16(data: bytes) -> bool:
-    """Whether the bytes start a PNG file of 16 bits per channel."""
-    return data[:8] == SIGNATURE and data[12:16] == b"IHDR" and len(data) > 24 and data[24] == 16
-
-
-def decode_png16(data: bytes) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None, bool, bytes | None]:
-    """Pixels H x W x 3 RGB, alpha H x W or None, whether it is gray, the EXIF block or None.
-
-    Raises ValueError with the reason when the file is broken.
+    idat: the compressed pixels. frames: of the animation, 1 without. notes: damage that costs no pixels, in
+    words that follow the file's name. source: the whole file, where decoders can take it as it is.
     """
-    chunks: dict[bytes, bytes] = {}
-    for kind, body in walk_chunks(data):
-        if kind in (b"IHDR", b"eXIf", b"tRNS"):
-            chunks[kind] = bytes(body)
-    gray = chunks[b"IHDR"][9] in (0, 4)
-    array = decode_unchanged(data)
+
+    width: int = 0
+    height: int = 0
+    depth: int = 0
+    colour: int = 0
+    chunks: dict[bytes, bytes] = field(default_factory=dict)
+    idat: list[memoryview] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    source: bytes | None = None
+
+    @property
+    def gray(self) -> bool:
+        return self.colour in (0, 4)
+
+    @property
+    def has_alpha(self) -> bool:
+        in_palette = self.colour == 3 and b"tRNS" in self.chunks
+        return self.colour in (4, 6) or in_palette or self.transparent() is not None
+
+    @property
+    def frames(self) -> int:
+        body = self.chunks.get(b"acTL", b"")
+        return max(1, struct.unpack(">I", body[:4])[0]) if len(body) >= 4 else 1
+
+    @property
+    def exif(self) -> bytes | None:
+        return self.chunks.get(b"eXIf")
+
+    def begin(self, body: bytes) -> None:
+        """Take the header. Raises ValueError where it is none."""
+        if len(body) != 13:
+            raise ValueError(f"its header has {len(body)} bytes, not 13")
+        self.width, self.height, self.depth, self.colour = struct.unpack(">IIBB", body[:10])
+        if not self.width or not self.height or self.colour not in _CHANNELS:
+            raise ValueError(f"its header says {self.width}x{self.height}, colour type {self.colour}")
+
+    def take(self, kind: bytes, body: bytes) -> None:
+        """Take a chunk that is used and not there yet. Raises ValueError for a header that is none."""
+        if kind in _USED and kind not in self.chunks:
+            self.chunks[kind] = body
+            if kind == b"IHDR":
+                self.begin(body)
+
+    def profile(self) -> bytes | None:
+        """The ICC profile, unpacked; a damaged one is noted and left out."""
+        body = self.chunks.get(b"iCCP")
+        if body is None:
+            return None
+        packed = body.partition(b"\0")[2][1:]  # behind the name and the kind of compression
+        try:
+            unpacker = zlib.decompressobj()
+            profile = unpacker.decompress(packed, _MOST_PROFILE)
+        except zlib.error:
+            profile = b""
+        if not profile or not unpacker.eof:
+            self.notes.append("its colour profile is damaged and was left out")
+            return None
+        return profile
+
+    def transparent(self) -> tuple[int, ...] | None:
+        """The samples, as stored, of the one gray value or colour that is declared transparent."""
+        body, count = self.chunks.get(b"tRNS", b""), {0: 1, 2: 3}.get(self.colour, 0)
+        if not count or len(body) < 2 * count:
+            return None
+        return tuple(value & (2**self.depth - 1) for value in struct.unpack(f">{count}H", body[: 2 * count]))
+
+    def bare(self) -> bytes:
+        """The file with what decoding needs and small harmless chunks alone: no metadata can hinder it."""
+        if self.source is not None:
+            return self.source
+        wanted = [b"IHDR", b"PLTE"] + [b"tRNS"] * (self.colour == 3)  # of other types, see ``transparent``
+        kept = [kind for kind in wanted if kind in self.chunks]
+        parts = [SIGNATURE, *(_chunk(kind, self.chunks[kind]) for kind in kept)]
+        return b"".join([*parts, _chunk(b"IDAT", b"".join(self.idat)), _chunk(b"IEND", b"")])
+
+
+def is_png(data: Buffer) -> bool:
+    return data[:8] == SIGNATURE
+
+
+def read_png(data: bytes) -> PngContent:
+    """Take a PNG file apart, and make sure that its pixels are whole.
+
+    Damaged or unknown chunks that hold no pixels are noted and left out. A wrong checksum or a missing end is
+    only noted where the compressed pixels prove to be whole by their own checksum. Raises ValueError with
+    the reason otherwise.
+    """
+    content, view = PngContent(source=data), memoryview(data)
+    position, doubt, kind = len(SIGNATURE), "", b""
+    while kind != b"IEND":
+        kind, end = _chunk_at(data, position)
+        if end > len(data):
+            reason = f"the file ends after {len(data)} bytes, within a {kind!r} chunk (truncated)"
+            if not kind:
+                reason = f"the file ends after {len(data)} bytes, before its last chunk (truncated)"
+            following = _next_chunk(data, position)
+            if following is None:
+                doubt = doubt or reason
+                if kind == b"IDAT":
+                    content.idat.append(view[position + 8 :])
+                break
+            content.notes.append(f"bytes {position} to {following} are damaged and were left out")
+            position = following
+            continue
+        sound = _is_sound(data, position, end)
+        wrong = f"the checksum of a {kind!r} chunk at byte {position} is wrong"
+        if not sound and kind not in _CRITICAL:
+            content.notes.append(f"{wrong}; it was left out")
+            at_chunk = _is_kind(_chunk_at(data, end)[0])
+            position = end if at_chunk else _next_chunk(data, position) or end
+            continue
+        if not sound and kind in (b"IHDR", b"PLTE"):
+            raise ValueError(wrong)
+        if not sound:
+            doubt = doubt or wrong
+        if kind == b"IDAT":
+            content.idat.append(view[position + 8 : end - 4])
+        else:
+            content.take(kind, data[position + 8 : end - 4])
+        if kind not in _HARMLESS and (kind != b"tRNS" or content.colour != 3):
+            content.source = None
+        position = end
+    if doubt or content.notes:
+        content.source = None
+    if not content.width:
+        raise ValueError(doubt or "it has no header")
+    if doubt:
+        if not _is_whole(content):
+            raise ValueError(doubt)
+        content.notes.append(f"{doubt}; its pixels are whole")
+    return content
+
+
+def read_png_header(data: Buffer) -> PngContent:
+    """The header and the small chunks of a PNG file, without reading its pixels unless it is damaged.
+
+    Raises ValueError where ``read_png`` does.
+    """
+    content, position, kind, in_pixels = PngContent(), len(SIGNATURE), b"", False
+    while kind != b"IEND":
+        kind, end = _chunk_at(data, position)
+        if end > len(data) or (kind != b"IDAT" and not _is_sound(data, position, end)):
+            return read_png(bytes(data))
+        if kind != b"IDAT":
+            content.take(kind, data[position + 8 : end - 4])
+        elif not in_pixels:
+            end, in_pixels = _behind_pixels(data, end), True
+        position = end
+    if not content.width:
+        raise ValueError("it has no header")
+    return content
+
+
+def _behind_pixels(data: Buffer, position: int) -> int:
+    """Where to go on after the first IDAT chunk: later ones are skipped where the file's tail shows them.
+
+    Many small ones lie all over a file, and to look at each would read all of it from the disk.
+    """
+    start = max(position, len(data) - _TAIL)
+    found = data.rfind(b"IDAT", start)
+    while found >= start + 4:
+        at, kind = found - 4, b"IDAT"
+        while kind != b"IEND":  # is this a chunk? then the chain from here reaches the end
+            kind, end = _chunk_at(data, at)
+            if end > len(data) or not _is_kind(kind):
+                break
+            at = end
+        else:
+            return found - 4
+        found = data.rfind(b"IDAT", start, found)
+    return position
+
+
+def _chunk_at(data: Buffer, position: int) -> tuple[bytes, int]:
+    """Kind and end of the chunk at a place; the end lies behind the file's where the chunk does not fit."""
+    if position + 12 > len(data):
+        return b"", position + 12
+    length, kind = struct.unpack_from(">I4s", data, position)
+    return kind, position + 12 + length
+
+
+def _is_sound(data: Buffer, position: int, end: int) -> bool:
+    """Whether a chunk meets its checksum."""
+    checksum: int = struct.unpack_from(">I", data, end - 4)[0]
+    return zlib.crc32(data[position + 4 : end - 4]) == checksum
+
+
+def _is_kind(kind: bytes) -> bool:
+    return len(kind) == 4 and kind.isalpha()
+
+
+def _next_chunk(data: bytes, position: int) -> int | None:
+    """Where the next sound chunk of pixels, colours or the end begins: the way out of a wrong length.
+
+    None where the chunk at ``position`` holds pixels itself, or none follows.
+    """
+    if data[position + 4 : position + 8] in _CRITICAL:
+        return None
+    for match in re.compile(rb"PLTE|tRNS|IDAT|IEND").finditer(data, position + 8):
+        start = match.start() - 4
+        end = _chunk_at(data, start)[1]
+        if end <= len(data) and _is_sound(data, start, end):
+            return start
+    return None
+
+
+def _is_whole(content: PngContent) -> bool:
+    """Whether the compressed pixels are complete and meet the checksum at their end."""
+    unpacker = zlib.decompressobj()
+    size = 0
+    try:
+        for part in content.idat:
+            piece = bytes(part)
+            while piece:
+                size += len(unpacker.decompress(piece, 1 << 24))
+                piece = unpacker.unconsumed_tail
+    except zlib.error:
+        return False
+    bits = content.width * _CHANNELS[content.colour] * content.depth
+    return unpacker.eof and size >= content.height * (bits // 8)
+
+
+def decode_png16(content: PngContent) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
+    """Samples H x W (gray) or H x W x 3 RGB, and alpha H x W or None, of a file of 16 bits.
+
+    Raises ValueError with the reason when its pixels are broken.
+    """
+    array = decode_unchanged(content.bare())
     if array is None or array.dtype != np.uint16:
         raise ValueError("its compressed pixels cannot be decoded")
-    exif = chunks.get(b"eXIf")
     if array.ndim == 2:
-        key = chunks.get(b"tRNS")
-        alpha = None
-        if key is not None and len(key) >= 2:  # one gray value is declared transparent
-            transparent = struct.unpack(">H", key[:2])[0]
-            alpha = np.where(array == transparent, 0, 65535).astype(np.uint16)
-        return np.repeat(array[..., None], 3, -1), alpha, gray, exif
+        return array, None
     alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
-    return np.ascontiguousarray(array[..., 2::-1]), alpha, gray, exif
+    pixels = np.ascontiguousarray(array[..., 2::-1])
+    return (np.ascontiguousarray(pixels[..., 0]) if content.gray else pixels), alpha
+
+
+def alpha_of_key(samples: NDArray[Any], key: tuple[int, ...], depth: int) -> NDArray[Any]:
+    """Alpha H x W of samples H x W or H x W x 3 where one gray value or colour is transparent.
+
+    samples: of 1 to 8 bits spread over 0 to 255, as decoders give them, or of 16 bits as stored. key: as
+    stored, in ``depth`` bits, so it is spread alike.
+    """
+    top = np.iinfo(samples.dtype).max
+    spread = [value * (int(top) // (2**depth - 1)) for value in key]
+    hit = samples == spread[0] if samples.ndim == 2 else (samples == np.array(spread, samples.dtype)).all(-1)
+    return np.where(hit, 0, top).astype(samples.dtype)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

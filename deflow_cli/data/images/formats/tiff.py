@@ -1,4 +1,4 @@
-"""TIFF: inspecting and decoding 16 bits per channel, encoding 8 and 16, with colour profile and EXIF."""
+"""TIFF: its pages, decoding of 16 bits per channel, encoding of 8 and 16, with colour profile and EXIF."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from deflow_cli.data.images.formats.opencv import decode_unchanged
 
 _STRIP_BYTES = 1 << 20
 _ORIENTATION = 274
+_SUB_PAGES = 330
+_MOST_PAGES = 4096
+_TAGS = frozenset({254, 256, 257, 258, 262, _ORIENTATION, 277, 284, _SUB_PAGES, 338, 339})
+_NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # struct letters of the types that hold these
 
 
 @dataclass(frozen=True)
-class TiffHeader:
-    """First image of a TIFF file: short values by tag, and where the orientation's value stands."""
+class TiffPage:
+    """A directory of a TIFF file: its place, its numbers by tag, and where the orientation's value stands."""
 
     order: str
+    offset: int
     values: dict[int, tuple[int, ...]]
     orientation_at: int | None
 
@@ -30,12 +35,41 @@ class TiffHeader:
         return found[0] if found else default
 
     @property
+    def width(self) -> int:
+        return self.first(256, 0)
+
+    @property
+    def height(self) -> int:
+        return self.first(257, 0)
+
+    @property
     def bits(self) -> int:
         return max(self.values.get(258, (1,)))
 
     @property
+    def orientation(self) -> int:
+        found = self.first(_ORIENTATION, 1)
+        return found if 1 <= found <= 8 else 1
+
+    @property
+    def extra_channels(self) -> int:
+        """Channels beyond gray or RGB."""
+        colours = {0: 1, 1: 1, 2: 3, 3: 1}.get(self.first(262, 2))
+        return max(0, self.first(277, 1) - colours) if colours else 0
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the first extra channel is transparency: it says so, or nothing is said (code 338)."""
+        return self.extra_channels > 0 and self.first(338, 2) in (1, 2)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is neither a reduced version, nor a mask, nor the unprocessed data of a camera."""
+        return not self.first(254, 0) & 5 and self.first(262, 2) not in (4, 32803, 34892)
+
+    @property
     def trouble(self) -> str:
-        """Why this file's samples cannot be used, or an empty string."""
+        """Why this page's samples cannot be used, or an empty string."""
         sample = self.first(339, 1)
         kind = {2: "signed integer", 3: "floating point", 5: "complex", 6: "complex"}.get(sample, "")
         if kind or self.bits > 16:
@@ -53,61 +87,131 @@ class TiffHeader:
         return ""
 
 
-def read_header(data: bytes | mmap.mmap) -> TiffHeader | None:
-    """Header of classic or Big TIFF bytes; None for other files. Raises ValueError where it is cut off."""
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None or len(data) < 8:
-        return None
-    version = struct.unpack_from(order + "H", data, 2)[0]
-    if version not in (42, 43):
-        return None
-    big = version == 43
-    values: dict[int, tuple[int, ...]] = {}
-    orientation_at = None
-    try:
-        start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+class TiffFile:
+    """The pages of a TIFF file, classic or Big, and which of them is the image.
+
+    Raises ValueError where the first page's directory is cut off.
+    """
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        self._data = data
+        self._order = {b"II": "<", b"MM": ">"}[data[:2]]
+        self._big = struct.unpack_from(self._order + "H", data, 2)[0] == 43
+        self._start_at = 8 if self._big else 4  # where the file says where its first directory is
+        self.pages = self._read_pages()
+
+    @property
+    def main(self) -> TiffPage:
+        """The largest page at full resolution; the first of equals, and of all where none says that it is."""
+        pages = [page for page in self.pages if page.is_image] or self.pages
+        return max(pages, key=lambda page: page.width * page.height)
+
+    @property
+    def note(self) -> str:
+        """That other images are left out, or nothing; reduced versions of it and masks are no loss."""
+        count = sum(page.is_image for page in self.pages)
+        if count < 2:
+            return ""
+        number = self.pages.index(self.main) + 1
+        return f"holds {count} pages; only page {number} ({self.main.width}x{self.main.height}) is used"
+
+    def check(self) -> None:
+        """Raise ValueError where the samples of the main page are of a kind that is not read."""
+        if self.main.trouble:
+            raise ValueError(self.main.trouble)
+        if not self.main.width or not self.main.height:
+            raise ValueError("its directory names no size")
+
+    def alone(self) -> bytes:
+        """The file with its main page first and that page's orientation undone, for decoders.
+
+        They take the first page, and some turn it: here the caller turns it, for every format alike.
+        """
+        page = self.main
+        if page is self.pages[0] and page.orientation == 1:
+            return bytes(self._data)
+        patched = bytearray(self._data)
+        struct.pack_into(self._order + ("Q" if self._big else "I"), patched, self._start_at, page.offset)
+        if page.orientation_at is not None:
+            struct.pack_into(self._order + "H", patched, page.orientation_at, 1)
+        return bytes(patched)
+
+    def _read_pages(self) -> list[TiffPage]:
+        data, whole = self._data, self._order + ("Q" if self._big else "I")
+        try:
+            start = struct.unpack_from(whole, data, self._start_at)[0]
+            pages: list[TiffPage] = []
+            waiting, seen = [start], {0}
+            while waiting and len(pages) < _MOST_PAGES:
+                offset = waiting.pop(0)
+                if offset in seen:
+                    continue
+                seen.add(offset)
+                try:
+                    page, following = self._read_page(offset)
+                except (struct.error, OverflowError):
+                    if not pages:
+                        raise
+                    continue  # what follows the image is damaged, which does not harm it
+                pages.append(page)
+                waiting += [*page.values.get(_SUB_PAGES, ()), following]
+        except (struct.error, OverflowError) as error:
+            raise ValueError("its directory lies beyond the end of the file (truncated)") from error
+        if not pages:
+            raise ValueError("it has no directory")
+        return pages
+
+    def _read_page(self, start: int) -> tuple[TiffPage, int]:
+        """The page whose directory starts there, and where the next directory starts."""
+        data, order, big = self._data, self._order, self._big
+        whole = order + ("Q" if big else "I")
         count = struct.unpack_from(order + ("Q" if big else "H"), data, start)[0]
         first, width, inline = (start + 8, 20, 8) if big else (start + 2, 12, 4)
-        for entry in range(first, first + width * count, width):
+        end = first + width * count
+        values: dict[int, tuple[int, ...]] = {}
+        orientation_at = None
+        struct.unpack_from("B", data, end - 1)  # the whole directory is there
+        for entry in range(first, end, width):
             tag, kind = struct.unpack_from(order + "HH", data, entry)
-            length = struct.unpack_from(order + ("Q" if big else "I"), data, entry + 4)[0]
+            length = struct.unpack_from(whole, data, entry + 4)[0]
             where = entry + width - inline
-            if kind != 3 or length > 64:
+            letter = _NUMBERS.get(kind)
+            if letter is None or length > 64 or tag not in _TAGS:
                 continue
-            if length * 2 > inline:
-                where = struct.unpack_from(order + ("Q" if big else "I"), data, where)[0]
-            values[tag] = struct.unpack_from(f"{order}{length}H", data, where)
-            if tag == _ORIENTATION:
+            size = struct.calcsize(order + letter)
+            if length * size > inline:
+                where = struct.unpack_from(whole, data, where)[0]
+            values[tag] = struct.unpack_from(f"{order}{length}{letter}", data, where)
+            if tag == _ORIENTATION and kind == 3:
                 orientation_at = where
-    except struct.error as error:
-        raise ValueError("its directory lies beyond the end of the file (truncated)") from error
-    return TiffHeader(order, values, orientation_at)
+        try:
+            following = struct.unpack_from(whole, data, end)[0]
+        except struct.error:
+            following = 0
+        return TiffPage(order, start, values, orientation_at), following
 
 
-def decode_tiff16(
-    data: bytes, header: TiffHeader
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None, bool]:
-    """Pixels H x W x 3 RGB as stored (orientation not applied), alpha H x W or None, whether it is gray.
+def is_tiff(data: bytes | mmap.mmap) -> bool:
+    """Whether the bytes start a classic or a Big TIFF file."""
+    return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and len(data) >= 8
 
-    Raises ValueError with the reason when the file is broken.
+
+def decode_tiff16(data: bytes, page: TiffPage) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
+    """Samples H x W (gray) or H x W x 3 RGB as stored, and alpha H x W or None, of a file's first page.
+
+    page: what its directory says. Raises ValueError with the reason when the file is broken.
     """
-    if header.orientation_at is not None:  # OpenCV would apply it; the caller does, for every format alike
-        patched = bytearray(data)
-        struct.pack_into(header.order + "H", patched, header.orientation_at, 1)
-        data = bytes(patched)
     array = decode_unchanged(data)
     if array is None or array.dtype != np.uint16:
         raise ValueError("its pixels cannot be decoded (truncated, or of an unusual compression)")
     if array.ndim == 2:
-        if header.first(262, 1) == 0:
-            array = 65535 - array
-        return np.repeat(array[..., None], 3, -1), None, True
+        return (65535 - array if page.first(262, 1) == 0 else array), None
     pixels = np.ascontiguousarray(array[..., 2::-1])
-    alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
-    if alpha is not None and header.first(338, 2) == 1:  # colours were multiplied by alpha
+    alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 and page.has_alpha else None
+    if alpha is not None and page.first(338, 2) == 1:  # colours were multiplied by alpha
         share = np.maximum(alpha, 1)[..., None] / 65535
         pixels = np.minimum(np.floor(pixels / share + 0.5), 65535).astype(np.uint16)
-    return pixels, alpha, False
+    return pixels, alpha
 
 
 def _exif_entries(block: bytes, order: str) -> dict[int, bytes]:

@@ -17,6 +17,7 @@ from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.srflow import SRFlowRunConfig
+from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, naming
 from deflow_cli.models.srflow.model import SRFlow
@@ -67,6 +68,7 @@ def default_srflow_preset(device: str) -> str:
     return "base" if choose_device(device).type == "cuda" else "tiny"
 
 
+@hears_remarks
 def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> SrResult:
     """Train an SRFlow. Raises DataError, ConfigError, CheckpointError or TrainingError."""
     started = time.monotonic()

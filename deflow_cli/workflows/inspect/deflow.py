@@ -1,49 +1,29 @@
-"""Inspect: what a model file holds: its sizes, how it was fitted, and the spectrum of its shift."""
+"""Inspect a degradation model: its sizes, how it was fitted, and the spectrum of its shift."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.models.deflow.latent import SharedLatent
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.workflows.inspect.identity import (
+    FileIdentity,
+    MultiplyAdds,
+    count_parameters,
+    counted,
+    file_identity,
+)
 
 PROBE_SIDE = 64  # pixels of the image that multiply-adds are counted on
 FIT_KEYS = ("step", "seconds", "skipped_steps", "device", "torch", "python")
 LIKELIHOOD_KEYS = ("bits_per_dim_clean", "bits_per_dim_noisy")
 STATISTICS_ROWS = ("clean", "degraded", "clean_h", "degraded_h")  # rows of the model's table
-
-
-@dataclass(frozen=True)
-class FileIdentity:
-    """Which file it is. bytes: its size. sha256: of its content."""
-
-    path: str
-    title: str
-    date: str
-    version: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class MultiplyAdds:
-    """Multiply-adds per pixel of the input, without what is done once per model.
-
-    features: from h to all that depends on h alone, once per image. encode: the flow forward. decode: the
-    flow backward, once per sample.
-    """
-
-    features: int
-    encode: int
-    decode: int
 
 
 @dataclass(frozen=True)
@@ -150,22 +130,14 @@ class ModelReport:
         return {name: section for name, section in sections.items() if section}
 
 
-def inspect_model(path: Path) -> ModelReport:
-    """Read a model file and describe it. Raises CheckpointError naming the file."""
+def inspect_deflow(path: Path) -> ModelReport:
+    """Read a degradation model's file and describe it. Raises CheckpointError naming the file."""
     model, facts = load_model(path)
     # The run's whole configuration is among the facts; the sections describe its model part already.
     facts.pop("config", None)
     elsewhere = {"title", "date", "version", "compression", *FIT_KEYS, *LIKELIHOOD_KEYS}
-    content = path.read_bytes()
     return ModelReport(
-        file=FileIdentity(
-            path=str(path),
-            title=facts["title"],
-            date=facts["date"],
-            version=facts["version"],
-            bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-        ),
+        file=file_identity(path, facts),
         sizes=_sizes(model),
         conditioning=_conditioning(model),
         training={key: facts[key] for key in FIT_KEYS if key in facts},
@@ -181,10 +153,10 @@ def inspect_model(path: Path) -> ModelReport:
 def _sizes(model: DeFlow) -> ModelSizes:
     flow = model.config.flow
     return ModelSizes(
-        parameters=sum(p.numel() for p in model.parameters()),
-        parameters_flow=sum(p.numel() for p in model.flow.parameters()),
-        parameters_encoder=sum(p.numel() for p in model.encoder.parameters()) if model.encoder else 0,
-        parameters_shift=sum(p.numel() for p in model.prior.parameters()),
+        parameters=count_parameters(model),
+        parameters_flow=count_parameters(model.flow),
+        parameters_encoder=count_parameters(model.encoder),
+        parameters_shift=count_parameters(model.prior),
         levels=flow.levels,
         steps=flow.steps,
         hidden_channels=flow.hidden_channels,
@@ -203,20 +175,14 @@ def multiply_adds(model: DeFlow, side: int = PROBE_SIDE) -> MultiplyAdds:
         1, model.config.flow.in_channels, side, side, generator=torch.Generator().manual_seed(0)
     )
 
-    def per_pixel(counter: FlopCounterMode) -> int:
-        return round(counter.get_total_flops() / 2 / side**2)
-
     model.eval()
     with torch.no_grad():
         conditions = model.prepare(model.condition_image(image))  # folds the weights, which is not counted
         model.decode_conditioned(model.encode_conditioned(image, conditions)[0], conditions)
-        with FlopCounterMode(display=False) as features:
-            conditions = model.prepare(model.condition_image(image))
-        with FlopCounterMode(display=False) as encoding:
-            latents, _ = model.encode_conditioned(image, conditions)
-        with FlopCounterMode(display=False) as decoding:
-            model.decode_conditioned(latents, conditions)
-    return MultiplyAdds(per_pixel(features), per_pixel(encoding), per_pixel(decoding))
+        conditions, features = counted(lambda: model.prepare(model.condition_image(image)), side**2)
+        (latents, _), encoding = counted(lambda: model.encode_conditioned(image, conditions), side**2)
+        _, decoding = counted(lambda: model.decode_conditioned(latents, conditions), side**2)
+    return MultiplyAdds(features, encoding, decoding)
 
 
 def _conditioning(model: DeFlow) -> ConditioningSizes | None:

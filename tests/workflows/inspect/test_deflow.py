@@ -11,7 +11,8 @@ import torch
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.cli.console import plain
 from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting
-from deflow_cli.workflows.inspect import inspect_model, multiply_adds
+from deflow_cli.workflows.inspect.deflow import multiply_adds
+from deflow_cli.workflows.inspect.run import inspect_model
 from tests.inference.small import SHIFT_MEAN, SHIFT_STD, build, small_model
 
 
