@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,18 +13,19 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.config.checks import check_choices
 from deflow_cli.errors import ConfigError, DeflowError, ShapeError
-from deflow_cli.inference.positional_noise import stable_generator
-from deflow_cli.inference.super_resolving import LatentNoise, SuperResolver, check_temperature
+from deflow_cli.inference.positional_noise import LatentNoise, stable_generator
 from deflow_cli.layers.networks.resize import bicubic_downsample, pad_to_multiple
 from deflow_cli.models.srflow.latents import (
     COLLECTIONS,
     Collection,
-    interpolated,
-    masks_of_latents,
-    mixed,
-    normalised,
-    varied,
+    check_temperature,
+    interpolated_latents,
+    latent_masks,
+    mixed_latents,
+    normalised_latents,
+    varied_latents,
 )
+from deflow_cli.models.srflow.model import SRFlow
 
 EditMode = Literal["transfer", "style", "restore", "interpolate", "vary"]
 
@@ -33,7 +34,7 @@ USUAL_NORMALISATION: dict[EditMode, tuple[Collection, ...]] = {
     "restore": ("spatial", "local"),
 }
 FRAMES = 5  # of an interpolation, both ends included
-MOST_IMAGES = 99
+MOST_RESULTS = 99
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class Edit:
                 f"--strength is {self.strength:g}", next_step="use 0 (the image) to 1 (a sample)"
             )
         least = 2 if self.mode == "interpolate" else 1
-        if not least <= self.count <= MOST_IMAGES:
-            raise ConfigError(f"--samples is {self.count}", next_step=f"use {least} to {MOST_IMAGES}")
+        if not least <= self.count <= MOST_RESULTS:
+            raise ConfigError(f"--samples is {self.count}", next_step=f"use {least} to {MOST_RESULTS}")
         if self.deterministic and not self.collections:
             raise ConfigError("--deterministic is nothing without --normalise", next_step="leave it out")
         draws = self.mode in ("interpolate", "vary") or (bool(self.collections) and not self.deterministic)
@@ -107,13 +108,29 @@ class Edit:
         return FRAMES if self.mode == "interpolate" else 1
 
 
+class LatentCoder(Protocol):
+    """Encodes and decodes images of any size: :class:`deflow_cli.inference.super_resolving.SuperResolver`."""
+
+    @property
+    def model(self) -> SRFlow: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode(self, y_bchw: Tensor, x_bchw: Tensor) -> list[Tensor]: ...
+
+    def decode(self, latents: Sequence[Tensor], x_bchw: Tensor) -> Tensor: ...
+
+    def projected(self, y_bchw: Tensor, x_bchw: Tensor) -> Tensor: ...
+
+
 class Edited(NamedTuple):
     """Images that were made, and what they were made of.
 
     images: each 1 C H W, unclamped. encoded: the image whose latents were changed, with what was pasted into
     it; None for an interpolation of samples. lr_psnr: of the 8-bit images and x, made small, in dB, one each.
-    spread_before, spread_after: root mean square of the latents, which is the temperature of the samples that
-    they resemble.
+    spread_before, spread_after: root mean square of the latents, inside the mask if there is one. That of
+    samples is their temperature.
     """
 
     images: list[Tensor]
@@ -123,9 +140,9 @@ class Edited(NamedTuple):
     spread_after: float
 
 
-def working_sides(resolver: SuperResolver, height: int, width: int) -> tuple[int, int]:
+def working_sides(coder: LatentCoder, height: int, width: int) -> tuple[int, int]:
     """Sides that an image is mirrored to, at right and bottom, before it is encoded: whole numbers of x's."""
-    multiple = resolver.scale * resolver.model.size_multiple
+    multiple = coder.model.scale * coder.model.size_multiple
     return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
@@ -137,7 +154,7 @@ def low_resolution(y_bchw: Tensor, scale: int) -> Tensor:
 
 @torch.inference_mode()
 def edited(
-    resolver: SuperResolver,
+    coder: LatentCoder,
     edit: Edit,
     image_1chw: Tensor,
     other_1chw: Tensor | None = None,
@@ -156,17 +173,17 @@ def edited(
     """
     _check_arguments(edit, image_1chw, other_1chw, mask_11hw)
     height, width = image_1chw.shape[-2:]
-    session = _Session(resolver, edit, image_1chw, other_1chw, mask_11hw, key)
+    session = _Session(coder, edit, image_1chw, other_1chw, mask_11hw, key)
     images: list[Tensor] = []
     lr_psnr, spreads = [], []
     for latents, x in session.frames():
         latents = session.with_usual_moments(latents, len(images))
-        y = resolver.decode(latents, x).cpu()
+        y = coder.decode(latents, x).cpu()
         if edit.consistent:
-            y = resolver.projected(y.clamp(0, 1), x)
+            y = coder.projected(y.clamp(0, 1), x)
         images.append(y[..., :height, :width])
-        lr_psnr.append(_psnr(low_resolution(y, resolver.scale), x))
-        spreads.append(_spread(latents))
+        lr_psnr.append(_psnr(low_resolution(y, coder.model.scale), x))
+        spreads.append(session.spread_of(latents))
     encoded = None if session.encoded is None else session.encoded[..., :height, :width]
     return Edited(images, encoded, lr_psnr, session.spread, sum(spreads) / len(spreads))
 
@@ -176,24 +193,24 @@ class _Session:
 
     def __init__(
         self,
-        resolver: SuperResolver,
+        coder: LatentCoder,
         edit: Edit,
         image: Tensor,
         other: Tensor | None,
         mask: Tensor | None,
         key: str,
     ) -> None:
-        self.resolver, self.edit, self.key = resolver, edit, key
-        multiple = resolver.scale * resolver.model.size_multiple
+        self.coder, self.edit, self.key = coder, edit, key
+        multiple = coder.model.scale * coder.model.size_multiple
         self._noise = LatentNoise(edit.seed, key)
         self._image = pad_to_multiple(image, multiple)
         self._other = None if other is None else pad_to_multiple(other, multiple)
         self._mask = None if mask is None else pad_to_multiple(mask, multiple)
-        self._x = low_resolution(self._image, resolver.scale)
+        self._x = low_resolution(self._image, coder.model.scale)
         self._masks: list[Tensor] | None = None
         if self._mask is not None:
-            factors = [factor for _, factor in resolver.model.flow.latent_plan]
-            self._masks = [part.to(resolver.device) for part in masks_of_latents(self._mask, factors)]
+            factors = [factor for _, factor in coder.model.flow.latent_plan]
+            self._masks = [part.to(coder.device) for part in latent_masks(self._mask, factors)]
         self.encoded: Tensor | None = None
         self.spread = 0.0
 
@@ -203,7 +220,7 @@ class _Session:
             yield from self._between()
             return
         start = self._start()
-        self.spread = _spread(start)
+        self.spread = self.spread_of(start)
         for sample in range(self.edit.count):
             yield self._variation(start, sample) if self.edit.mode == "vary" else start, self._x
 
@@ -214,8 +231,15 @@ class _Session:
         result = list(latents)
         for collection in self.edit.collections:
             chance = None if self.edit.deterministic else random
-            result = normalised(result, collection, self.edit.temperature, chance, self._masks)
+            result = normalised_latents(result, collection, self.edit.temperature, chance, self._masks)
         return result
+
+    def spread_of(self, latents: Sequence[Tensor]) -> float:
+        """Root mean square of the latents, where there is a mask of those that it covers."""
+        masks = self._masks or [torch.ones_like(z[:, :1]) for z in latents]
+        count = sum(float(mask.sum()) * z.shape[1] for z, mask in zip(latents, masks, strict=True))
+        squares = [float((mask * z).double().square().sum()) for z, mask in zip(latents, masks, strict=True)]
+        return math.sqrt(sum(squares) / max(count, 1))
 
     def _start(self) -> Sequence[Tensor]:
         """The latents that an image is encoded to, before anything random."""
@@ -225,10 +249,10 @@ class _Session:
             return self._encode(self._mask * self._other + (1 - self._mask) * self._image, self._x)
         if self.edit.mode == "style":
             assert self._other is not None
-            detail = self._encode(self._other, low_resolution(self._other, self.resolver.scale))
+            detail = self._encode(self._other, low_resolution(self._other, self.coder.model.scale))
             if self._masks is None:
                 return detail
-            return mixed(detail, self._encode(self._image, self._x), self._masks)
+            return mixed_latents(detail, self._encode(self._image, self._x), self._masks)
         return self._encode(self._image, self._x)
 
     def _between(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
@@ -238,21 +262,21 @@ class _Session:
             )
             x_other = self._x
         else:
-            x_other = low_resolution(self._other, self.resolver.scale)
+            x_other = low_resolution(self._other, self.coder.model.scale)
             second = self._encode(self._other, x_other)
             first = self._encode(self._image, self._x)
-        self.spread = (_spread(first) + _spread(second)) / 2
+        self.spread = (self.spread_of(first) + self.spread_of(second)) / 2
         for index in range(self.edit.count):
             share = index / (self.edit.count - 1)
-            yield interpolated(first, second, share), (1 - share) * self._x + share * x_other
+            yield interpolated_latents(first, second, share), (1 - share) * self._x + share * x_other
 
     def _variation(self, start: Sequence[Tensor], sample: int) -> Sequence[Tensor]:
         noise = self._standard_normals(sample)
-        found = varied(start, noise, self.edit.strength, self.edit.temperature)
-        return found if self._masks is None else mixed(found, start, self._masks)
+        found = varied_latents(start, noise, self.edit.strength, self.edit.temperature)
+        return found if self._masks is None else mixed_latents(found, start, self._masks)
 
     def _encode(self, y: Tensor, x: Tensor) -> list[Tensor]:
-        latents = self.resolver.encode(y, x)
+        latents = self.coder.encode(y, x)
         if not all(bool(torch.isfinite(z).all()) for z in latents):
             raise DeflowError(
                 "the image's latents are not finite",
@@ -263,7 +287,7 @@ class _Session:
 
     def _standard_normals(self, sample: int) -> list[Tensor]:
         """As of the samples of this number, seed and key that the model gives for x."""
-        model, device = self.resolver.model, self.resolver.device
+        model, device = self.coder.model, self.coder.device
         shapes = model.latent_shapes(*self._x.shape[-2:])
         return [
             self._noise.draw(index, sample, channels, Window(0, 0, height, width), device)
@@ -292,11 +316,6 @@ def _check_arguments(edit: Edit, image: Tensor, other: Tensor | None, mask: Tens
             raise DeflowError(
                 f"the {name} holds values that are not finite", next_step="use values in [0, 1]"
             )
-
-
-def _spread(latents: Sequence[Tensor]) -> float:
-    values = sum(z.numel() for z in latents)
-    return math.sqrt(sum(float(z.double().square().sum()) for z in latents) / values)
 
 
 def _psnr(small: Tensor, x: Tensor) -> float:

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deflow_cli.errors import ShapeError
+from deflow_cli.errors import DeflowError, ShapeError
 
 Collection = Literal["global", "local", "spatial"]
-"""Which latent values are normalised together; see :func:`normalised`."""
+"""Which latent values are normalised together; see :func:`normalised_latents`."""
 COLLECTIONS: tuple[Collection, ...] = get_args(Collection)
 
 LEAST_VARIANCE = 1e-12  # of a collection whose values are all equal
 SMALLEST_SINE = 1e-4  # of the angle between vectors that are interpolated along the sphere
 
 
-def normalised(
+def normalised_latents(
     latents: Sequence[Tensor],
     collection: Collection,
     temperature: float,
@@ -42,7 +42,7 @@ def normalised(
     variance.
 
     >>> z = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1)
-    >>> normalised([z], "local", 0.9)[0].flatten()
+    >>> normalised_latents([z], "local", 0.9)[0].flatten()
     tensor([-1.0457, -0.3486,  0.3486,  1.0457])
     """
     chosen = [torch.ones_like(z[:, :1]) for z in latents] if masks is None else list(masks)
@@ -61,7 +61,7 @@ def normalised(
     ]
 
 
-def interpolated(first: Sequence[Tensor], second: Sequence[Tensor], share: float) -> list[Tensor]:
+def interpolated_latents(first: Sequence[Tensor], second: Sequence[Tensor], share: float) -> list[Tensor]:
     """Latents on the way from ``first`` (share 0) to ``second`` (1), along the sphere (Shoemake, 1985).
 
     sin((1 - t) a) / sin(a) z1 + sin(t a) / sin(a) z2, with a the angle between z1 and z2 as vectors, one for
@@ -72,7 +72,7 @@ def interpolated(first: Sequence[Tensor], second: Sequence[Tensor], share: float
     return [_slerp(one, two, share) for one, two in zip(first, second, strict=True)]
 
 
-def varied(
+def varied_latents(
     latents: Sequence[Tensor], noise: Sequence[Tensor], strength: float, temperature: float
 ) -> list[Tensor]:
     """Variations: sqrt(1 - a^2) z + a tau e, which keeps N(0, tau^2) latents in their distribution.
@@ -83,7 +83,9 @@ def varied(
     return [kept * z + strength * temperature * e for z, e in zip(latents, noise, strict=True)]
 
 
-def mixed(inside: Sequence[Tensor], outside: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
+def mixed_latents(
+    inside: Sequence[Tensor], outside: Sequence[Tensor], masks: Sequence[Tensor]
+) -> list[Tensor]:
     """``inside`` where a mask is 1, ``outside`` elsewhere. masks: B 1 H W for each tensor."""
     return [
         torch.where(mask.to(outer) > 0, inner, outer)
@@ -91,7 +93,7 @@ def mixed(inside: Sequence[Tensor], outside: Sequence[Tensor], masks: Sequence[T
     ]
 
 
-def masks_of_latents(mask_b1hw: Tensor, factors: Sequence[int]) -> list[Tensor]:
+def latent_masks(mask_b1hw: Tensor, factors: Sequence[int]) -> list[Tensor]:
     """A mask of an image on the grid of each latent: 1 where any of the pixels below is above 0.
 
     factors: image sides over latent sides, of each latent. Raises ShapeError unless they divide the sides.
@@ -103,10 +105,18 @@ def masks_of_latents(mask_b1hw: Tensor, factors: Sequence[int]) -> list[Tensor]:
     return [F.max_pool2d(touched, factor) for factor in factors]
 
 
+def check_temperature(temperature: float) -> None:
+    """Raise DeflowError for a temperature that no sample is drawn at."""
+    if not 0 <= temperature <= 2:
+        raise DeflowError(
+            f"temperature {temperature:g}", next_step="use 0 to 2; 0.8 is usual, 0 the mild one"
+        )
+
+
 def _with_moments(
     z: Tensor, weight: Tensor, axes: tuple[int, ...], temperature: float, random: np.random.Generator | None
 ) -> Tensor:
-    """``normalised`` for collections along some axes of one tensor. weight: 1 for the values that count."""
+    """``normalised_latents`` for collections along some axes of one tensor. weight: 1 for values that count."""
     count = weight.sum(axes, keepdim=True)
     mean = (weight * z).sum(axes, keepdim=True) / count.clamp(min=1)
     centred = z - mean
