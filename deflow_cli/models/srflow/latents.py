@@ -116,7 +116,7 @@ def check_temperature(temperature: float) -> None:
 def _with_moments(
     z: Tensor, weight: Tensor, axes: tuple[int, ...], temperature: float, random: np.random.Generator | None
 ) -> Tensor:
-    """``normalised_latents`` for collections along some axes of one tensor. weight: 1 for values that count."""
+    """``normalised_latents`` along some axes of one tensor. weight: 1 for the values that count."""
     count = weight.sum(axes, keepdim=True)
     mean = (weight * z).sum(axes, keepdim=True) / count.clamp(min=1)
     centred = z - mean
