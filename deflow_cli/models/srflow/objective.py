@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from deflow_cli.models.srflow.model import SRFlow, log_standard_normal
 
 GREY_LEVELS = 255.0
-FLOOR = (0.5 / 255) ** 2  # of local energies: half a grey level
+SMALLEST_ENERGY = (0.5 / 255) ** 2  # of local energies: half a grey level
 EIGHT_BIT_STEP = 1 / 256  # of the uniform noise beside the Gaussian one of a drawn strength
 
 
@@ -120,8 +120,10 @@ def texture_error(samples_bchw: Tensor, y_bchw: Tensor) -> Tensor:
     the batch: the first places texture, the second gives all of it its energy.
     """
     ours, true = (_local_energy(images) for images in (samples_bchw, y_bchw))
-    placed = ((ours + FLOOR).sqrt() - (true + FLOOR).sqrt()).square().mean() / (true.mean() + FLOOR)
-    ratio = torch.log((ours.mean() + FLOOR) / (true.mean() + FLOOR))
+    placed = ((ours + SMALLEST_ENERGY).sqrt() - (true + SMALLEST_ENERGY).sqrt()).square().mean() / (
+        true.mean() + SMALLEST_ENERGY
+    )
+    ratio = torch.log((ours.mean() + SMALLEST_ENERGY) / (true.mean() + SMALLEST_ENERGY))
     return placed + ratio.square()
 
 

@@ -176,10 +176,13 @@ class GrainStage:
         return _Candidate(name, match, kernel, distance)
 
     def _distance(self, matcher: GrainMatcher, pattern: Pattern, gain_bt: Tensor, spread: float) -> float:
-        """Kernel distance of samples to the degraded images."""
+        """Kernel distance of samples to the degraded images; infinite where they have no patch to compare."""
         made = matcher.degraded(JUDGED_ROUND, gain_bt, spread, pattern)
         noisy, ours = patch_features(matcher.data.noisy), patch_features(made)
-        return kid(noisy, ours, np.random.default_rng(self.seed)).value
+        try:
+            return kid(noisy, ours, np.random.default_rng(self.seed)).value
+        except DataError:
+            return math.inf
 
     # -- words ----------------------------------------------------------------------------------------
 
@@ -202,7 +205,10 @@ class GrainStage:
         match = best.match
         return {
             "pattern": best.name,
-            "kid": {one.name: round(one.kid, 4) for one in found} | {UNMATCHED: round(unmatched, 4)},
+            "kid": {
+                name: round(value, 4) if math.isfinite(value) else None
+                for name, value in (*((one.name, one.kid) for one in found), (UNMATCHED, unmatched))
+            },
             "level_spread": round(match.spread, 4),
             "found": round(match.found, 4),
             "null": round(match.null, 4),
