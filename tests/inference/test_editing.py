@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from deflow_cli.config.editing import Edit, EditMode
 from deflow_cli.errors import ConfigError, DeflowError, ShapeError
-from deflow_cli.inference.editing import Edit, EditMode, edited, low_resolution, working_sides
+from deflow_cli.inference.editing import edited, low_resolution, working_sides
 from deflow_cli.inference.super_resolving import SuperResolver
 from tests.golden.tolerances import tolerance
 from tests.inference.small_srflow import images, started_srflow
@@ -50,7 +51,7 @@ def distance(one: Tensor, two: Tensor) -> float:
 def test_encoding_and_decoding_give_the_image_back(resolver: SuperResolver, photo: Tensor) -> None:
     """Normalising nothing, restoring is encoding and decoding of an image mirrored to whole sides."""
     result = edited(resolver, Edit("restore", normalise=()), photo)
-    assert working_sides(resolver, HEIGHT, WIDTH) == (72, 96)
+    assert working_sides(resolver.model, HEIGHT, WIDTH) == (72, 96)
     assert result.images[0].shape == photo.shape
     torch.testing.assert_close(result.images[0], photo, rtol=0, atol=tolerance("golden.image"))
     assert result.spread_before == pytest.approx(result.spread_after)
@@ -174,7 +175,7 @@ def test_consistent_edits_shrink_to_x(resolver: SuperResolver, photo: Tensor) ->
         ({"mode": "vary", "strength": 1.5}, "--strength is 1.5"),
         ({"mode": "vary", "samples": 0}, "--samples is 0"),
         ({"mode": "interpolate", "samples": 1}, "--samples is 1"),
-        ({"mode": "restore", "normalise": ("everything",)}, "--normalise everything: unknown"),
+        ({"mode": "restore", "normalise": ("everything",)}, "no normalisation is called 'everything'"),
         ({"mode": "style", "deterministic": True}, "nothing without --normalise"),
         ({"mode": "restore", "deterministic": True, "samples": 2}, "all would be equal"),
         ({"mode": "style", "samples": 2}, "all would be equal"),
