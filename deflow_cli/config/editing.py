@@ -28,7 +28,7 @@ class Edit:
     mode: what becomes of the latents z = f(y; x) of the image y, where x = d(y) is its small version.
 
     - ``transfer``: content of another image is pasted where the mask is, encoded with the x of the unedited
-      image, normalised there, and decoded with that x.
+      image, normalised there, and decoded with that x; elsewhere the latents are those of the unedited image.
     - ``style``: the latents of another image, encoded with its own x, are decoded with the x of this one.
     - ``restore``: the latents are normalised. A model of clean images finds noise and compression unlikely;
       normalised latents are those of a clean image with the same x.

@@ -43,14 +43,14 @@ class LatentCoder(Protocol):
 class Edited(NamedTuple):
     """Images that were made, and what they were made of.
 
-    images: each 1 C H W, unclamped. encoded: the image whose latents were changed, with what was pasted into
-    it; None for an interpolation of samples. lr_psnr: of the 8-bit images and x, made small, in dB, one each.
+    images: each 1 C H W, unclamped. pasted: the image with content pasted, as it was encoded; None but for
+    ``transfer``. lr_psnr: of the 8-bit images and x, made small, in dB, one each.
     spread_before, spread_after: root mean square of the latents, inside the mask if there is one. That of
     samples is their temperature.
     """
 
     images: list[Tensor]
-    encoded: Tensor | None
+    pasted: Tensor | None
     lr_psnr: list[float]
     spread_before: float
     spread_after: float
@@ -93,15 +93,15 @@ def edited(
     images: list[Tensor] = []
     lr_psnr, spreads = [], []
     for latents, x in session.frames():
-        latents = session.with_usual_moments(latents, len(images))
+        latents = session.finished(latents, len(images))
         y = coder.decode(latents, x).cpu()
         if edit.consistent:
             y = coder.projected(y.clamp(0, 1), x)
         images.append(y[..., :height, :width])
         lr_psnr.append(_psnr(low_resolution(y, coder.model.scale), x))
         spreads.append(session.spread_of(latents))
-    encoded = None if session.encoded is None else session.encoded[..., :height, :width]
-    return Edited(images, encoded, lr_psnr, session.spread, sum(spreads) / len(spreads))
+    pasted = None if session.pasted is None else session.pasted[..., :height, :width]
+    return Edited(images, pasted, lr_psnr, session.spread, sum(spreads) / len(spreads))
 
 
 class _Session:
@@ -127,7 +127,8 @@ class _Session:
         if self._mask is not None:
             factors = [factor for _, factor in coder.model.flow.latent_plan]
             self._masks = [part.to(coder.device) for part in latent_masks(self._mask, factors)]
-        self.encoded: Tensor | None = None
+        self._outside: Sequence[Tensor] | None = None  # latents where the mask is 0
+        self.pasted: Tensor | None = None
         self.spread = 0.0
 
     def frames(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
@@ -136,19 +137,29 @@ class _Session:
             yield from self._between()
             return
         start = self._start()
+        if self._masks is not None:
+            # Latents of the pasted image would not do: beside the mask they belong to pasted pixels far from
+            # x, and once those are normalised they decode to bright and dark dots.
+            is_of_image = self.edit.mode in ("restore", "vary")
+            self._outside = start if is_of_image else self._encode(self._image, self._x)
         self.spread = self.spread_of(start)
         for sample in range(self.edit.count):
             yield self._variation(start, sample) if self.edit.mode == "vary" else start, self._x
 
-    def with_usual_moments(self, latents: Sequence[Tensor], sample: int) -> list[Tensor]:
-        """Latents normalised as the edit says; the images of an interpolation share their draws."""
+    def finished(self, latents: Sequence[Tensor], sample: int) -> list[Tensor]:
+        """Latents normalised as the edit says, and outside the mask those of the image.
+
+        The images of an interpolation share the draws.
+        """
         drawn = 0 if self.edit.mode == "interpolate" else sample
         random = stable_generator(self.edit.seed, self.key, "moments", drawn)
         result = list(latents)
         for collection in self.edit.collections:
             chance = None if self.edit.deterministic else random
             result = normalised_latents(result, collection, self.edit.temperature, chance, self._masks)
-        return result
+        if self._masks is None or self._outside is None:
+            return result
+        return mixed_latents(result, self._outside, self._masks)
 
     def spread_of(self, latents: Sequence[Tensor]) -> float:
         """Root mean square of the latents, where there is a mask of those that it covers."""
@@ -162,13 +173,11 @@ class _Session:
         if self.edit.mode == "transfer":
             assert self._other is not None
             assert self._mask is not None
-            return self._encode(self._mask * self._other + (1 - self._mask) * self._image, self._x)
+            self.pasted = self._mask * self._other + (1 - self._mask) * self._image
+            return self._encode(self.pasted, self._x)
         if self.edit.mode == "style":
             assert self._other is not None
-            detail = self._encode(self._other, low_resolution(self._other, self.coder.model.scale))
-            if self._masks is None:
-                return detail
-            return mixed_latents(detail, self._encode(self._image, self._x), self._masks)
+            return self._encode(self._other, low_resolution(self._other, self.coder.model.scale))
         return self._encode(self._image, self._x)
 
     def _between(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
@@ -188,8 +197,7 @@ class _Session:
 
     def _variation(self, start: Sequence[Tensor], sample: int) -> Sequence[Tensor]:
         noise = self._standard_normals(sample)
-        found = varied_latents(start, noise, self.edit.strength, self.edit.temperature)
-        return found if self._masks is None else mixed_latents(found, start, self._masks)
+        return varied_latents(start, noise, self.edit.strength, self.edit.temperature)
 
     def _encode(self, y: Tensor, x: Tensor) -> list[Tensor]:
         latents = self.coder.encode(y, x)
@@ -198,7 +206,6 @@ class _Session:
                 "the image's latents are not finite",
                 next_step="use another model, or an image more like its own",
             )
-        self.encoded = y
         return latents
 
     def _standard_normals(self, sample: int) -> list[Tensor]:

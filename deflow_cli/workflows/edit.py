@@ -240,7 +240,7 @@ class _EditJob:
 
     def _row(self, y: Tensor, other: Tensor | None, result: Edited) -> list[Pixels]:
         pictures = [y]
-        second = result.encoded if self._request.edit.mode == "transfer" else other
+        second = other if result.pasted is None else result.pasted
         if second is not None:
             pictures.append(second)
         pictures += [result.images[index] for index in self._shown()]
