@@ -40,12 +40,22 @@ if TYPE_CHECKING:
     from deflow_cli.layers.invertible.base import Bijection
     from deflow_cli.metrics.base import Metric, Score, Scorer
     from deflow_cli.runtime.progress import Reporter
-    from deflow_cli.workflows.api import degrade, fit, load_model, load_restorer, make_pairs, restore, score
+    from deflow_cli.workflows.api import (
+        degrade,
+        fit,
+        load_model,
+        load_restorer,
+        make_pairs,
+        restore,
+        score,
+        score_space,
+    )
     from deflow_cli.workflows.degrade import DegradeRecord, DegradeReport
     from deflow_cli.workflows.fit.run import FitResult
     from deflow_cli.workflows.pairs.run import MakePairsReport
     from deflow_cli.workflows.restore import RestoreRecord, RestoreReport
     from deflow_cli.workflows.score.run import ScoreReport
+    from deflow_cli.workflows.space.run import SpaceReport
 
 __version__ = "0.1.0"
 
@@ -88,6 +98,7 @@ __all__ = [
     "ScoreReport",
     "Scorer",
     "ShapeError",
+    "SpaceReport",
     "SrConfig",
     "SrFitConfig",
     "SuperResolver",
@@ -100,6 +111,7 @@ __all__ = [
     "make_pairs",
     "restore",
     "score",
+    "score_space",
 ]
 
 # The module that defines each public name, which is imported when the name is first touched.
@@ -125,12 +137,22 @@ _MODULES = {
     "layers.invertible.base": ("Bijection",),
     "metrics.base": ("Metric", "Score", "Scorer"),
     "runtime.progress": ("Reporter",),
-    "workflows.api": ("degrade", "fit", "load_model", "load_restorer", "make_pairs", "restore", "score"),
+    "workflows.api": (
+        "degrade",
+        "fit",
+        "load_model",
+        "load_restorer",
+        "make_pairs",
+        "restore",
+        "score",
+        "score_space",
+    ),
     "workflows.degrade": ("DegradeRecord", "DegradeReport"),
     "workflows.fit.run": ("FitResult",),
     "workflows.pairs.run": ("MakePairsReport",),
     "workflows.restore": ("RestoreRecord", "RestoreReport"),
     "workflows.score.run": ("ScoreReport",),
+    "workflows.space.run": ("SpaceReport",),
 }
 _HOMES = {name: f"deflow_cli.{module}" for module, names in _MODULES.items() for name in names}
 

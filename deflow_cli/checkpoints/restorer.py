@@ -48,12 +48,13 @@ def load_restorer(
 ) -> tuple[RestoringNetwork, dict[str, Any]]:
     """A restorer in evaluation mode, float32, and the facts known of it.
 
-    path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or
-    a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Our files of an SRFlow say so
-    in their metadata; sizes of all others come from the tensors' names and shapes. The facts have at least
-    ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), ``assumed`` (what the file
-    does not tell) where anything was, and of our own files also ``date``, ``version`` and what was saved with
-    them. Raises CheckpointError naming the file and the tensor that does not fit.
+    path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or a
+    folder with a ``restorer.safetensors``. tell: hears what was stripped and what assumed. Our files of
+    an SRFlow say so in their metadata; sizes of all others come from the tensors' names and shapes. The
+    facts have at least ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old),
+    ``assumed`` (what the file does not tell) where anything was, and of our own files also ``date``,
+    ``version`` and what was saved with them. Raises CheckpointError naming the file and the tensor that
+    does not fit.
     """
     path = path / RESTORER_FILE if path.is_dir() else path
     state = read_state_dict(path, tell)
@@ -81,6 +82,8 @@ def load_restorer(
         _check_config(path, metadata, loaded.model.config)
     if loaded.assumed:
         facts["assumed"] = loaded.assumed
+        if tell is not None:
+            tell(f"{path}: does not tell all, assumed: {'; '.join(loaded.assumed)}")
     return loaded.model.to(device), facts | {"dialect": loaded.layout}
 
 

@@ -8,7 +8,7 @@ as a `DeflowError` with a ``next_step``. The examples run in a folder with photo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.pairs.run import MakePairsReport
     from deflow_cli.workflows.restore import RestoreReport
     from deflow_cli.workflows.score.run import ScoreReport
+    from deflow_cli.workflows.space.run import SpaceReport
 
 # The workflows are imported by the functions that call them: reading a model needs none of them.
 
@@ -429,6 +430,44 @@ def score(
         seed=seed,
     )
     return workflow.score(request, reporter or Silent())
+
+
+def score_space(
+    samples: str | Path | Mapping[float, str | Path],
+    reference: str | Path,
+    *,
+    low: str | Path | None = None,
+    scale: int | None = None,
+    lpips_weights: str | Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> SpaceReport:
+    """Score many super-resolutions of each image, as ``deflow score --space`` does.
+
+    samples: a folder, or one for each temperature. low: the inputs; scale: theirs, where they are not given;
+    without either LR-PSNR is left out. lpips_weights: AlexNet's; None: those on this machine, and without any
+    the squared error alone is reported. seed: of the bootstrap. Raises DeflowError for names that fit no
+    layout and for missing samples.
+
+    >>> from deflow_cli import degrade, score_space
+    >>> report = degrade("clean", "space", model="runs/camera", samples=2, device="cpu")
+    >>> report = score_space("space", "clean", device="cpu")
+    >>> means = {row.measure: row.summary.mean for row in report.summaries}
+    >>> 0 < means["diversity-error"] < 100, means["pixel-std"] > 0
+    (True, True)
+    """
+    from deflow_cli.data.samples.matching import SampleSource
+    from deflow_cli.workflows.space import run as workflow
+
+    if isinstance(samples, str | Path):
+        sources = [SampleSource(Path(samples))]
+    else:
+        sources = [SampleSource(Path(folder), float(temperature)) for temperature, folder in samples.items()]
+    request = workflow.SpaceRequest(
+        tuple(sources), Path(reference), _path(low), scale, _path(lpips_weights), device, seed
+    )
+    return workflow.score_space(request, reporter or Silent())
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -35,6 +35,16 @@ def save_srflow(
 
     facts: JSON-ready facts of the training, as for ``restorer_metadata``. spare: tensors of a published file
     that no computation reads, by their names.
+
+    >>> import tempfile
+    >>> from deflow_cli.checkpoints.restorer import load_restorer
+    >>> encoder = EncoderConfig(channels=8, growth_channels=4, blocks=1, stacked_blocks=(0,))
+    >>> model = SRFlow(SRFlowModelConfig(SRFlowConfig(scale=2, steps=1, hidden_channels=8), encoder))
+    >>> path = Path(tempfile.mkdtemp(), "restorer.safetensors")
+    >>> save_srflow(path, model, {"title": "Untrained"})
+    >>> loaded, facts = load_restorer(path)
+    >>> loaded.config == model.config, facts["title"], facts["dialect"]
+    (True, 'Untrained', 'deflow')
     """
     config = dataclasses.asdict(model.config)
     metadata = restorer_metadata(path, SRFLOW_ARCHITECTURE, SRFLOW_DESCRIPTION, config, facts)

@@ -57,7 +57,7 @@ class SampleSpread:
 
     def __init__(self, truth_chw: Tensor) -> None:
         self._truth = truth_chw
-        self._sum = torch.zeros(truth_chw.shape, dtype=torch.int64, device=truth_chw.device)
+        self._sum = torch.zeros(truth_chw.shape, dtype=torch.int32, device=truth_chw.device)
         self._squares = torch.zeros_like(self._sum)
         self._below = torch.zeros(truth_chw.shape, dtype=torch.int16, device=truth_chw.device)
         self._equal = torch.zeros_like(self._below)
@@ -68,7 +68,7 @@ class SampleSpread:
         if sample_chw.shape != self._truth.shape or sample_chw.dtype != torch.uint8:
             found = f"{sample_chw.dtype} {tuple(sample_chw.shape)}"
             raise ShapeError(f"sample: {found}, not uint8 {tuple(self._truth.shape)} as its truth")
-        values = sample_chw.to(torch.int64)
+        values = sample_chw.to(torch.int32)
         self._sum += values
         self._squares += values.square()
         self._below += sample_chw < self._truth
@@ -86,7 +86,7 @@ class SampleSpread:
         if self.samples < 2:
             return torch.full(self._sum.shape, math.nan, dtype=torch.float64, device=self._sum.device)
         # Whole numbers: n times the sum of squares minus the squared sum loses nothing to rounding.
-        scaled = self.samples * self._squares - self._sum.square()
+        scaled = self.samples * self._squares.to(torch.int64) - self._sum.to(torch.int64).square()
         return (scaled.to(torch.float64) / (self.samples * (self.samples - 1))).sqrt()
 
     def ranks(self) -> TruthRanks:
