@@ -8,6 +8,9 @@ from typing import Literal
 from deflow_cli.config.checks import check_choices, require
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.config.restorer import StageConfig, StageSchedule, TrainingConfig
+from deflow_cli.errors import DeflowError
+
+USUAL_TEMPERATURE = 0.8  # of samples: the published choice between mild and overly bold ones
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class SRFlowConfig:
     # c of the couplings' bounded scales; 0: affine_bound. A small one lets x alone set how strong detail is,
     # so that samples below temperature 1 do not lose it
     coupling_bound: float = 0.0
+    contrast: bool = False  # whether the encoder sees the local contrast of x beside x
     condition_channels: int = 0  # 0: the networks see all encoder features; n: projected to n per level
     # what the flow models: y | y less x enlarged bicubically | y less an enlarged x that shrinks to x
     residual: Literal["none", "bicubic", "consistent"] = "none"
@@ -124,7 +128,8 @@ class PretrainStage(StageConfig):
 class FlowStage(StageConfig):
     """The second stage: the likelihood of y given x. By default as published for x4.
 
-    l1: weight of the mean absolute difference of y and the sample at temperature 0.
+    l1: weight of the mean absolute difference of y and the sample at temperature 0. texture: weight of the
+    difference in local strength of detail between y and samples at ``sr.temperature``.
     """
 
     iterations: int = 200_000
@@ -133,12 +138,14 @@ class FlowStage(StageConfig):
     schedule: StageSchedule = "steps"
     halve_at: tuple[int, ...] = (100_000, 150_000, 180_000, 190_000)
     l1: float = 0.0
+    texture: float = 0.0
 
     section = "flow"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.l1 >= 0, "flow.l1 is a weight and must not be negative")
+        for name in ("l1", "texture"):
+            require(getattr(self, name) >= 0, f"flow.{name} is a weight and must not be negative")
 
 
 @dataclass(frozen=True)
@@ -199,3 +206,11 @@ class SRFlowRunConfig:
         """The stages of the run, in order."""
         pretrains = self.pretrain.iterations > 0 or (self.sr.time_budget > 0 and self.sr.pretrain_share > 0)
         return ("pretrain", "flow") if pretrains else ("flow",)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise DeflowError for a temperature that no sample is drawn at."""
+    if not 0 <= temperature <= 2:
+        raise DeflowError(
+            f"temperature {temperature:g}", next_step="use 0 to 2; 0.8 is usual, 0 the mild one"
+        )
