@@ -26,6 +26,16 @@ _numbers = itertools.count()
 _PACKAGE = Path(__file__).resolve().parent
 
 
+def is_below(name: str) -> bool:
+    """Whether a relative name that a file states stays below the folder that it is relative to.
+
+    >>> [is_below(name) for name in ("a/b.png", "../b.png", "a/../../b.png", "/etc/passwd", "")]
+    [True, False, False, False, False]
+    """
+    path = Path(name)
+    return bool(path.parts) and not path.anchor and ".." not in path.parts
+
+
 def weights_folders() -> tuple[Path, Path]:
     """Where the embedded files can lie: ``deflow_cli/_weights`` of a wheel, ``weights/`` of a checkout."""
     return _PACKAGE / "_weights", _PACKAGE.parent / "weights"

@@ -13,7 +13,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deflow_cli"
 DOCS = ROOT / "docs"
 DECISIONS = sorted(DOCS.glob("decisions/*.md"))
-PAGES = ["architecture.md", "contributing.md", *(f"decisions/{path.name}" for path in DECISIONS)]
+PAGES = [
+    "architecture.md",
+    "contributing.md",
+    "security.md",
+    *(f"decisions/{path.name}" for path in DECISIONS),
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -11,7 +11,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from deflow_cli.errors import ConfigError
+from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.srflow.model import SRFlow
@@ -132,6 +132,19 @@ def super_resolver_formats() -> dict[str, SuperResolverArchitecture]:
     """The formats that SRFlow models are exported in, and the architecture that writes each."""
     known = [each for each in architectures() if isinstance(each, SuperResolverArchitecture)]
     return {name: each for each in known for name in each.formats}
+
+
+def check_least_parameters(state: Mapping[str, Tensor], least: int) -> None:
+    """Refuse sizes that a file's tensors cannot have, before a network of these sizes is built.
+
+    least: numbers that a network of the sizes has at least. Raises CheckpointError.
+    """
+    held = sum(value.numel() for value in state.values())
+    if held < least:
+        raise CheckpointError(
+            f"its sizes are those of a model of more than {least} numbers, but it holds {held}",
+            next_step="copy or download the file again",
+        )
 
 
 def misfits(

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from deflow_cli.checkpoints.architectures import DegraderArchitecture, Loaded, misfits
+from deflow_cli.checkpoints.architectures import DegraderArchitecture, Loaded, check_least_parameters, misfits
 from deflow_cli.checkpoints.esrgan.keys import dialect_of, sizes_of, tensor_names
 from deflow_cli.checkpoints.wrappers import unwrap
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
@@ -191,7 +191,7 @@ class PublishedSizes:
     steps: int
     transition_steps: int
     hidden_channels: int
-    splits: Literal["published", "all"]
+    splits: Literal["published", "all", "none"]
     downsample: int
     image_channels: int
     channels: int
@@ -221,7 +221,9 @@ def published_sizes(state: Mapping[str, Tensor], pointwise: str) -> PublishedSiz
     if not couplings or not levels:
         raise KeyError("flowUpsamplerNet.layers.*.affine.fAffine.0.weight")
     published = max(levels - 2, 0)
-    if len(splits) not in (published, levels - 1):
+    kinds: dict[int, Literal["published", "all", "none"]] = {0: "none", levels - 1: "all"}
+    kinds[published] = "published"
+    if len(splits) not in kinds:
         raise KeyError(f"{published} or {levels - 1} splits expected, {len(splits)} found: one")
     features = state[f"{prefix}{couplings[0]}.affine.fFeatures.0.weight"].shape[1]
     channels = state["RRDB.conv_first.weight"].shape[0]
@@ -230,7 +232,7 @@ def published_sizes(state: Mapping[str, Tensor], pointwise: str) -> PublishedSiz
         steps=len(couplings) // levels,
         transition_steps=len(transitions) // levels,
         hidden_channels=state[f"{prefix}{couplings[0]}.affine.fAffine.0.weight"].shape[0],
-        splits="published" if len(splits) == published else "all",
+        splits=kinds[len(splits)],
         downsample=_published_downsample(state),
         image_channels=state["RRDB.conv_first.weight"].shape[1],
         channels=channels,
@@ -266,7 +268,9 @@ def load_published(state: Mapping[str, Tensor]) -> tuple[DeFlow, list[str]]:
 
     Raises CheckpointError listing missing, unexpected or misshapen tensors.
     """
-    model = DeFlow(detect_published(state))
+    config = detect_published(state)
+    check_least_parameters(state, config.least_parameters)
+    model = DeFlow(config)
     layout, unused = published_layout(model), unused_published(model)
     problems = misfits(state, dict(sorted(layout.items())), optional=unused)
     if problems:
@@ -302,8 +306,10 @@ class HasEncoder(Protocol):
 def load_encoder(model: HasEncoder, state: Mapping[str, Tensor]) -> list[str]:
     """Start a model's encoder from ESRGAN weights; returns the file's tensors that it does not use.
 
-    The up-convolutions that the encoder has beyond the file's keep their start. Raises CheckpointError when
-    a tensor's shape differs or one of the trunk is missing.
+    The trunk of ESRGAN ends in another skip connection than an encoder's, from the first convolution and not
+    from the blocks' output, so that its weights are a start and no more. The RRDB files of SRFlow's
+    authors have the encoder's. The up-convolutions that the encoder has beyond the file's keep their
+    start. Raises CheckpointError when a tensor's shape differs or one of the trunk is missing.
     """
     if model.encoder is None:
         raise CheckpointError("this model has no encoder (flow.conditioning is none)")

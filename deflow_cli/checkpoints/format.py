@@ -15,8 +15,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from deflow_cli import __version__
+from deflow_cli.checkpoints.architectures import check_least_parameters, misfits
+from deflow_cli.config.checks import check_types
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
-from deflow_cli.errors import CheckpointError, DataError
+from deflow_cli.errors import CheckpointError, ConfigError, DataError, naming
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.paths import temporary_beside
 from deflow_cli.tensor_files import read_safetensors
@@ -110,9 +112,23 @@ def model_config_from_json(text: str) -> ModelConfig:
         content = json.loads(text)
         encoder = dict(content["encoder"])
         encoder["stacked_blocks"] = tuple(encoder["stacked_blocks"])
-        return ModelConfig(FlowConfig(**content["flow"]), EncoderConfig(**encoder))
-    except (ValueError, KeyError, TypeError) as error:
+        config = ModelConfig(FlowConfig(**content["flow"]), EncoderConfig(**encoder))
+        check_types(config.flow)
+        check_types(config.encoder)
+        return config
+    except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"the stored configuration cannot be read ({error})") from error
+
+
+def facts_from_json(path: Path, text: str) -> dict[str, Any]:
+    """The facts stored beside the tensors. Raises CheckpointError naming the file where they are none."""
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path}: the stored facts cannot be read", next_step="copy or fit it again")
+    return facts
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, dict[str, Any]]:
@@ -132,12 +148,17 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, 
             f"{path}: model format {metadata.get('deflow.format')}, this deflow reads {FORMAT_VERSION}",
             next_step="update deflow",
         )
-    model = DeFlow(model_config_from_json(metadata["deflow.config"]))
-    try:
-        model.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: tensors do not fit the stored configuration ({error})") from error
-    training = json.loads(metadata.get("deflow.training", "{}"))
+    with naming(path, CheckpointError):
+        config = model_config_from_json(metadata["deflow.config"])
+        check_least_parameters(tensors, config.least_parameters)
+        model = DeFlow(config)
+        layout = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        if problems := misfits(tensors, layout):
+            raise CheckpointError(
+                f"tensors do not fit the stored configuration: {problems}", next_step="copy or fit it again"
+            )
+    model.load_state_dict(tensors, strict=True)
+    training = facts_from_json(path, metadata.get("deflow.training", "{}"))
     facts = {
         "title": metadata.get("modelspec.title", path.stem),
         "date": metadata.get("modelspec.date", ""),

@@ -11,6 +11,7 @@ from deflow_cli.checkpoints.hub import HF_SCHEME, Pulled, cache_folder
 from deflow_cli.errors import CheckpointError, ConfigError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_GIT = re.compile(r"[0-9a-f]{40}")  # of a file that lies in the repository itself, not in LFS
 
 
 class HfFile(NamedTuple):
@@ -44,8 +45,8 @@ def find_hf(name: str) -> Path | None:
 def pull_hf(name: str) -> Pulled:
     """Bring a file of the hub into the cache, by the hub's client, so that its tokens and mirrors apply.
 
-    The sha256 that the hub states verifies a large file, its size a small one. Raises CheckpointError
-    naming the file and the cause.
+    The checksum that the hub states verifies it: the sha256 of a large file, Git's SHA-1 of a small one.
+    Raises CheckpointError naming the file and the cause; a file that fails is removed.
     """
     file = parse(name)
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -60,23 +61,43 @@ def pull_hf(name: str) -> Pulled:
             f"{name}: cannot be downloaded ({' '.join(str(error).split())})", next_step=_next_step(earlier)
         ) from error
     etag = stated.etag or ""
-    if not _SHA256.fullmatch(etag):
-        verified = "verified by its size"
-    else:
-        _check_digest(name, path, etag)
+    if _SHA256.fullmatch(etag):
+        _check_digest(name, path, "sha256", _sha256(path), etag)
         verified = "verified by its sha256"
+    elif _GIT.fullmatch(etag):
+        _check_digest(name, path, "Git hash", _git_hash(path), etag)
+        verified = "verified by its Git hash"
+    else:
+        _remove(path)
+        raise CheckpointError(
+            f"{name}: the hub states no checksum, so it was not kept", next_step="download it by hand"
+        )
     return Pulled(name, path, path == earlier, verified, f"see https://huggingface.co/{file.repo}")
 
 
-def _check_digest(name: str, path: Path, expected: str) -> None:
+def _sha256(path: Path) -> str:
     with open(path, "rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _git_hash(path: Path) -> str:
+    """The name of a file's content in Git: the SHA-1 of a header and the content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _check_digest(name: str, path: Path, kind: str, digest: str, expected: str) -> None:
     if digest != expected:
-        path.resolve().unlink()
-        path.unlink(missing_ok=True)
+        _remove(path)
         raise CheckpointError(
-            f"{name}: arrived with sha256 {digest}, but the hub tells {expected}", next_step="pull it again"
+            f"{name}: arrived with {kind} {digest}, but the hub tells {expected}", next_step="pull it again"
         )
+
+
+def _remove(path: Path) -> None:
+    """Remove a file of the hub's cache, where it may be a link to its content."""
+    path.resolve().unlink()
+    path.unlink(missing_ok=True)
 
 
 def _next_step(earlier: Path | None) -> str:

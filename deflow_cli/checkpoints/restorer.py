@@ -16,6 +16,7 @@ from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import (
     FORMAT_VERSION,
     RESTORER_KIND,
+    facts_from_json,
     restorer_metadata,
     write_tensors,
 )
@@ -47,12 +48,13 @@ def load_restorer(
 ) -> tuple[RestoringNetwork, dict[str, Any]]:
     """A restorer in evaluation mode, float32, and the facts known of it.
 
-    path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or
-    a folder with a ``restorer.safetensors``. tell: as for ``read_state_dict``. Our files of an SRFlow say so
-    in their metadata; sizes of all others come from the tensors' names and shapes. The facts have at least
-    ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old), ``assumed`` (what the file
-    does not tell) where anything was, and of our own files also ``date``, ``version`` and what was saved with
-    them. Raises CheckpointError naming the file and the tensor that does not fit.
+    path: a file of ours, a restorer of others of any registered architecture (.pth or .safetensors), or a
+    folder with a ``restorer.safetensors``. tell: hears what was stripped and what assumed. Our files of
+    an SRFlow say so in their metadata; sizes of all others come from the tensors' names and shapes. The
+    facts have at least ``title`` and ``dialect`` (the file's layout; of an ESRGAN new | mid | old),
+    ``assumed`` (what the file does not tell) where anything was, and of our own files also ``date``,
+    ``version`` and what was saved with them. Raises CheckpointError naming the file and the tensor that
+    does not fit.
     """
     path = path / RESTORER_FILE if path.is_dir() else path
     state = read_state_dict(path, tell)
@@ -80,6 +82,8 @@ def load_restorer(
         _check_config(path, metadata, loaded.model.config)
     if loaded.assumed:
         facts["assumed"] = loaded.assumed
+        if tell is not None:
+            tell(f"{path}: does not tell all, assumed: {'; '.join(loaded.assumed)}")
     return loaded.model.to(device), facts | {"dialect": loaded.layout}
 
 
@@ -102,7 +106,7 @@ def _check_config(path: Path, metadata: Mapping[str, str], found: RestorerConfig
     """A file without its last up-convolution looks like a smaller scale: the stored sizes tell."""
     try:
         stored = RestorerConfig(**json.loads(metadata["deflow.config"]))
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"{path}: the stored configuration cannot be read ({error})") from error
     if _explicit(stored) != _explicit(found):
         raise CheckpointError(
@@ -122,8 +126,5 @@ def _facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
             facts[key] = metadata[f"modelspec.{key}"]
     if metadata.get("deflow.kind") != RESTORER_KIND:
         return facts
-    try:
-        training = json.loads(metadata.get("deflow.training", "{}"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: the stored facts cannot be read ({error})") from error
+    training = facts_from_json(path, metadata.get("deflow.training", "{}"))
     return {**training, **facts, "version": metadata.get("deflow.version", "")}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from deflow_cli.cli.streams import can_show
+from deflow_cli.cli.streams import can_show, visible
 from deflow_cli.cli.tables import Column, TextTable, show_table
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class ConsoleReporter:
 
     def _print(self, text: str, style: str | None = None) -> None:
         # File names may hold brackets, which rich would take for markup.
-        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def plain(value: Any) -> Any:
@@ -192,6 +192,6 @@ def _cell(value: Any) -> str:
 def show_path(path: Path) -> str:
     """A path as short as it can be said from here."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
+        return visible(str(path.resolve().relative_to(Path.cwd())))
     except ValueError:
-        return str(path)
+        return visible(str(path))

@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
+from deflow_cli.cli.streams import visible
 from deflow_cli.errors import DeflowError
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C: 128 + SIGINT
@@ -53,6 +54,6 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 def tell_error(error: DeflowError) -> None:
     """Print an error's message, and below it what to do."""
     typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    typer.echo(str(error), err=True)
+    typer.echo(visible(str(error)), err=True)
     if error.next_step:
-        typer.echo(f"  next: {error.next_step}", err=True)
+        typer.echo(visible(f"  next: {error.next_step}"), err=True)

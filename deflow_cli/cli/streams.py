@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ _LIKENESSES = {
     "µ": "u",
     "μ": "u",
 }
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ESCAPED_BYTES = range(0xDC80, 0xDD00)  # how Python keeps bytes of a file name that are no UTF-8
 
 
@@ -117,6 +119,17 @@ def _likeness(character: str) -> str:
     if character in _LIKENESSES:
         return _LIKENESSES[character]
     return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
+
+
+def visible(text: str) -> str:
+    """A text whose control characters, other than tabs and ends of lines, are shown and not obeyed.
+
+    Names of files and titles in models come from others, and may hold commands to the terminal.
+
+    >>> visible("a\\x1b[2Jb.png")
+    'a\\\\x1b[2Jb.png'
+    """
+    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def can_show(text: str) -> bool:

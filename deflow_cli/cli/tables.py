@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from deflow_cli.cli.streams import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -63,7 +65,7 @@ def results_console() -> Console:
 
 def say(console: Console, text: str) -> None:
     """Print a text as it is; the terminal breaks it where it must."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_table(console: Console, table: TextTable) -> None:
@@ -76,7 +78,7 @@ def show_table(console: Console, table: TextTable) -> None:
     from rich.text import Text
 
     grid = Table(
-        title=Text(table.title),
+        title=Text(visible(table.title)),
         title_justify="left",
         expand=False,
         show_header=table.show_header,
@@ -93,10 +95,13 @@ def show_table(console: Console, table: TextTable) -> None:
     for place, row in enumerate(table.rows):
         if len(row) < len(table.columns):
             grid.add_section()
-            grid.add_row(Text(row[0], style="bold"))
+            grid.add_row(Text(visible(row[0]), style="bold"))
         else:
             grid.add_row(
-                *(Text(cell, style="bold" if (place, i) in table.bold else "") for i, cell in enumerate(row))
+                *(
+                    Text(visible(cell), style="bold" if (place, i) in table.bold else "")
+                    for i, cell in enumerate(row)
+                )
             )
     console.print(grid)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deflow_cli.errors import ConfigError
@@ -38,3 +38,15 @@ def check_choices(section: str, config: Any) -> None:
         choices, value = choices_of(hints[field.name]), getattr(config, field.name)
         if choices and value not in choices:
             raise ConfigError(f"{section}.{field.name} is {value!r}", next_step=f"use {in_words(choices)}")
+
+
+def check_types(config: Any) -> None:
+    """Raise TypeError where a value of a frozen configuration is of another type than its default.
+
+    For what a file states: a dataclass takes whatever it is given.
+    """
+    for field in fields(config):
+        value, default = getattr(config, field.name), field.default
+        is_number = type(value) in (int, float) and isinstance(default, float)
+        if default is not MISSING and type(value) is not type(default) and not is_number:
+            raise TypeError(f"{field.name} is {value!r}")

@@ -29,6 +29,13 @@ class EncoderConfig:
         )
 
     @property
+    def least_parameters(self) -> int:
+        """Weights of the trunk's convolutions: fewer than the encoder has, and nearly all of them."""
+        c, g = self.channels, self.growth_channels
+        dense_block = 4 * c * g + 6 * g * g + (c + 4 * g) * c  # inputs times outputs of its five convolutions
+        return 3 * self.blocks * 9 * dense_block
+
+    @property
     def feature_channels(self) -> int:
         """Channels of ft: the pyramid level's own, then one group per stacked block."""
         return self.channels * (1 + len(self.stacked_blocks))
@@ -85,6 +92,17 @@ class FlowConfig:
         return int(count)
 
     @property
+    def least_parameters(self) -> int:
+        """Weights of the coupling networks' middle layers, the 1x1 convolutions and the shift.
+
+        The squeezed image has 4 channels for each of its own, of which the shift has a mean per component.
+        """
+        squeezed = 4 * self.in_channels
+        couplings = self.levels * self.steps * self.hidden_channels**2
+        convolutions = self.levels * (self.steps + self.transition_steps) * squeezed**2
+        return couplings + convolutions + squeezed * self.components
+
+    @property
     def size_multiple(self) -> int:
         """Image sides are padded to a multiple of this, so that every level and h have whole cells."""
         return max(2**self.levels, self.downsample)
@@ -96,3 +114,18 @@ class ModelConfig:
 
     flow: FlowConfig = field(default_factory=FlowConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    @property
+    def least_parameters(self) -> int:
+        """Fewer numbers than a model of these sizes has, so that a file with fewer cannot hold one."""
+        if self.flow.conditioning == "none":
+            return self.flow.least_parameters
+        return self.flow.least_parameters + self.encoder.least_parameters + self._readers
+
+    @property
+    def _readers(self) -> int:
+        """Weights of what reads the encoder's features: the projection, or the coupling networks."""
+        flow, features = self.flow, self.encoder.feature_channels
+        if flow.condition_channels:
+            return flow.condition_channels * features
+        return flow.levels * flow.steps * flow.hidden_channels * features

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deflow_cli.config.checks import check_choices, require
-from deflow_cli.config.model import EncoderConfig, FlowConfig
+from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.config.restorer import StageConfig, StageSchedule, TrainingConfig
 
 
@@ -95,6 +95,11 @@ class SRFlowModelConfig:
     @property
     def scale(self) -> int:
         return self.srflow.scale
+
+    @property
+    def least_parameters(self) -> int:
+        """Fewer numbers than a model of these sizes has, so that a file with fewer cannot hold one."""
+        return ModelConfig(self.flow, self.encoder).least_parameters
 
     @property
     def flow(self) -> FlowConfig:

@@ -21,7 +21,7 @@ from deflow_cli.training.network import Network
 from deflow_cli.training.train_state import Progress, TrainState
 
 TRAINING_SHARE = 0.93  # of a time budget; the rest is for what follows the last step
-LEAST_STEPS = 10  # that a run takes, however short its time budget: a model of no step is none
+LEAST_STEPS = 5  # that a run takes, however short its time budget: a model of no step is none
 
 Hooks = Mapping[str, tuple[int, Callable[[int], None]]]  # by name: a period in steps, and what is called then
 OnRow = Callable[[int, Mapping[str, float]], None]  # takes a step and the means that the log has for it

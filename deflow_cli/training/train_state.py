@@ -82,7 +82,7 @@ class TrainState:
                     value.copy_(tensors[f"average.{key}"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{self.path}: does not fit this run ({error})",
+                f"{self.path}: does not fit this run ({_misfit(error)})",
                 next_step="start afresh with another --out",
             ) from error
 
@@ -131,6 +131,13 @@ class TrainState:
         for key, value in self.model.state_dict().items():
             if value is not weights[key]:
                 value.copy_(weights[key])
+
+
+def _misfit(error: Exception) -> str:
+    """Why a state does not fit, in our words."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error.args[0]}"
+    return "its networks are other ones" if isinstance(error, RuntimeError) else "its record is damaged"
 
 
 def can_resume(run_dir: Path, reporter: Reporter, model_file: str = MODEL_FILE) -> bool:

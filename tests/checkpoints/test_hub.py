@@ -315,11 +315,11 @@ def test_hub_file_is_pulled_found_and_not_pulled_again(hf, server, tmp_path):
 
 
 def test_hub_file_of_a_revision_and_small_files(hf, server):
-    _offer(server, "v1", b"small", "0" * 40)
+    _offer(server, "v1", b"small", hashlib.sha1(b"blob 5\0small").hexdigest())
     done = hf(server.url, "pull", "hf://owner/repo/deep/model.bin@v1")
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).read_bytes() == b"small"
-    assert "verified by its size" in done.stderr
+    assert "verified by its Git hash" in done.stderr
 
 
 def test_hub_file_with_a_wrong_checksum_is_removed(hf, server, tmp_path):
@@ -340,3 +340,15 @@ def test_hub_without_the_file_or_out_of_reach(hf, server):
         assert cause in done.stderr
         assert "next: check the name and the network" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("etag", "word"),
+    [("0" * 40, "Git hash"), ("weak", "states no checksum"), ("0" * 32, "states no checksum")],
+)
+def test_small_files_of_the_hub_are_verified_too(hf, server, tmp_path, etag, word):
+    _offer(server, "main", b"small", etag)
+    done = hf(server.url, "pull", "hf://owner/repo/deep/model.bin")
+    assert done.returncode == 1
+    assert word in done.stderr
+    assert [path for path in (tmp_path / "cache").rglob("*.bin") if path.exists()] == []

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deflow_cli.cli.streams import can_show, prepare_streams
+from deflow_cli.cli.streams import can_show, prepare_streams, visible
 
 FULL = Path("/dev/full")
 
@@ -106,3 +106,22 @@ def test_a_reader_that_has_gone_is_no_error_of_ours(images: Path) -> None:
         done = deflow("weights", "list", stdout=gone)
     assert b"Traceback" not in done.stderr
     assert b"error" not in done.stderr
+
+
+HOSTILE = "\x1b[2J\x1b]0;title\x07 \x9b31m\r.png"
+
+
+def test_names_do_not_command_the_terminal(tmp_path: Path) -> None:
+    assert visible("a\tb\nc") == "a\tb\nc"
+    assert visible(HOSTILE) == "\\x1b[2J\\x1b]0;title\\x07 \\x9b31m\\x0d.png"
+    folder = tmp_path / HOSTILE
+    folder.mkdir()
+    Image.fromarray(np.zeros((48, 48, 3), np.uint8)).save(folder / HOSTILE)
+    (folder / f"broken{HOSTILE}").write_bytes(b"no image")
+    done = deflow("score", folder, "--metrics", "piqe")
+    shown = (done.stdout + done.stderr).decode()
+    assert "\\x1b[2J" in shown
+    assert not set(shown) & set(HOSTILE[0] + "\x07\x9b\r")
+    done = deflow("score", tmp_path / f"missing{HOSTILE}")
+    assert b"\\x1b[2J" in done.stderr
+    assert b"\x1b" not in done.stderr.replace(b"\\x1b", b"")

@@ -14,9 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from deflow_cli.checkpoints.architectures import misfits
+from deflow_cli.checkpoints.architectures import check_least_parameters, misfits
 from deflow_cli.checkpoints.foreign import unused_beside
 from deflow_cli.checkpoints.format import restorer_metadata, write_tensors
+from deflow_cli.config.checks import check_types
 from deflow_cli.config.model import EncoderConfig
 from deflow_cli.config.srflow import SRFlowConfig, SRFlowModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
@@ -34,6 +35,16 @@ def save_srflow(
 
     facts: JSON-ready facts of the training, as for ``restorer_metadata``. spare: tensors of a published file
     that no computation reads, by their names.
+
+    >>> import tempfile
+    >>> from deflow_cli.checkpoints.restorer import load_restorer
+    >>> encoder = EncoderConfig(channels=8, growth_channels=4, blocks=1, stacked_blocks=(0,))
+    >>> model = SRFlow(SRFlowModelConfig(SRFlowConfig(scale=2, steps=1, hidden_channels=8), encoder))
+    >>> path = Path(tempfile.mkdtemp(), "restorer.safetensors")
+    >>> save_srflow(path, model, {"title": "Untrained"})
+    >>> loaded, facts = load_restorer(path)
+    >>> loaded.config == model.config, facts["title"], facts["dialect"]
+    (True, 'Untrained', 'deflow')
     """
     config = dataclasses.asdict(model.config)
     metadata = restorer_metadata(path, SRFLOW_ARCHITECTURE, SRFLOW_DESCRIPTION, config, facts)
@@ -46,7 +57,9 @@ def srflow_from_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str])
 
     Raises CheckpointError where the configuration is missing or broken, or a tensor does not fit it.
     """
-    model = SRFlow(srflow_config_from_json(metadata.get("deflow.config", "")))
+    config = srflow_config_from_json(metadata.get("deflow.config", ""))
+    check_least_parameters(tensors, config.least_parameters)
+    model = SRFlow(config)
     layout = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     own = {key: value for key, value in tensors.items() if not key.startswith(SPARE)}
     if problems := misfits(own, layout):
@@ -63,8 +76,11 @@ def srflow_config_from_json(text: str) -> SRFlowModelConfig:
         content = json.loads(text)
         encoder = dict(content["encoder"])
         encoder["stacked_blocks"] = tuple(encoder["stacked_blocks"])
-        return SRFlowModelConfig(SRFlowConfig(**content["srflow"]), EncoderConfig(**encoder))
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        config = SRFlowModelConfig(SRFlowConfig(**content["srflow"]), EncoderConfig(**encoder))
+        check_types(config.srflow)
+        check_types(config.encoder)
+        return config
+    except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"the stored configuration cannot be read ({error})") from error
 
 

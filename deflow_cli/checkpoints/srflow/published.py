@@ -11,7 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deflow_cli.checkpoints.architectures import Loaded, SuperResolverArchitecture, misfits
+from deflow_cli.checkpoints.architectures import (
+    Loaded,
+    SuperResolverArchitecture,
+    check_least_parameters,
+    misfits,
+)
 from deflow_cli.checkpoints.foreign import (
     FLOW_PREFIX,
     PublishedSizes,
@@ -28,6 +33,11 @@ from deflow_cli.models.srflow.model import SRFlow
 PUBLISHED_EPS = 1e-4
 # (blocks of the encoder, scale) -> which of them the authors stack; the files do not tell
 PUBLISHED_STACKS = {(23, 4): (1, 8, 15, 22), (23, 8): (1, 3, 5, 7), (8, 8): (1, 3, 5, 7)}
+# Sizes, and what changes no tensor: fields of SRFlowConfig that may differ from the published models'.
+FREE = {
+    *("scale", "levels", "steps", "transition_steps", "hidden_channels", "splits", "image_channels"),
+    *("affine_eps", "affine_bound", "noise", "noise_levels", "noise_std"),
+}
 AUTHORS_SIZES = (64, 320)  # hidden channels and features that the authors' program builds
 
 
@@ -61,11 +71,12 @@ def published_srflow_names(model: SRFlow) -> dict[str, str]:
     Raises CheckpointError for a model that the published layout cannot hold.
     """
     config = model.config.srflow
-    fits = SRFlowConfig()  # the published form
-    for choice in ("form", "pointwise", "affine", "condition_channels", "residual"):
-        if getattr(config, choice) != getattr(fits, choice):
+    published = SRFlowConfig()
+    for choice in dataclasses.fields(config):
+        value = getattr(config, choice.name)
+        if choice.name not in FREE and value != getattr(published, choice.name):
             raise CheckpointError(
-                f"the published layout cannot hold srflow.{choice} = {getattr(config, choice)!r}",
+                f"the published layout cannot hold srflow.{choice.name} = {value!r}",
                 next_step="export it as .safetensors",
             )
     if config.is_told_strength:
@@ -109,7 +120,9 @@ def load_published_srflow(
     Raises CheckpointError listing missing, unexpected or misshapen tensors, and where the sizes cannot be
     told; ConfigError where the arguments cannot be those of the file.
     """
-    model = SRFlow(detect_published_srflow(state, stacked_blocks, affine_eps))
+    config = detect_published_srflow(state, stacked_blocks, affine_eps)
+    check_least_parameters(state, config.least_parameters)
+    model = SRFlow(config)
     layout: dict[str, tuple[int, ...] | None] = dict(published_srflow_layout(model))
     unused = unused_beside(model.encoder, model.config.srflow.image_channels)
     layout |= {name: None for name in unused if name.startswith("flowUpsamplerNet.f.")}  # of any width

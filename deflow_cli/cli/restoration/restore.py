@@ -8,6 +8,7 @@ from deflow_cli.cli import image_options as options
 from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
 from deflow_cli.cli.degradation.degrade import parse_tile
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_source
+from deflow_cli.cli.streams import visible
 from deflow_cli.errors import ConfigError
 
 MOST_STRAYED = 1e-3  # share of values beyond [0, 1] by more than 0.05 that goes without a word
@@ -79,7 +80,8 @@ def restore(
             )
     for path, reason in report.failed:
         # A reason that names its file needs no second name.
-        typer.echo(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", err=True)
+        text = reason if str(path) in reason else f"{path}: {reason}"
+        typer.echo(visible(f"failed: {text}"), err=True)
     if report.failed:
         raise typer.Exit(1)
 

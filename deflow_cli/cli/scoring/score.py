@@ -13,6 +13,7 @@ from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_fo
 from deflow_cli.cli.scoring import score_options as options
 from deflow_cli.cli.scoring import space_options
 from deflow_cli.cli.scoring.space import SpaceOutputs, check_maps, score_samples, space_request
+from deflow_cli.cli.streams import visible
 from deflow_cli.errors import ConfigError, DeflowError
 from deflow_cli.texts import encoded
 
@@ -131,7 +132,7 @@ def _score_images(request: ScoreRequest, csv: Path | None, html: Path | None, as
 
 def _tell_missing(report: ScoreReport) -> None:
     for path, reason in report.unreadable:
-        typer.echo(f"failed: {path}: {reason}", err=True)
+        typer.echo(visible(f"failed: {path}: {reason}"), err=True)
     for missing in report.unavailable:
         message = f"{missing.metric}: {missing.message.removeprefix(f'{missing.metric}: ')}"
         if missing.metric in report.asked_in_vain:

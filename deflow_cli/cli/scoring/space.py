@@ -14,6 +14,7 @@ from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
 from deflow_cli.cli.guard import tell_error
 from deflow_cli.cli.options import check_folder
 from deflow_cli.cli.scoring.score_options import check_exists
+from deflow_cli.cli.streams import visible
 from deflow_cli.errors import ConfigError, DeflowError
 from deflow_cli.texts import encoded
 
@@ -129,7 +130,7 @@ def _write_maps(report: SpaceReport, folder: Path) -> None:
 
 def _tell_missing_parts(report: SpaceReport) -> None:
     for reason in report.unreadable:
-        typer.echo(f"failed: {reason}", err=True)
+        typer.echo(visible(f"failed: {reason}"), err=True)
     missing = report.missing
     if missing is not None and missing.asked:
         tell_error(DeflowError(f"lpips: {missing.message}", next_step=missing.next_step))

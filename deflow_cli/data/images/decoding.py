@@ -23,7 +23,7 @@ from deflow_cli.data.images.formats.header import (
 from deflow_cli.data.images.formats.opening import open_header
 from deflow_cli.data.images.formats.png import alpha_of_key, decode_png16, is_png, read_png
 from deflow_cli.data.images.formats.profiles import LEAST_PROFILE
-from deflow_cli.data.images.formats.tiff import TiffFile, decode_tiff16, is_tiff
+from deflow_cli.data.images.formats.tiff import TiffFile, TiffPage, decode_tiff16, is_tiff
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def _decode_tiff(data: bytes) -> _Stored:
             header = header_of_tiff(tiff, opened)
             opened.load()
             samples, alpha = _samples_of(opened)
+            _check_directory(samples, page)
             return _Stored(samples, alpha, header, _profile_of(opened))
     try:
         with open_header(io.BytesIO(alone)) as opened:
@@ -106,7 +107,17 @@ def _decode_tiff(data: bytes) -> _Stored:
     except Pillow.UnidentifiedImageError:  # Pillow is needed for the metadata alone
         header, icc = header_of_tiff(tiff, None), None
     deep, deep_alpha = decode_tiff16(alone, page)
+    _check_directory(deep, page)
     return _Stored(deep, deep_alpha, header, icc)
+
+
+def _check_directory(samples: NDArray[Any], page: TiffPage) -> None:
+    """Raise ValueError where a decoder read other sizes from a damaged directory than we did."""
+    height, width = samples.shape[:2]
+    if (height, width) != (page.height, page.width):
+        raise ValueError(
+            f"its directory is damaged: it says {page.width}x{page.height}, its pixels are {width}x{height}"
+        )
 
 
 def _decode_other(data: bytes) -> _Stored:

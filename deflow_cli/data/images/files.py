@@ -81,9 +81,9 @@ def read_header(path: Path) -> ImageHeader:
     """
     try:
         header = header_of(path)
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
         read_image(path)  # raises with the reason
-        raise
+        raise DataError(f"{path}: cannot be read: {error}") from error
     except DECODE_ERRORS as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     _tell(path, header.notes)

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from deflow_cli.arrays import Pixels
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import save_model, write_atomically
-from deflow_cli.config.fit import FitConfig, RunConfig
+from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.jpeg_history import FolderCompression, compress_alike
 from deflow_cli.errors import CheckpointError, naming
@@ -25,7 +24,6 @@ from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
 from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
 from deflow_cli.presets.reader import FIT
-from deflow_cli.runtime.compiling import why_not_compiled
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import generator
@@ -46,7 +44,7 @@ from deflow_cli.workflows.fit.data import (
 )
 from deflow_cli.workflows.fit.grain_stage import GrainStage
 from deflow_cli.workflows.fit.records import BITS_UNKNOWN, FitRecords
-from deflow_cli.workflows.fit.step import Inputs, LossStep
+from deflow_cli.workflows.fit.step import Inputs, LossStep, accelerate
 from deflow_cli.workflows.report.run import report_of_fit
 
 BatchObjective = Callable[..., tuple[Tensor, Mapping[str, Tensor]]]
@@ -142,24 +140,6 @@ def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:
     reporter.note(f"encoder starts from {path} ({len(unused)} tensors unused)")
 
 
-LONG_RUN = (2000, 600.0)  # steps, or seconds, from which compiling (40 s on a GPU) pays
-
-
-def _accelerate(model: DeFlow, fit: FitConfig, device: torch.device, reporter: Reporter) -> None:
-    """Choose by the device how steps are computed; the values stay the same up to rounding."""
-    on_gpu = device.type == "cuda"
-    steps, seconds = LONG_RUN
-    is_long = fit.iterations >= steps or (not fit.iterations and fit.time_budget >= seconds)
-    compiled = fit.compile == "yes" or (fit.compile == "auto" and on_gpu and is_long)
-    if compiled and (reason := why_not_compiled(device)):
-        reporter.note(f"steps are not compiled: {reason}")
-        compiled = False
-    if on_gpu:
-        model.to(memory_format=torch.channels_last)  # as the convolutions want their weights
-    if on_gpu or compiled:
-        model.train_in_runs(compiled=compiled)
-
-
 class FitRun:
     """One run: the model, its data and its records."""
 
@@ -177,7 +157,7 @@ class FitRun:
         self.reporter = reporter
         self.device = next(model.parameters()).device
         self.precision = choose_precision(config.fit.precision, self.device)
-        _accelerate(model, config.fit, self.device, reporter)
+        accelerate(model, config.fit, self.device, reporter)
         made = samplers(domains, request.pairs, config)
         self.sampler = made.unpaired
         self.batches: BatchStream[StepBatch] = BatchStream(made.batch, made.unpaired_size, self.device)

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from deflow_cli.config.fit import FitConfig
+from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.runtime.compiling import why_not_compiled
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.distributed import Ranks
+from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
 
 Inputs = tuple[Tensor, ...]
+LONG_RUN = (2000, 600.0)  # steps, or seconds, from which compiling (40 s on a GPU) pays
 
 
 class LossStep:
@@ -119,3 +123,18 @@ def parameter_groups(model: nn.Module, fit: FitConfig) -> list[dict[str, Any]]:
         {"params": parameters, "lr": rates[kind], "weight_decay": fit.weight_decay if decays else 0.0}
         for (kind, decays), parameters in groups.items()
     ]
+
+
+def accelerate(model: DeFlow, fit: FitConfig, device: torch.device, reporter: Reporter) -> None:
+    """Choose by the device how steps are computed; the values stay the same up to rounding."""
+    on_gpu = device.type == "cuda"
+    steps, seconds = LONG_RUN
+    is_long = fit.iterations >= steps or (not fit.iterations and fit.time_budget >= seconds)
+    compiled = fit.compile == "yes" or (fit.compile == "auto" and on_gpu and is_long)
+    if compiled and (reason := why_not_compiled(device)):
+        reporter.note(f"steps are not compiled: {reason}")
+        compiled = False
+    if on_gpu:
+        model.to(memory_format=torch.channels_last)  # as the convolutions want their weights
+    if on_gpu or compiled:
+        model.train_in_runs(compiled=compiled)

@@ -22,6 +22,7 @@ from deflow_cli.data.pairs.records import PairSlot
 from deflow_cli.degraders.base import Draw
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
+from deflow_cli.paths import is_below
 from deflow_cli.texts import json_text, readable
 from deflow_cli.workflows.pairs.sources import LEAST_LQ_SIDE, CleanImage, CleanImages
 
@@ -214,7 +215,10 @@ def kernel_facts(kernels: Sequence[BlurKernel]) -> list[dict[str, str]]:
 
 
 def read_manifest(path: Path, root: Path) -> tuple[Manifest, dict[str, Any]]:
-    """A manifest of images below ``root``, and its content as written. Raises DataError for another file."""
+    """A manifest of images below ``root``, and its content as written.
+
+    Raises DataError for another file, and for one that names an image outside ``root``.
+    """
     content = load_content(path)
     try:
         recipe = dict(content["recipe"])
@@ -238,6 +242,12 @@ def read_manifest(path: Path, root: Path) -> tuple[Manifest, dict[str, Any]]:
             f"{path}: not a manifest that this deflow reads ({error})",
             next_step="use the deflow that wrote it",
         ) from error
+    outside = [image.key for image in sources.images if not is_below(image.key)]
+    if outside:
+        raise DataError(
+            f"{path}: names an image outside the folder: {outside[0]!r}",
+            next_step="take the manifest from one you trust",
+        )
     return manifest, content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.checkpoints.restorer import load_esrgan, load_restorer
+from deflow_cli.checkpoints.srflow import files
 from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.model import EncoderConfig
 from deflow_cli.config.srflow import SRFlowConfig, SRFlowModelConfig
@@ -81,3 +83,8 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     save_file(tensors, path, metadata | {"deflow.format": "2"})
     with pytest.raises(CheckpointError, match="format 2"):
         load_restorer(path)
+
+
+def test_examples() -> None:
+    failed, attempted = doctest.testmod(files)
+    assert (failed, attempted > 0) == (0, True)

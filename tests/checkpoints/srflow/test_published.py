@@ -50,6 +50,7 @@ def assert_same(found: State, expected: State) -> None:
         {"levels": 2},
         {"levels": 3},
         {"levels": 3, "splits": "all"},
+        {"levels": 3, "splits": "none"},
         {"scale": 8, "levels": 4},
         {"scale": 2, "levels": 2, "steps": 1},
         {"levels": 3, "transition_steps": 1, "hidden_channels": 6},
@@ -99,6 +100,7 @@ def test_a_model_without_spare_tensors_gets_zeros(tmp_path: Path) -> None:
         {"form": "inverted"},
         {"pointwise": "lu"},
         {"affine": "bounded"},
+        {"affine": "bounded", "coupling_bound": 0.1},
         {"condition_channels": 4},
         {"residual": "bicubic"},
         {"noise": "strength"},
@@ -120,7 +122,9 @@ def test_load_restorer_reads_a_published_file(tmp_path: Path) -> None:
     path = tmp_path / "SRFlow.pth"
     state = published_state(config(blocks=23, stacked=(1, 8, 15, 22), steps=1, levels=2))
     torch.save(OrderedDict((f"module.{key}", value) for key, value in state.items()), path)
-    model, facts = load_restorer(path)
+    heard: list[str] = []
+    model, facts = load_restorer(path, tell=heard.append)
+    assert heard[-1].startswith(f"{path}: does not tell all, assumed: stacked blocks 1, 8, 15, 22; ")
     assert isinstance(model, SRFlow)
     assert model.config.encoder.stacked_blocks == (1, 8, 15, 22)
     assert facts["dialect"] == "published"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import multiprocessing
 import pickle
@@ -392,6 +393,33 @@ def test_crops_of_one_side_are_crops_of_the_other(crop, stride, word):
     check_crop(48, 24, 4)
     with pytest.raises(ConfigError, match=word):
         check_crop(crop, stride, 4)
+
+
+def test_members_of_a_shard_are_read_in_place_and_links_not_followed(tmp_path, pairs):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for name, content in (("../../evil.gt.png", pairs[0].gt), ("../../evil.lq.png", pairs[0].lq)):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=r"has no"):
+        open_pairs(folder)
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for name, content in (("/tmp/evil.gt.png", pairs[0].gt), ("/tmp/evil.lq.png", pairs[0].lq)):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    assert open_pairs(folder).encoded(0) == (pairs[0].gt, pairs[0].lq)
+    assert sorted(tmp_path.rglob("*")) == before
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for name in ("a.gt.png", "a.lq.png"):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
+            tar.addfile(member)
+    with pytest.raises(DataError, match="holds no pairs"):
+        open_pairs(folder)
 
 
 # -- containers cut short ---------------------------------------------------------------------------------

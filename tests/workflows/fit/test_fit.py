@@ -293,7 +293,7 @@ def test_budget_that_ends_before_the_first_step_takes_the_least_steps(
     config = small("fit.iterations=0", "fit.time_budget=0.01")
     result = fit(FitRequest(*folders, tmp_path / "run", config, device="cpu"), Listens())
     assert result.step == LEAST_STEPS
-    assert sum("before the first step: 10 steps are taken" in text for text in warnings) == 1, warnings
+    assert sum("before the first step: 5 steps are taken" in text for text in warnings) == 1, warnings
     load_model(result.model_path)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from deflow_cli.degraders.choice import DegraderChoice
-from deflow_cli.errors import DeflowError
-from deflow_cli.workflows.pairs.plan import PairSettings
+from deflow_cli.errors import DataError, DeflowError
+from deflow_cli.workflows.pairs.plan import PairSettings, read_manifest
+from tests.workflows.pairs.asking import NONE, ask
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,17 @@ def test_what_cannot_be_is_told(build, words):
         build()
     assert words in str(caught.value)
     assert caught.value.next_step
+
+
+@pytest.mark.parametrize("key", ["../secret.png", "sub/../../secret.png", "/etc/secret.png", ""])
+def test_a_manifest_leads_to_no_image_outside_its_folder(hr, tmp_path, key):
+    ask(hr, tmp_path / "out", choice=NONE)
+    manifest = tmp_path / "out/deflow.json"
+    content = json.loads(manifest.read_text("utf-8"))
+    content["images"][0]["key"] = key
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="names an image outside the folder") as caught:
+        read_manifest(manifest, hr)
+    assert str(manifest) in str(caught.value)
+    with pytest.raises(DataError, match="names an image outside the folder"):
+        ask(hr, tmp_path / "again", manifest=manifest)

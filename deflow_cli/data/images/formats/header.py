@@ -65,14 +65,23 @@ def header_of(path: Path) -> ImageHeader:
                     return header_of_png(read_png_header(data))
                 tiff = TiffFile(data)
                 tiff.check()
-            if tiff.main is not tiff.pages[0]:
-                return header_of_tiff(tiff, None)
+            return _header_of_tiff_at(path, tiff)
     with open_header(path) as opened:
-        if is_tiff(head):
-            return header_of_tiff(tiff, opened)
         if opened.format != "MPO":
             return header_of_opened(opened)
     return header_of_pictures(path.read_bytes())
+
+
+def _header_of_tiff_at(path: Path, tiff: TiffFile) -> ImageHeader:
+    if tiff.main is not tiff.pages[0]:  # Pillow would open the first
+        return header_of_tiff(tiff, None)
+    try:
+        with open_header(path) as opened:
+            return header_of_tiff(tiff, opened)
+    except Pillow.UnidentifiedImageError:
+        if tiff.main.bits != 16:
+            raise
+        return header_of_tiff(tiff, None)  # 16 bits are decoded without Pillow
 
 
 def header_of_png(content: PngContent) -> ImageHeader:

@@ -25,6 +25,7 @@ DECODE_ERRORS = (
     LookupError,
     OverflowError,
     RuntimeError,
+    AttributeError,
     struct.error,
     zlib.error,
     Pillow.DecompressionBombError,

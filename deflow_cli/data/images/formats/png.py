@@ -160,9 +160,9 @@ def read_png(data: bytes) -> PngContent:
         content.source = None
     if not content.width:
         raise ValueError(doubt or "it has no header")
+    if (doubt or content.notes) and not _is_whole(content):  # a damaged chunk may have been one of pixels
+        raise ValueError(doubt or content.notes[0])
     if doubt:
-        if not _is_whole(content):
-            raise ValueError(doubt)
         content.notes.append(f"{doubt}; its pixels are whole")
     return content
 

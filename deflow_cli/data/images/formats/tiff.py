@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow_cli.data.images.formats.opencv import decode_unchanged
+from deflow_cli.data.images.formats.tiff_channels import decode_channels
 
 _STRIP_BYTES = 1 << 20
 _ORIENTATION = 274
@@ -52,10 +53,14 @@ class TiffPage:
         return found if 1 <= found <= 8 else 1
 
     @property
+    def colours(self) -> int:
+        """Channels of gray, RGB or a palette; 0 of other colour spaces."""
+        return {0: 1, 1: 1, 2: 3, 3: 1}.get(self.first(262, 2), 0)
+
+    @property
     def extra_channels(self) -> int:
-        """Channels beyond gray or RGB."""
-        colours = {0: 1, 1: 1, 2: 3, 3: 1}.get(self.first(262, 2))
-        return max(0, self.first(277, 1) - colours) if colours else 0
+        """Channels beyond those of the colours."""
+        return max(0, self.first(277, 1) - self.colours) if self.colours else 0
 
     @property
     def has_alpha(self) -> bool:
@@ -77,9 +82,9 @@ class TiffPage:
                 f"it holds {self.bits}-bit {kind or 'integer'} samples; only unsigned 8 and 16 bit are read"
             )
         if self.bits == 16:
-            samples = self.first(277, 1)
-            if samples not in (1, 3, 4):
-                return f"it holds {samples} channels of 16 bit; 1, 3 or 4 are read"
+            samples, colours = self.first(277, 1), self.colours
+            if colours and samples < colours:
+                return f"it holds {samples} channels of 16 bit; {colours} or more are expected"
             if samples > 1 and self.first(284, 1) == 2:
                 return "its 16-bit channels are stored as separate planes"
             if self.first(262, 2) not in (0, 1, 2):
@@ -201,17 +206,24 @@ def decode_tiff16(data: bytes, page: TiffPage) -> tuple[NDArray[np.uint16], NDAr
 
     page: what its directory says. Raises ValueError with the reason when the file is broken.
     """
-    array = decode_unchanged(data)
-    if array is None or array.dtype != np.uint16:
-        raise ValueError("its pixels cannot be decoded (truncated, or of an unusual compression)")
-    if array.ndim == 2:
-        return (65535 - array if page.first(262, 1) == 0 else array), None
-    pixels = np.ascontiguousarray(array[..., 2::-1])
-    alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 and page.has_alpha else None
-    if alpha is not None and page.first(338, 2) == 1:  # colours were multiplied by alpha
-        share = np.maximum(alpha, 1)[..., None] / 65535
-        pixels = np.minimum(np.floor(pixels / share + 0.5), 65535).astype(np.uint16)
-    return pixels, alpha
+    channels, colours = page.first(277, 1), page.colours
+    if channels == colours or (colours, channels) == (3, 4):
+        array = decode_unchanged(data)
+        if array is None or array.dtype != np.uint16:
+            raise ValueError("its pixels cannot be decoded (truncated, or of an unusual compression)")
+        array = array[..., None] if array.ndim == 2 else array[..., [2, 1, 0, 3][: array.shape[2]]]
+    else:
+        array = decode_channels(data, page.offset, channels)
+    pixels = np.ascontiguousarray(array[..., :colours])
+    if page.first(262, 1) == 0:
+        pixels = 65535 - pixels
+    alpha = None
+    if page.has_alpha and array.shape[2] > colours:
+        alpha = np.ascontiguousarray(array[..., colours])
+        if page.first(338, 2) == 1:  # colours were multiplied by alpha
+            share = np.maximum(alpha, 1)[..., None] / 65535
+            pixels = np.minimum(np.floor(pixels / share + 0.5), 65535).astype(np.uint16)
+    return (pixels[..., 0] if colours == 1 else pixels), alpha
 
 
 def _exif_entries(block: bytes, order: str) -> dict[int, bytes]:

@@ -1,15 +1,18 @@
 """Headers: what they say is what decoding gives, and which of several pictures is the image."""
 
 import io
+import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
 from deflow_cli.data.images.files import read_header, read_image
-from deflow_cli.data.images.formats.header import header_of
+from deflow_cli.data.images.formats.header import _bits, header_of
 from deflow_cli.data.images.remarks import remarks_to
+from deflow_cli.errors import DataError
 
 RNG = np.random.default_rng(0)
 
@@ -80,3 +83,35 @@ def test_damaged_exif_is_said_and_costs_nothing(tmp_path: Path) -> None:
         image, said = read(tmp_path / f"a{suffix}")
         assert image.pixels.shape == (32, 48, 3)
         assert said == ["its EXIF data are damaged and were left out"]
+
+
+@pytest.mark.parametrize(("flags", "bits"), [(0x0C, 8), (0x4C, 10), (0x6C, 12)])
+def test_bits_of_avif_are_those_of_its_configuration(flags: int, bits: int) -> None:
+    """Pillow gives 8 bits whatever the file has. AV1-ISOBMFF 2.3.3: the flags follow two bytes."""
+    file = io.BytesIO(b"....av1C" + bytes([0x81, 0x08, flags, 0]))
+    assert _bits(SimpleNamespace(info={}, format="AVIF", fp=file)) == bits
+    assert _bits(SimpleNamespace(info={"bit_depth": 10}, format="HEIF", fp=None)) == 10
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "MPO", "BMP"])
+def test_damaged_files_are_read_or_refused_and_the_header_agrees(tmp_path: Path, kind: str) -> None:
+    exif = Pillow.Exif()
+    exif[274] = 6
+    buffer = io.BytesIO()
+    options = {"exif": exif.tobytes()} if kind in ("PNG", "JPEG", "TIFF", "WEBP") else {}
+    if kind == "MPO":
+        options = {"save_all": True, "append_images": [picture(16, 24)]}
+    picture(33, 41).save(buffer, kind, **options)
+    rng, path = random.Random(kind), tmp_path / "a"
+    for _ in range(60):
+        data = bytearray(buffer.getvalue())
+        for _ in range(rng.choice([1, 2, 4])):
+            data[rng.randrange(min(len(data), rng.choice([64, 1 << 20])))] = rng.randrange(256)
+        path.write_bytes(data[: rng.choice([len(data), rng.randrange(len(data))])])
+        with remarks_to(lambda text: None):
+            try:
+                shape = read_image(path).pixels.shape[:2]
+                header = read_header(path)
+            except DataError:
+                continue
+        assert (header.height, header.width) == shape

@@ -156,6 +156,7 @@ def test_pixels_decide_where_their_checksum_or_the_end_is_wrong(tmp_path: Path) 
         (whole[:-40], "truncated"),
         (SIGNATURE + chunk(b"IHDR", header[8:21], 1) + whole[33:], "checksum of a b'IHDR'"),
         (SIGNATURE + whole[33:], "no header"),
+        (whole.replace(b"IDAT", b"iDAT"), "checksum of a b'iDAT'"),
         (SIGNATURE, "truncated"),
     ):
         with pytest.raises(DataError, match=reason):

@@ -124,3 +124,54 @@ def test_damage_behind_the_image_does_not_harm_it(tmp_path: Path) -> None:
         assert TiffFile(bytes(data)).main.width == 30
         image, _ = read(path)
         np.testing.assert_array_equal(image.pixels, pixels)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+@pytest.mark.parametrize(
+    "layout", [{}, {"byteorder": ">"}, {"bigtiff": True}, {"tile": (16, 16)}, {"rowsperstrip": 5}]
+)
+@pytest.mark.parametrize(("gray", "extra"), [(True, [2]), (True, [0]), (True, [0, 0, 0]), (False, [0, 0])])
+def test_any_number_of_channels_of_16_bits(
+    tmp_path: Path, compression: str | None, layout: dict[str, object], gray: bool, extra: list[int]
+) -> None:
+    colours = 1 if gray else 3
+    pixels = noise(37, 45, colours + len(extra), "uint16")
+    path = tmp_path / "a.tif"
+    options = {} if compression is None else {"compression": compression, "predictor": True}
+    if compression == "lzw":
+        pytest.importorskip("imagecodecs")
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="minisblack" if gray else "rgb",
+        planarconfig="contig",
+        extrasamples=extra,
+        metadata=None,
+        **options,
+        **layout,
+    )
+    image, said = read(path)
+    assert image.gray == gray
+    np.testing.assert_array_equal(image.pixels[..., :colours], pixels[..., :colours])
+    if extra == [2]:
+        np.testing.assert_array_equal(image.alpha, pixels[..., 1])
+        assert said == []
+    else:
+        assert image.alpha is None
+        assert said == [f"channels that are not transparency are not used ({len(extra)})"]
+
+
+def test_gray_with_alpha_of_16_bits_is_alike_at_8(tmp_path: Path) -> None:
+    deep = noise(20, 30, 2, "uint16") // 257 * 257
+    for kind, scale in (("uint16", 1), ("uint8", 257)):
+        tifffile.imwrite(
+            tmp_path / f"{kind}.tif",
+            (deep // scale).astype(kind),
+            photometric="minisblack",
+            planarconfig="contig",
+            extrasamples=[2],
+            metadata=None,
+        )
+    a, b = (read(tmp_path / f"{kind}.tif")[0] for kind in ("uint16", "uint8"))
+    np.testing.assert_array_equal(a.pixels // 257, b.pixels)
+    np.testing.assert_array_equal(a.alpha // 257, b.alpha)
