@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deflow_cli.arrays import Window
 from deflow_cli.kernels.noise import Place, noise_field
 from deflow_cli.texts import encoded
 
@@ -75,3 +76,20 @@ class PositionalNoise:
 
     def _key(self, kind: str, stream: str) -> int:
         return _hash_of(self.seed, self.key, kind, stream)
+
+
+class LatentNoise:
+    """Standard normals for the latents of one image, by absolute position: tiles of any size draw the same.
+
+    seed: the user's. key: what the noise belongs to, such as an image's name.
+    """
+
+    def __init__(self, seed: int, key: str) -> None:
+        self._noise = PositionalNoise(seed, key)
+
+    def draw(
+        self, index: int, sample: int, channels: int, window: Window, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Normals of one latent of one sample: 1 C H W. window: in positions of the latent."""
+        place = (window.top, window.left, window.height, window.width)
+        return self._noise.normal(f"latent {index} sample {sample}", channels, *place, device)

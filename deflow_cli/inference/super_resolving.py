@@ -12,8 +12,9 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.config.srflow import SRFlowModelConfig
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
+from deflow_cli.inference.editing import Edit, edited
 from deflow_cli.inference.layerwise_tiling import zoomed
-from deflow_cli.inference.positional_noise import PositionalNoise
+from deflow_cli.inference.positional_noise import LatentNoise
 from deflow_cli.inference.precision import exact_convolutions
 from deflow_cli.inference.tiling import (
     SMALLEST_TILE,
@@ -25,6 +26,7 @@ from deflow_cli.inference.tiling import (
 from deflow_cli.inference.windows import window_conditions
 from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.srflow.enlarging import back_projected
+from deflow_cli.models.srflow.latents import check_temperature
 from deflow_cli.models.srflow.model import SRFlow, log_standard_normal
 
 WriteSample = Callable[[int, Window, Tensor], None]
@@ -37,23 +39,6 @@ Tell = Callable[[float], None]
 FLOW_OVERLAP = 16
 ENCODER_OVERLAP = 16
 STRAYED = 0.05  # beyond [0, 1] by which a pixel counts as strayed
-
-
-class LatentNoise:
-    """Standard normals for the latents of one image, by absolute position: tiles of any size draw the same.
-
-    seed: the user's. key: what the noise belongs to, such as an image's name.
-    """
-
-    def __init__(self, seed: int, key: str) -> None:
-        self._noise = PositionalNoise(seed, key)
-
-    def draw(
-        self, index: int, sample: int, channels: int, window: Window, device: torch.device | str = "cpu"
-    ) -> Tensor:
-        """Normals of one latent of one sample: 1 C H W. window: in positions of the latent."""
-        place = (window.top, window.left, window.height, window.width)
-        return self._noise.normal(f"latent {index} sample {sample}", channels, *place, device)
 
 
 @dataclass(frozen=True)
@@ -243,6 +228,27 @@ class SuperResolver:
             latents, log_det = self.model.encode(y, x, self.model.prepare(x))
         return log_standard_normal(latents) + log_det
 
+    def edit(
+        self,
+        image_bchw: Tensor,
+        edit: Edit,
+        other_bchw: Tensor | None = None,
+        mask_b1hw: Tensor | None = None,
+    ) -> Tensor:
+        """Images edited through their latents, clamped to [0, 1], on the CPU.
+
+        image_bchw: float32 in [0, 1], any size. other: a second image for each, of the same size. mask: 1
+        where the image is edited. Returns B C H W, with several samples B n C H W. Image i of the batch has
+        the random numbers of (seed, i). Raises what :func:`deflow_cli.inference.editing.edited` raises.
+        """
+        results = []
+        for row in range(image_bchw.shape[0]):
+            given = (None if more is None else more[row : row + 1] for more in (other_bchw, mask_b1hw))
+            images = edited(self, edit, image_bchw[row : row + 1], *given, key=str(row)).images
+            results.append(torch.cat(images))
+        result = torch.stack(results).clamp(0, 1)
+        return result[:, 0] if edit.count == 1 else result
+
     def _padded_pair(self, y_bchw: Tensor, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
         multiple, size = self.model.size_multiple, [side * self.scale for side in x_bchw.shape[-2:]]
         if list(y_bchw.shape[-2:]) != size:
@@ -279,14 +285,6 @@ class SuperResolver:
             ) from error
         self.tile = round_up(side // 2, self.model.size_multiple)
         return self.tile
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise DeflowError for a temperature that no sample is drawn at."""
-    if not 0 <= temperature <= 2:
-        raise DeflowError(
-            f"temperature {temperature:g}", next_step="use 0 to 2; 0.8 is usual, 0 the mild one"
-        )
 
 
 def strayed_share(y_bchw: Tensor) -> float:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from deflow_cli.errors import DeflowError, ShapeError
-from deflow_cli.inference.super_resolving import LatentNoise, SampleRequest, SuperResolver, strayed_share
+from deflow_cli.inference.positional_noise import LatentNoise
+from deflow_cli.inference.super_resolving import SampleRequest, SuperResolver, strayed_share
 from deflow_cli.layers.networks.resize import bicubic_downsample
 from tests.golden.tolerances import tolerance
 from tests.inference.small_srflow import images, started_srflow

@@ -12,8 +12,8 @@ from torch import Tensor
 from deflow_cli.data.images.files import Image, to_pixels, write_image
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.data.pairs.records import Pair
-from deflow_cli.inference.positional_noise import PositionalNoise
-from deflow_cli.inference.super_resolving import LatentNoise, SampleRequest, SuperResolver
+from deflow_cli.inference.positional_noise import LatentNoise, PositionalNoise
+from deflow_cli.inference.super_resolving import SampleRequest, SuperResolver
 from deflow_cli.metrics.base import Metric, Scorer
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.models.srflow.objective import EIGHT_BIT_STEP
