@@ -9,7 +9,7 @@ import typer
 from deflow_cli import __version__
 from deflow_cli.cli.degradation import degrade, demo, fit, inspect, report
 from deflow_cli.cli.guard import guarded, set_debug
-from deflow_cli.cli.restoration import make_pairs, restore, sr_train
+from deflow_cli.cli.restoration import edit, make_pairs, restore, sr_train
 from deflow_cli.cli.scoring import score
 from deflow_cli.cli.weights import export, import_weights, weights
 
@@ -56,6 +56,7 @@ app.command("degrade")(guarded(degrade.degrade))
 app.command("make-pairs")(guarded(make_pairs.make_pairs_command()))
 app.command("sr-train")(guarded(sr_train.sr_train_command()))
 app.command("restore")(guarded(restore.restore))
+app.add_typer(edit.app, name="edit")
 app.command("export")(guarded(export.export))
 app.command("score")(guarded(score.score))
 app.command("inspect")(guarded(inspect.inspect))

@@ -8,6 +8,9 @@ from typing import Literal
 from deflow_cli.config.checks import check_choices, require
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.config.restorer import StageConfig, StageSchedule, TrainingConfig
+from deflow_cli.errors import DeflowError
+
+USUAL_TEMPERATURE = 0.8  # of samples: the published choice between mild and overly bold ones
 
 
 @dataclass(frozen=True)
@@ -199,3 +202,11 @@ class SRFlowRunConfig:
         """The stages of the run, in order."""
         pretrains = self.pretrain.iterations > 0 or (self.sr.time_budget > 0 and self.sr.pretrain_share > 0)
         return ("pretrain", "flow") if pretrains else ("flow",)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise DeflowError for a temperature that no sample is drawn at."""
+    if not 0 <= temperature <= 2:
+        raise DeflowError(
+            f"temperature {temperature:g}", next_step="use 0 to 2; 0.8 is usual, 0 the mild one"
+        )

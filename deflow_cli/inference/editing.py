@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from deflow_cli.arrays import Window
-from deflow_cli.config.checks import check_choices
-from deflow_cli.errors import ConfigError, DeflowError, ShapeError
+from deflow_cli.config.editing import Edit
+from deflow_cli.errors import DeflowError, ShapeError
 from deflow_cli.inference.positional_noise import LatentNoise, stable_generator
 from deflow_cli.layers.networks.resize import bicubic_downsample, pad_to_multiple
 from deflow_cli.models.srflow.latents import (
-    COLLECTIONS,
-    Collection,
-    check_temperature,
     interpolated_latents,
     latent_masks,
     mixed_latents,
@@ -26,86 +22,6 @@ from deflow_cli.models.srflow.latents import (
     varied_latents,
 )
 from deflow_cli.models.srflow.model import SRFlow
-
-EditMode = Literal["transfer", "style", "restore", "interpolate", "vary"]
-
-USUAL_NORMALISATION: dict[EditMode, tuple[Collection, ...]] = {
-    "transfer": ("local",),
-    "restore": ("spatial", "local"),
-}
-FRAMES = 5  # of an interpolation, both ends included
-MOST_RESULTS = 99
-
-
-@dataclass(frozen=True)
-class Edit:
-    """How an image is edited; which images and which mask are arguments of :func:`edited`.
-
-    mode: what becomes of the latents z = f(y; x) of the image y, where x = d(y) is its small version.
-
-    - ``transfer``: content of another image is pasted where the mask is, encoded with the x of the unedited
-      image, normalised there, and decoded with that x.
-    - ``style``: the latents of another image, encoded with its own x, are decoded with the x of this one.
-    - ``restore``: the latents are normalised. A model of clean images finds noise and compression unlikely;
-      normalised latents are those of a clean image with the same x.
-    - ``interpolate``: images along the sphere between the latents of two images, with x interpolated
-      linearly; without another image, between two samples of x.
-    - ``vary``: sqrt(1 - a^2) z + a tau e, with a the ``strength`` and e standard normals.
-
-    temperature: tau, the standard deviation that normalisation, samples and variations aim at. normalise:
-    collections of latents to normalise, one after the other; None: as is usual for the mode (transfer local,
-    restore spatial then local, else none). deterministic: normalise to mean 0 and variance tau^2 exactly,
-    rather than to drawn ones. samples: images to make; None: 1, of an interpolation 5, both ends included.
-    consistent: the results are projected onto the images that shrink to x.
-
-    Raises ConfigError for values out of range, and for samples that would all be equal.
-
-    >>> Edit("restore").collections
-    ('spatial', 'local')
-    """
-
-    mode: EditMode
-    temperature: float = 0.8
-    normalise: tuple[Collection, ...] | None = None
-    deterministic: bool = False
-    strength: float = 0.3
-    samples: int | None = None
-    seed: int = 0
-    consistent: bool = False
-
-    def __post_init__(self) -> None:
-        check_choices("edit", self)
-        check_temperature(self.temperature)
-        unknown = [name for name in self.collections if name not in COLLECTIONS]
-        if unknown:
-            raise ConfigError(f"--normalise {unknown[0]}: unknown", next_step=f"use {', '.join(COLLECTIONS)}")
-        if not 0 <= self.strength <= 1:
-            raise ConfigError(
-                f"--strength is {self.strength:g}", next_step="use 0 (the image) to 1 (a sample)"
-            )
-        least = 2 if self.mode == "interpolate" else 1
-        if not least <= self.count <= MOST_RESULTS:
-            raise ConfigError(f"--samples is {self.count}", next_step=f"use {least} to {MOST_RESULTS}")
-        if self.deterministic and not self.collections:
-            raise ConfigError("--deterministic is nothing without --normalise", next_step="leave it out")
-        draws = self.mode in ("interpolate", "vary") or (bool(self.collections) and not self.deterministic)
-        if self.count > 1 and not draws:
-            raise ConfigError(
-                f"--samples is {self.count}, but nothing is drawn: all would be equal",
-                next_step="use --samples 1, or --normalise without --deterministic",
-            )
-
-    @property
-    def collections(self) -> tuple[Collection, ...]:
-        """What is normalised, in order."""
-        return USUAL_NORMALISATION.get(self.mode, ()) if self.normalise is None else self.normalise
-
-    @property
-    def count(self) -> int:
-        """Images that are made."""
-        if self.samples is not None:
-            return self.samples
-        return FRAMES if self.mode == "interpolate" else 1
 
 
 class LatentCoder(Protocol):
@@ -127,22 +43,22 @@ class LatentCoder(Protocol):
 class Edited(NamedTuple):
     """Images that were made, and what they were made of.
 
-    images: each 1 C H W, unclamped. encoded: the image whose latents were changed, with what was pasted into
-    it; None for an interpolation of samples. lr_psnr: of the 8-bit images and x, made small, in dB, one each.
+    images: each 1 C H W, unclamped. pasted: the image with content pasted, as it was encoded; None but for
+    ``transfer``. lr_psnr: of the 8-bit images and x, made small, in dB, one each.
     spread_before, spread_after: root mean square of the latents, inside the mask if there is one. That of
     samples is their temperature.
     """
 
     images: list[Tensor]
-    encoded: Tensor | None
+    pasted: Tensor | None
     lr_psnr: list[float]
     spread_before: float
     spread_after: float
 
 
-def working_sides(coder: LatentCoder, height: int, width: int) -> tuple[int, int]:
+def working_sides(model: SRFlow, height: int, width: int) -> tuple[int, int]:
     """Sides that an image is mirrored to, at right and bottom, before it is encoded: whole numbers of x's."""
-    multiple = coder.model.scale * coder.model.size_multiple
+    multiple = model.scale * model.size_multiple
     return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
@@ -177,15 +93,15 @@ def edited(
     images: list[Tensor] = []
     lr_psnr, spreads = [], []
     for latents, x in session.frames():
-        latents = session.with_usual_moments(latents, len(images))
+        latents = session.finished(latents, len(images))
         y = coder.decode(latents, x).cpu()
         if edit.consistent:
             y = coder.projected(y.clamp(0, 1), x)
         images.append(y[..., :height, :width])
         lr_psnr.append(_psnr(low_resolution(y, coder.model.scale), x))
         spreads.append(session.spread_of(latents))
-    encoded = None if session.encoded is None else session.encoded[..., :height, :width]
-    return Edited(images, encoded, lr_psnr, session.spread, sum(spreads) / len(spreads))
+    pasted = None if session.pasted is None else session.pasted[..., :height, :width]
+    return Edited(images, pasted, lr_psnr, session.spread, sum(spreads) / len(spreads))
 
 
 class _Session:
@@ -211,7 +127,8 @@ class _Session:
         if self._mask is not None:
             factors = [factor for _, factor in coder.model.flow.latent_plan]
             self._masks = [part.to(coder.device) for part in latent_masks(self._mask, factors)]
-        self.encoded: Tensor | None = None
+        self._outside: Sequence[Tensor] | None = None  # latents where the mask is 0
+        self.pasted: Tensor | None = None
         self.spread = 0.0
 
     def frames(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
@@ -220,19 +137,29 @@ class _Session:
             yield from self._between()
             return
         start = self._start()
+        if self._masks is not None:
+            # Latents of the pasted image would not do: beside the mask they belong to pasted pixels far from
+            # x, and once those are normalised they decode to bright and dark dots.
+            is_of_image = self.edit.mode in ("restore", "vary")
+            self._outside = start if is_of_image else self._encode(self._image, self._x)
         self.spread = self.spread_of(start)
         for sample in range(self.edit.count):
             yield self._variation(start, sample) if self.edit.mode == "vary" else start, self._x
 
-    def with_usual_moments(self, latents: Sequence[Tensor], sample: int) -> list[Tensor]:
-        """Latents normalised as the edit says; the images of an interpolation share their draws."""
+    def finished(self, latents: Sequence[Tensor], sample: int) -> list[Tensor]:
+        """Latents normalised as the edit says, and outside the mask those of the image.
+
+        The images of an interpolation share the draws.
+        """
         drawn = 0 if self.edit.mode == "interpolate" else sample
         random = stable_generator(self.edit.seed, self.key, "moments", drawn)
         result = list(latents)
         for collection in self.edit.collections:
             chance = None if self.edit.deterministic else random
             result = normalised_latents(result, collection, self.edit.temperature, chance, self._masks)
-        return result
+        if self._masks is None or self._outside is None:
+            return result
+        return mixed_latents(result, self._outside, self._masks)
 
     def spread_of(self, latents: Sequence[Tensor]) -> float:
         """Root mean square of the latents, where there is a mask of those that it covers."""
@@ -246,13 +173,11 @@ class _Session:
         if self.edit.mode == "transfer":
             assert self._other is not None
             assert self._mask is not None
-            return self._encode(self._mask * self._other + (1 - self._mask) * self._image, self._x)
+            self.pasted = self._mask * self._other + (1 - self._mask) * self._image
+            return self._encode(self.pasted, self._x)
         if self.edit.mode == "style":
             assert self._other is not None
-            detail = self._encode(self._other, low_resolution(self._other, self.coder.model.scale))
-            if self._masks is None:
-                return detail
-            return mixed_latents(detail, self._encode(self._image, self._x), self._masks)
+            return self._encode(self._other, low_resolution(self._other, self.coder.model.scale))
         return self._encode(self._image, self._x)
 
     def _between(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
@@ -272,8 +197,7 @@ class _Session:
 
     def _variation(self, start: Sequence[Tensor], sample: int) -> Sequence[Tensor]:
         noise = self._standard_normals(sample)
-        found = varied_latents(start, noise, self.edit.strength, self.edit.temperature)
-        return found if self._masks is None else mixed_latents(found, start, self._masks)
+        return varied_latents(start, noise, self.edit.strength, self.edit.temperature)
 
     def _encode(self, y: Tensor, x: Tensor) -> list[Tensor]:
         latents = self.coder.encode(y, x)
@@ -282,7 +206,6 @@ class _Session:
                 "the image's latents are not finite",
                 next_step="use another model, or an image more like its own",
             )
-        self.encoded = y
         return latents
 
     def _standard_normals(self, sample: int) -> list[Tensor]:
@@ -296,14 +219,7 @@ class _Session:
 
 
 def _check_arguments(edit: Edit, image: Tensor, other: Tensor | None, mask: Tensor | None) -> None:
-    if edit.mode in ("transfer", "style") and other is None:
-        raise ConfigError(f"{edit.mode} needs another image", next_step="pass one, of the same size")
-    if edit.mode in ("restore", "vary") and other is not None:
-        raise ConfigError(f"{edit.mode} takes one image alone", next_step="leave the other out")
-    if edit.mode == "transfer" and mask is None:
-        raise ConfigError("transfer needs a mask", next_step="pass one, 1 where content is pasted")
-    if edit.mode == "interpolate" and mask is not None:
-        raise ConfigError("interpolate takes no mask", next_step="leave it out")
+    edit.check_inputs(has_other=other is not None, has_mask=mask is not None)
     for name, tensor in (("image", image), ("other image", other), ("mask", mask)):
         if tensor is None:
             continue

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from deflow_cli.arrays import Window
-from deflow_cli.config.srflow import SRFlowModelConfig
+from deflow_cli.config.editing import Edit
+from deflow_cli.config.srflow import SRFlowModelConfig, check_temperature
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
-from deflow_cli.inference.editing import Edit, edited
+from deflow_cli.inference.editing import edited
 from deflow_cli.inference.layerwise_tiling import zoomed
 from deflow_cli.inference.positional_noise import LatentNoise
 from deflow_cli.inference.precision import exact_convolutions
@@ -26,7 +27,6 @@ from deflow_cli.inference.tiling import (
 from deflow_cli.inference.windows import window_conditions
 from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.srflow.enlarging import back_projected
-from deflow_cli.models.srflow.latents import check_temperature
 from deflow_cli.models.srflow.model import SRFlow, log_standard_normal
 
 WriteSample = Callable[[int, Window, Tensor], None]

@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.arrays import Pixels, Window
+from deflow_cli.config.srflow import USUAL_TEMPERATURE, check_temperature
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.data.images.resize import downsample, rescale
 from deflow_cli.errors import ConfigError, DataError, naming
 from deflow_cli.inference.positional_noise import LatentNoise
 from deflow_cli.inference.super_resolving import SampleRequest, SuperResolver, strayed_share
-from deflow_cli.models.srflow.latents import check_temperature
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.reports.contact_sheet import contact_sheet
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import Done, Tell, run_images
 
-USUAL_TEMPERATURE = 0.8
 SHEET_TEMPERATURES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
 SHEET_ROWS = 8  # images of a sheet
 SHEET_SIDE = 192  # px of an output that a sheet shows, from its middle

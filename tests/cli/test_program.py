@@ -15,7 +15,10 @@ from deflow_cli.cli.main import app
 from deflow_cli.errors import CheckpointError, DataError
 
 ROOT = Path(__file__).parents[2]
-GROUPS = {"weights": ["list", "pull", "path"]}
+GROUPS = {
+    "edit": ["transfer", "style", "restore", "interpolate", "vary"],
+    "weights": ["list", "pull", "path"],
+}
 COMMANDS = ["demo", "fit", "degrade", "score", "inspect", "report", "make-pairs", "sr-train"]
 COMMANDS += ["restore", "export", "import-weights"]
 COMMANDS += [f"{group} {command}" for group, commands in GROUPS.items() for command in commands]

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deflow_cli.errors import CheckpointError
+from deflow_cli.checkpoints import format as format_module
+from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.reports.findings import WordedFinding
 from deflow_cli.workflows.realism.figures import Figure
 from deflow_cli.workflows.score import scorers
@@ -93,6 +94,25 @@ def test_csv_and_page_are_written(deflow, images):
     assert Path("a.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "written: new/a.csv" in result.stderr
     assert sorted(path.name for path in Path("new").iterdir()) == ["a.csv"]
+
+
+def test_a_file_that_cannot_be_written_costs_neither_the_table_nor_the_other_file(
+    deflow, images, monkeypatch
+):
+    gt, mine, _ = images
+    whole = format_module.write_atomically
+
+    def full(path: Path, content: bytes) -> None:
+        if path.suffix == ".csv":
+            raise DataError(f"{path}: cannot be written (No space left on device)", next_step="make room")
+        whole(path, content)
+
+    monkeypatch.setattr(format_module, "write_atomically", full)
+    result = deflow("score", mine, "--ref", gt, "--metrics", "psnr", "--csv", "a.csv", "--html", "a.html")
+    assert result.exit_code == 1
+    assert "PSNR" in result.stdout
+    assert "error: a.csv: cannot be written" in result.stderr
+    assert Path("a.html").exists()
 
 
 def test_missing_weights_are_told_and_end_in_1_only_if_asked_for(deflow, images):

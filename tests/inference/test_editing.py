@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from deflow_cli.config.editing import Edit, EditMode
 from deflow_cli.errors import ConfigError, DeflowError, ShapeError
-from deflow_cli.inference.editing import Edit, EditMode, edited, low_resolution, working_sides
+from deflow_cli.inference.editing import edited, low_resolution, working_sides
 from deflow_cli.inference.super_resolving import SuperResolver
+from deflow_cli.models.srflow.latents import latent_masks, normalised_latents
 from tests.golden.tolerances import tolerance
 from tests.inference.small_srflow import images, started_srflow
 
@@ -50,7 +52,7 @@ def distance(one: Tensor, two: Tensor) -> float:
 def test_encoding_and_decoding_give_the_image_back(resolver: SuperResolver, photo: Tensor) -> None:
     """Normalising nothing, restoring is encoding and decoding of an image mirrored to whole sides."""
     result = edited(resolver, Edit("restore", normalise=()), photo)
-    assert working_sides(resolver, HEIGHT, WIDTH) == (72, 96)
+    assert working_sides(resolver.model, HEIGHT, WIDTH) == (72, 96)
     assert result.images[0].shape == photo.shape
     torch.testing.assert_close(result.images[0], photo, rtol=0, atol=tolerance("golden.image"))
     assert result.spread_before == pytest.approx(result.spread_after)
@@ -90,12 +92,26 @@ def test_transfer_begins_with_the_pasted_image_and_the_unedited_low_frequencies(
 ) -> None:
     soft = mask() * 0.5
     plain = edited(resolver, Edit("transfer", normalise=()), photo, other, soft)
-    pasted = torch.lerp(photo, other, soft)
-    assert plain.encoded is not None
-    torch.testing.assert_close(plain.encoded, pasted)
-    torch.testing.assert_close(plain.images[0], pasted, rtol=0, atol=tolerance("golden.image"))
+    assert plain.pasted is not None
+    torch.testing.assert_close(plain.pasted, torch.lerp(photo, other, soft))
     usual = edited(resolver, Edit("transfer"), photo, other, soft)
     assert usual.lr_psnr[0] > plain.lr_psnr[0] + 1  # normalised, it fits the x of the unedited image
+    whole = edited(resolver, Edit("transfer", normalise=()), photo, other, torch.ones_like(soft)).images[0]
+    torch.testing.assert_close(whole, other, rtol=0, atol=tolerance("golden.image"))
+
+
+def test_pasting_what_does_not_fit_leaves_little_trace_beside_the_mask(
+    resolver: SuperResolver, photo: Tensor
+) -> None:
+    """Far less than if the latents outside were those of the pasted image, too."""
+    dark, where = 0.3 * photo[..., :88], mask()[..., :88]
+    bright, x = dark + 0.7, low_resolution(dark, 4)
+    pasted = resolver.encode(torch.lerp(dark, bright, where), x)
+    masks = latent_masks(where, [factor for _, factor in resolver.model.flow.latent_plan])
+    plain = resolver.decode(normalised_latents(pasted, "local", 0.8, masks=masks), x)
+    result = edited(resolver, Edit("transfer", deterministic=True), dark, bright, where).images[0]
+    change = [float((y - dark)[where.expand_as(dark) == 0].abs().mean()) for y in (plain, result)]
+    assert change[1] < 0.4 * change[0]
 
 
 def test_style_is_the_detail_of_one_on_the_low_frequencies_of_the_other(
@@ -135,7 +151,7 @@ def test_interpolation_between_samples_ends_at_those_of_the_seed(
         torch.testing.assert_close(strip[:, index], samples[:, end], rtol=0, atol=tolerance("golden.image"))
     middle = edited(resolver, Edit("interpolate", 0.9, seed=3), photo)
     assert middle.spread_after == pytest.approx(0.9, rel=0.03)
-    assert middle.encoded is None
+    assert middle.pasted is None
 
 
 def test_variations_go_as_far_as_their_strength(resolver: SuperResolver, photo: Tensor) -> None:
@@ -174,7 +190,7 @@ def test_consistent_edits_shrink_to_x(resolver: SuperResolver, photo: Tensor) ->
         ({"mode": "vary", "strength": 1.5}, "--strength is 1.5"),
         ({"mode": "vary", "samples": 0}, "--samples is 0"),
         ({"mode": "interpolate", "samples": 1}, "--samples is 1"),
-        ({"mode": "restore", "normalise": ("everything",)}, "--normalise everything: unknown"),
+        ({"mode": "restore", "normalise": ("everything",)}, "no normalisation is called 'everything'"),
         ({"mode": "style", "deterministic": True}, "nothing without --normalise"),
         ({"mode": "restore", "deterministic": True, "samples": 2}, "all would be equal"),
         ({"mode": "style", "samples": 2}, "all would be equal"),

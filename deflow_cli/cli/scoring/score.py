@@ -12,10 +12,10 @@ from deflow_cli.cli.guard import tell_error
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.scoring import score_options as options
 from deflow_cli.cli.scoring import space_options
+from deflow_cli.cli.scoring.result_files import results_first
 from deflow_cli.cli.scoring.space import SpaceOutputs, check_maps, score_samples, space_request
 from deflow_cli.cli.streams import visible
 from deflow_cli.errors import ConfigError, DeflowError
-from deflow_cli.texts import encoded
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.realism.run import RealismRequest
@@ -108,6 +108,7 @@ def _score_images(request: ScoreRequest, csv: Path | None, html: Path | None, as
     """Score, print and write; exit code 1 where an image or a metric asked for is missing."""
     from deflow_cli.workflows.score import run as workflow
 
+    page = ""
     with ConsoleReporter() as reporter:
         report = workflow.score(request, reporter)
         if html is not None:
@@ -116,17 +117,15 @@ def _score_images(request: ScoreRequest, csv: Path | None, html: Path | None, as
             reporter.note("making the page")
             page = html_text(report)
     document = report.as_dict()
-    # Files first: what is printed may fail, and must not cost them.
-    if csv is not None:
-        _write(csv, workflow.csv_text(report))
-    if html is not None:
-        _write(html, page)
-    if as_json:
-        print_json(document)
-    else:
-        from deflow_cli.cli.scoring.score_table import print_score
+    with results_first() as write:
+        write(csv, workflow.csv_text(report))
+        write(html, page)
+        if as_json:
+            print_json(document)
+        else:
+            from deflow_cli.cli.scoring.score_table import print_score
 
-        print_score(document)
+            print_score(document)
     _tell_missing(report)
 
 
@@ -157,11 +156,3 @@ def _score_realism(request: RealismRequest, as_json: bool) -> None:
         from deflow_cli.cli.scoring.realism_table import print_realism
 
         print_realism(report)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or none, and say so on stderr."""
-    from deflow_cli.checkpoints.format import write_atomically
-
-    write_atomically(path, encoded(text))
-    typer.echo(f"written: {show_path(path)}", err=True)

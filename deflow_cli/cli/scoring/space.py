@@ -13,10 +13,10 @@ import typer
 from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
 from deflow_cli.cli.guard import tell_error
 from deflow_cli.cli.options import check_folder
+from deflow_cli.cli.scoring.result_files import results_first
 from deflow_cli.cli.scoring.score_options import check_exists
 from deflow_cli.cli.streams import visible
 from deflow_cli.errors import ConfigError, DeflowError
-from deflow_cli.texts import encoded
 
 if TYPE_CHECKING:
     from deflow_cli.data.samples.matching import SampleSource
@@ -100,20 +100,18 @@ def score_samples(request: SpaceRequest, outputs: SpaceOutputs) -> None:
 
             reporter.note("making the page")
             page = space_html(report)
-    # Files first: what is printed may fail, and must not cost them.
-    if outputs.csv is not None:
-        _write(outputs.csv, encoded(space_csv(report)))
-    if outputs.html is not None:
-        _write(outputs.html, encoded(page))
-    if outputs.maps is not None:
-        _write_maps(report, outputs.maps)
     document = space_document(report)
-    if outputs.as_json:
-        print_json(document)
-    else:
-        from deflow_cli.cli.scoring.space_table import print_space
+    with results_first() as write:
+        write(outputs.csv, space_csv(report))
+        write(outputs.html, page)
+        if outputs.maps is not None:
+            _write_maps(report, outputs.maps)
+        if outputs.as_json:
+            print_json(document)
+        else:
+            from deflow_cli.cli.scoring.space_table import print_space
 
-        print_space(document)
+            print_space(document)
     _tell_missing_parts(report)
 
 
@@ -138,11 +136,3 @@ def _tell_missing_parts(report: SpaceReport) -> None:
         typer.echo(f"left out: lpips: {missing.message}\n  next: {missing.next_step}", err=True)
     if report.unreadable or (missing is not None and missing.asked):
         raise typer.Exit(1)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a whole file or none, and say so on stderr."""
-    from deflow_cli.checkpoints.format import write_atomically
-
-    write_atomically(path, content)
-    typer.echo(f"written: {show_path(path)}", err=True)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deflow_cli.errors import DeflowError, ShapeError
-
-Collection = Literal["global", "local", "spatial"]
-"""Which latent values are normalised together; see :func:`normalised_latents`."""
-COLLECTIONS: tuple[Collection, ...] = get_args(Collection)
+from deflow_cli.config.editing import Collection
+from deflow_cli.errors import ShapeError
 
 LEAST_VARIANCE = 1e-12  # of a collection whose values are all equal
 SMALLEST_SINE = 1e-4  # of the angle between vectors that are interpolated along the sphere
@@ -103,14 +99,6 @@ def latent_masks(mask_b1hw: Tensor, factors: Sequence[int]) -> list[Tensor]:
         raise ShapeError(f"a mask of {width}x{height} on latents at 1/{max(factors)} of it")
     touched = (mask_b1hw > 0).float()
     return [F.max_pool2d(touched, factor) for factor in factors]
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise DeflowError for a temperature that no sample is drawn at."""
-    if not 0 <= temperature <= 2:
-        raise DeflowError(
-            f"temperature {temperature:g}", next_step="use 0 to 2; 0.8 is usual, 0 the mild one"
-        )
 
 
 def _with_moments(

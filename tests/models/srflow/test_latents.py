@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from deflow_cli.config.editing import COLLECTIONS, Collection
 from deflow_cli.errors import ShapeError
 from deflow_cli.models.srflow.latents import (
-    COLLECTIONS,
-    Collection,
     interpolated_latents,
     latent_masks,
     mixed_latents,
