@@ -39,7 +39,12 @@ SR_TRAIN = """
     restorer.channels=8 restorer.growth_channels=8 psnr.iterations=200 psnr.learning_rate=2e-3
     sr.time_budget=0 sr.batch_size=4 sr.validate_pairs=2
 """
-SHORT = {"fit": FIT.split(), "sr-train": SR_TRAIN.split()}
+SRFLOW = """
+    srflow.steps=2 srflow.hidden_channels=8 srflow.condition_channels=8 encoder.channels=8
+    encoder.growth_channels=4 encoder.blocks=1 encoder.stacked_blocks=[0] pretrain.iterations=2
+    flow.iterations=6 sr.time_budget=0 sr.batch_size=4 sr.gt_size=32 sr.validate_pairs=2 sr.select=bits
+"""
+SHORT = {"fit": FIT.split(), "sr-train": SR_TRAIN.split(), "sr-train srflow": SRFLOW.split()}
 SKIPPED = {
     "deflow weights pull brisque": "downloads",
     "deflow weights pull alexnet --file alexnet-owt-7be5be79.pth": "needs that file",
@@ -72,7 +77,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]
         command, _, redirected = command.partition(" > ")
         program, *args = shlex.split(command)
         assert program == "deflow", f"{command!r} is no command of ours"
-        args += [word for value in SHORT.get(args[0], ()) for word in ("--set", value)]
+        kind = f"{args[0]} srflow" if "srflow" in args else args[0]
+        args += [word for value in SHORT.get(kind, ()) for word in ("--set", value)]
         args += ["--quick"] if "--realism" in args else []
         result = CliRunner().invoke(app, args, prog_name="deflow")
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception!r}"
@@ -159,3 +165,19 @@ def test_skipped_commands_are_on_the_pages():
     written = commands("tutorial-restorer.md") + commands("tutorial.md") + commands("scoring.md")
     assert set(SKIPPED) <= set(written)
     assert not set(SKIPPED) & set(commands("tutorial-restorer.md"))
+
+
+def test_srflow_tutorial(run, tmp_path):
+    lay_out(tmp_path)
+    printed = {}
+    for command in runnable("tutorial-srflow.md"):
+        printed[shlex.split(command)[1]] = run(command)
+    assert Path("runs/space/restorer.safetensors").is_file()
+    assert len(names("large")) == 4 * len(names("noisy"))
+    sizes = {
+        folder: {read_rgb8(Path(folder) / name).shape[:2] for name in names(folder)} for folder in ("large",)
+    }
+    assert sizes["large"] == {(2 * SIDE, 2 * SIDE)}
+    assert Path("temperatures.png").is_file()
+    assert Path("space.html").is_file()
+    assert "LR-PSNR" in printed["score"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from deflow_cli.checkpoints.architectures import DegraderArchitecture, Loaded, check_least_parameters, misfits
 from deflow_cli.checkpoints.esrgan.keys import dialect_of, sizes_of, tensor_names
@@ -309,7 +310,8 @@ def load_encoder(model: HasEncoder, state: Mapping[str, Tensor]) -> list[str]:
     The trunk of ESRGAN ends in another skip connection than an encoder's, from the first convolution and not
     from the blocks' output, so that its weights are a start and no more. The RRDB files of SRFlow's
     authors have the encoder's. The up-convolutions that the encoder has beyond the file's keep their
-    start. Raises CheckpointError when a tensor's shape differs or one of the trunk is missing.
+    start, and input channels beyond the image's, which an SRFlow's encoder may have, begin unseen. Raises
+    CheckpointError when a tensor's shape differs or one of the trunk is missing.
     """
     if model.encoder is None:
         raise CheckpointError("this model has no encoder (flow.conditioning is none)")
@@ -323,6 +325,9 @@ def load_encoder(model: HasEncoder, state: Mapping[str, Tensor]) -> list[str]:
     ]
     unused = [names.pop(key) for key in spare]
     taken = {key: state[theirs] for key, theirs in names.items()}
+    first = "conv_first.weight"
+    if first in taken and (spare_inputs := ours[first].shape[1] - taken[first].shape[1]) > 0:
+        taken[first] = F.pad(taken[first], (0, 0, 0, 0, 0, spare_inputs))
     optional = {k for k in ours if k.startswith(("conv_up", "project."))}
     missing = sorted(set(ours) - set(taken) - optional)
     unknown = sorted(set(taken) - set(ours))

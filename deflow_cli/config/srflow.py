@@ -36,6 +36,7 @@ class SRFlowConfig:
     # c of the couplings' bounded scales; 0: affine_bound. A small one lets x alone set how strong detail is,
     # so that samples below temperature 1 do not lose it
     coupling_bound: float = 0.0
+    contrast: bool = False  # whether the encoder sees the local contrast of x beside x
     condition_channels: int = 0  # 0: the networks see all encoder features; n: projected to n per level
     # what the flow models: y | y less x enlarged bicubically | y less an enlarged x that shrinks to x
     residual: Literal["none", "bicubic", "consistent"] = "none"
@@ -127,7 +128,8 @@ class PretrainStage(StageConfig):
 class FlowStage(StageConfig):
     """The second stage: the likelihood of y given x. By default as published for x4.
 
-    l1: weight of the mean absolute difference of y and the sample at temperature 0.
+    l1: weight of the mean absolute difference of y and the sample at temperature 0. texture: weight of the
+    difference in local strength of detail between y and samples at ``sr.temperature``.
     """
 
     iterations: int = 200_000
@@ -136,12 +138,14 @@ class FlowStage(StageConfig):
     schedule: StageSchedule = "steps"
     halve_at: tuple[int, ...] = (100_000, 150_000, 180_000, 190_000)
     l1: float = 0.0
+    texture: float = 0.0
 
     section = "flow"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.l1 >= 0, "flow.l1 is a weight and must not be negative")
+        for name in ("l1", "texture"):
+            require(getattr(self, name) >= 0, f"flow.{name} is a weight and must not be negative")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Plain: the flow in the published order of computation, on the weights of a DeFlow model.
+"""Plain: the flow in the published order of computation, on the weights of a DeFlow or SRFlow model.
 
 Features of h once per image, enlarged and joined; then every net in every pass over the joint input (z1, ft),
 ActNorms on their own, products of LU factors anew. What speed is measured against, and a second opinion on
@@ -17,7 +17,7 @@ from deflow_cli.kernels.reference import ScaleForm
 from deflow_cli.layers.invertible.actnorm import ActNorm
 from deflow_cli.layers.invertible.coupling import FlowStep, LinearStep
 from deflow_cli.layers.invertible.flow import ConditionalFlow
-from deflow_cli.layers.invertible.invconv import InvertibleConv1x1
+from deflow_cli.layers.invertible.invconv import PointwiseMatrix
 from deflow_cli.layers.invertible.split import Split
 from deflow_cli.layers.invertible.squeeze import Squeeze
 from deflow_cli.layers.networks.condition_encoder import ConditionEncoder
@@ -65,19 +65,12 @@ def encode(flow: ConditionalFlow, x: Tensor, features: Sequence[Tensor]) -> tupl
         assert isinstance(layer, LinearStep)
         z = F.conv2d(_norm(layer.actnorm, z), layer.invconv.matrix()[:, :, None, None])
         positions = z.shape[-2] * z.shape[-1]
-        log_det = log_det + positions * (layer.actnorm.logs.sum() + layer.invconv.log_s.sum())
+        log_det = log_det + positions * (layer.actnorm.logs.sum() + layer.invconv.log_abs_det())
         if isinstance(layer, FlowStep):
-            ft = features[level - 1]
-            z1, z2 = z[:, : layer.z1_channels], z[:, layer.z1_channels :]
-            shift, raw = _shift_and_raw(_net(layer.coupling, torch.cat((z1, ft), dim=1)))
-            scale, log_scale = _scale(layer.scale_form, raw)
-            z = torch.cat((z1, z2 / scale - shift), dim=1)
-            log_det = log_det - log_scale.flatten(1).sum(1)
-            assert layer.injector is not None
-            shift, raw = _shift_and_raw(_net(layer.injector, ft))
-            scale, log_scale = _scale(layer.scale_form, raw)
-            z = z / scale - shift
-            log_det = log_det - log_scale.flatten(1).sum(1)
+            changes = [_coupled, _injected] if layer.variant.injector == "after" else [_injected, _coupled]
+            for change in changes:
+                z, part = change(layer, z, features[level - 1], encodes=True)
+                log_det = log_det + part
     return [*latents, z], log_det
 
 
@@ -94,16 +87,33 @@ def decode(flow: ConditionalFlow, latents: Sequence[Tensor], features: Sequence[
             continue
         assert isinstance(layer, LinearStep)
         if isinstance(layer, FlowStep):
-            ft = features[level - 1]
-            assert layer.injector is not None
-            shift, raw = _shift_and_raw(_net(layer.injector, ft))
-            z = (z + shift) * _scale(layer.scale_form, raw)[0]
-            z1, z2 = z[:, : layer.z1_channels], z[:, layer.z1_channels :]
-            shift, raw = _shift_and_raw(_net(layer.coupling, torch.cat((z1, ft), dim=1)))
-            z = torch.cat((z1, (z2 + shift) * _scale(layer.scale_form, raw)[0]), dim=1)
+            changes = [_injected, _coupled] if layer.variant.injector == "after" else [_coupled, _injected]
+            for change in changes:
+                z, _ = change(layer, z, features[level - 1], encodes=False)
         z = F.conv2d(z, _inverse(layer.invconv)[:, :, None, None])
         z = z * torch.exp(-layer.actnorm.logs) - layer.actnorm.bias
     return z
+
+
+def _coupled(layer: FlowStep, z: Tensor, ft: Tensor, *, encodes: bool) -> tuple[Tensor, Tensor]:
+    z1, z2 = z[:, : layer.z1_channels], z[:, layer.z1_channels :]
+    raw = _net(layer.coupling, torch.cat((z1, ft), dim=1))
+    z2, log_det = _affine(z2, raw, layer.coupling_form, (layer.variant.encoding == "divide") == encodes)
+    return torch.cat((z1, z2), dim=1), log_det
+
+
+def _injected(layer: FlowStep, z: Tensor, ft: Tensor, *, encodes: bool) -> tuple[Tensor, Tensor]:
+    assert layer.injector is not None
+    divides = (layer.variant.encoding == "divide") == encodes
+    return _affine(z, _net(layer.injector, ft), layer.scale_form, divides)
+
+
+def _affine(z: Tensor, raw: Tensor, form: ScaleForm, divides: bool) -> tuple[Tensor, Tensor]:
+    """z / s - b, or (z + b) s; and the log-det per sample."""
+    shift, raw = _shift_and_raw(raw)
+    scale, log_scale = _scale(form, raw)
+    log_det = log_scale.flatten(1).sum(1)
+    return (z / scale - shift, -log_det) if divides else ((z + shift) * scale, log_det)
 
 
 def _net(net: CouplingNet, inputs: Tensor) -> Tensor:
@@ -120,8 +130,8 @@ def _norm(norm: ActNorm, x: Tensor) -> Tensor:
     return (x + norm.bias) * torch.exp(norm.logs)
 
 
-def _inverse(conv: InvertibleConv1x1) -> Tensor:
-    return torch.linalg.inv(conv.matrix(torch.float64)).to(conv.l.dtype)
+def _inverse(conv: PointwiseMatrix) -> Tensor:
+    return torch.linalg.inv(conv.matrix(torch.float64)).to(next(conv.parameters()).dtype)
 
 
 def _shift_and_raw(raw: Tensor) -> tuple[Tensor, Tensor]:

@@ -93,12 +93,20 @@ class Bijection(nn.Module):
         going_on = z_bchw.shape[1] - self.latent_channels
         return z_bchw[:, :going_on], z_bchw[:, going_on:]
 
-    def start(self, x_bchw: Tensor, features: LevelFeatures | None, *, whiten: bool, explain: bool) -> Tensor:
+    def start(
+        self,
+        x_bchw: Tensor,
+        features: LevelFeatures | None,
+        *,
+        whiten: bool,
+        explain: bool,
+        scale: bool = False,
+    ) -> Tensor:
         """Encode the first batch, and initialise parameters in closed form from it where that is asked for.
 
         whiten: initialise the layer's linear map so that its output is decorrelated. explain: initialise the
-        layer's networks so that what the features explain of the output is subtracted. Layers that can do
-        neither just encode.
+        layer's networks so that what the features explain of the output is subtracted, and with scale that
+        the rest is divided by its explained strength. Layers that can do none of it just encode.
         """
         return self(x_bchw, self.condition(features))[0]
 

@@ -173,18 +173,26 @@ class FlowStep(LinearStep):
         x, part = self.linear_inverse(z)
         return x, log_det + part
 
-    def start(self, x_bchw: Tensor, features: LevelFeatures | None, *, whiten: bool, explain: bool) -> Tensor:
+    def start(
+        self,
+        x_bchw: Tensor,
+        features: LevelFeatures | None,
+        *,
+        whiten: bool,
+        explain: bool,
+        scale: bool = False,
+    ) -> Tensor:
         """Encode the first batch while the step's parameters are initialised from it.
 
         whiten: the 1x1 convolution decorrelates its input, in a random rotation. explain: the injector
-        subtracts from the step's output its regression on the injector's hidden features. The coupling
-        always starts at the identity.
+        subtracts from the step's output its regression on the injector's hidden features; with scale it also
+        divides by the standard deviation that these explain. The coupling always starts at the identity.
         """
         if whiten:
             self.invconv.whiten(self.actnorm.scale(x_bchw))
         z = super().start(x_bchw, features, whiten=whiten, explain=explain)
         if explain and features is not None and self.injector is not None:
-            z = self.injector.start_as_regression(features, z)
+            z = self.injector.start_as_regression(features, z, self.scale_form if scale else None)
         return z
 
     def set_network_precision(self, dtype: torch.dtype | None) -> None:

@@ -149,7 +149,14 @@ class ConditionalFlow(nn.Module):
         return z, log_det
 
     @torch.no_grad()
-    def start(self, x_bchw: Tensor, features: Sequence[LevelFeatures] | None, *, whiten: bool) -> None:
+    def start(
+        self,
+        x_bchw: Tensor,
+        features: Sequence[LevelFeatures] | None,
+        *,
+        whiten: bool,
+        scale: bool = False,
+    ) -> None:
         """Start every ActNorm from data and, with ``whiten``, the linear part of the flow by regression.
 
         With ``whiten`` the first injector of each level subtracts from z its ridge regression on the
@@ -157,6 +164,9 @@ class ConditionalFlow(nn.Module):
         step whitens the residual: the latents begin as decorrelated detail that the condition does not
         explain, of unit variance. Levels of one step are not whitened. The couplings start at the identity:
         started by regression too, they amplified noise. It needs the variant whose injectors come last.
+
+        scale: both these injectors also divide by the strength of detail that the condition explains, by a
+        regression of its logarithm. It needs bounded scales.
 
         The start is computed in the parameters' type, whatever precision the networks are set to.
         """
@@ -173,7 +183,8 @@ class ConditionalFlow(nn.Module):
                 z,
                 seen,
                 whiten=layer.has_networks and step == WHITENED_STEP,
-                explain=layer.has_networks and step == EXPLAINED_STEP,
+                explain=layer.has_networks and step in ((EXPLAINED_STEP, WHITENED_STEP)[: 1 + scale]),
+                scale=scale,
             )
             z, _ = layer.parted(encoded)
 

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deflow_cli.kernels.reference import ScaleForm
 from deflow_cli.layers.invertible.actnorm import ActNorm
 from deflow_cli.layers.invertible.folding import FoldCache
 from deflow_cli.layers.invertible.pointwise import conv1x1
 from deflow_cli.layers.networks.upsampled import FeatureConv, LevelFeatures
+
+LOG_CHI_SQUARE = 1.27  # minus the mean logarithm of the square of a standard normal
+SMALLEST_SHARE = 1e-3  # of a channel's variance that is added to squares before their logarithm
+STEEPEST = 1.3  # log scale over the bound at most, where a regression sets it; pi / 2 is the limit
 
 
 class ZeroConv3x3(nn.Module):
@@ -32,8 +37,11 @@ class ZeroConv3x3(nn.Module):
         return F.conv2d(x_bchw, *self.folded(), padding=1)
 
     @torch.no_grad()
-    def regress_even_channels(self, hidden_bchw: Tensor, target_bchw: Tensor, ridge: float = 1e-3) -> None:
-        """Set the even channels to the ridge regression of the target on 3x3 neighbourhoods of ``hidden``."""
+    def regress(self, hidden_bchw: Tensor, target_bchw: Tensor, first: int, ridge: float = 1e-3) -> None:
+        """Set every second channel to the target's ridge regression on 3x3 neighbourhoods of ``hidden``.
+
+        first: 0 for the even channels, which are shifts, 1 for the odd ones, which are raw scales.
+        """
         columns = F.unfold(hidden_bchw, 3, padding=1).transpose(0, 1).flatten(1)
         design = torch.cat((columns, torch.ones_like(columns[:1])))
         target = target_bchw.transpose(0, 1).flatten(1)
@@ -41,8 +49,8 @@ class ZeroConv3x3(nn.Module):
         eye = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
         gram += ridge * gram.diagonal().mean() * eye
         weights = torch.linalg.solve(gram, (design @ target.T).double()).T
-        self.weight[0::2] = weights[:, :-1].reshape(self.weight[0::2].shape).to(self.weight.dtype)
-        self.bias[0::2] = weights[:, -1].to(self.bias.dtype)
+        self.weight[first::2] = weights[:, :-1].reshape(self.weight[first::2].shape).to(self.weight.dtype)
+        self.bias[first::2] = weights[:, -1].to(self.bias.dtype)
 
 
 class NetParameters(NamedTuple):
@@ -159,15 +167,29 @@ class CouplingNet(nn.Module):
         return F.conv2d(x, weights.out, weights.out_bias, padding=1)
 
     @torch.no_grad()
-    def start_as_regression(self, features: LevelFeatures, target_bchw: Tensor) -> Tensor:
-        """Make the shift the target's regression on this network's hidden features; returns the residual.
+    def start_as_regression(
+        self, features: LevelFeatures, target_bchw: Tensor, form: ScaleForm | None = None
+    ) -> Tensor:
+        """Start as the target's regression on this network's hidden features; returns what is left of it.
 
-        For a network that sees the features alone (an injector).
+        For a network that sees the features alone (an injector that divides). The shift becomes the mean that
+        the features explain. form: a bounded scale, which first becomes the standard deviation around that
+        mean, as the features explain its logarithm; None: scales start at 1.
         """
         features = features.to(self.weight_in.dtype)  # an encoder may have computed them in bfloat16
         hidden = self.hidden(None, self.condition_term(features))
-        self.conv_out.regress_even_channels(hidden, target_bchw)
-        return target_bchw - self.conv_out(hidden)[:, 0::2]
+        self.conv_out.regress(hidden, target_bchw, first=0)
+        left = target_bchw - self.conv_out(hidden)[:, 0::2]
+        if form is None:
+            return left
+        variance = left.square().mean((0, 2, 3), keepdim=True)
+        log_std = 0.5 * (torch.log(left.square() + SMALLEST_SHARE * variance) + LOG_CHI_SQUARE)
+        limit = STEEPEST * form.bound
+        raw = form.bound * torch.tan(log_std.clamp(-limit, limit) / form.bound)
+        self.conv_out.regress(hidden, raw, first=1)
+        scale, _ = form(self.conv_out(hidden)[:, 1::2])
+        self.conv_out.regress(hidden, target_bchw / scale, first=0)
+        return target_bchw / scale - self.conv_out(hidden)[:, 0::2]
 
     def _folded(self) -> NetWeights:
         return self._cache.get("net", list(self.parameters()), self._fold)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 KERNEL_SIDE = 64  # px; of the filter of a stationary pattern
+UNMATCHED = "unmatched"  # in the place of a pattern's name: samples stay as the training left them
 BRIGHTNESS_KNOTS, TEXTURE_KNOTS = 6, 8
 GUIDE_SCALE = 2  # the guide is the image, made so many times smaller
 GUIDE_NOISE = 0.01  # standard deviation of the noise on the guide's channels, [0, 1] scale

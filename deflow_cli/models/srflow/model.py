@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from deflow_cli.config.srflow import SRFlowModelConfig
 from deflow_cli.errors import ShapeError
@@ -47,9 +48,8 @@ class SRFlow(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.config = config
         srflow, flow = config.srflow, config.flow
-        self.encoder = ConditionEncoder(
-            config.encoder, flow, generator, extra_channels=int(srflow.is_told_strength)
-        )
+        extra = int(srflow.is_told_strength) + int(srflow.contrast)
+        self.encoder = ConditionEncoder(config.encoder, flow, generator, extra_channels=extra)
         variant = FlowVariant(
             "multiply" if srflow.form == "direct" else DEFLOW.encoding,
             "before" if srflow.form == "direct" else DEFLOW.injector,
@@ -83,15 +83,19 @@ class SRFlow(nn.Module):
     # -- what depends on x alone ----------------------------------------------------------------------
 
     def encoder_input(self, x_bchw: Tensor, strength_b: Tensor | None = None) -> Tensor:
-        """What the encoder sees: x, and where the model is told of it, the noise on y as one more channel.
+        """What the encoder sees: x; the noise on y as one more channel, where the model is told of it; and
+        with ``srflow.contrast`` the local contrast of x.
 
         strength_b: standard deviation of that noise over the largest of the training, 0 to 1; None: none.
         """
-        if not self.config.srflow.is_told_strength:
-            return x_bchw
+        srflow, seen = self.config.srflow, [x_bchw]
         batch, _, height, width = x_bchw.shape
-        strength = x_bchw.new_zeros(batch) if strength_b is None else strength_b.to(x_bchw)
-        return torch.cat((x_bchw, strength.view(-1, 1, 1, 1).expand(-1, 1, height, width)), dim=1)
+        if srflow.is_told_strength:
+            strength = x_bchw.new_zeros(batch) if strength_b is None else strength_b.to(x_bchw)
+            seen.append(strength.view(-1, 1, 1, 1).expand(-1, 1, height, width))
+        if srflow.contrast:
+            seen.append(local_contrast(x_bchw))
+        return torch.cat(seen, dim=1) if len(seen) > 1 else x_bchw
 
     def prepare(self, x_bchw: Tensor, strength_b: Tensor | None = None) -> list[Condition | None]:
         """All that the flow needs of x; it serves encoding, decoding and every further sample."""
@@ -161,7 +165,8 @@ class SRFlow(nn.Module):
     def start(self, y_bchw: Tensor, x_bchw: Tensor, strength_b: Tensor | None, *, regression: bool) -> None:
         """Start the ActNorms, and with ``regression`` the linear parts, from a first batch."""
         features = self.encoder.features(self.encoder_input(x_bchw, strength_b))
-        self.flow.start(self._less_base(y_bchw, x_bchw), features, whiten=regression)
+        scale = regression and self.config.srflow.affine == "bounded"
+        self.flow.start(self._less_base(y_bchw, x_bchw), features, whiten=regression, scale=scale)
 
     def _less_base(self, y_bchw: Tensor, x_bchw: Tensor) -> Tensor:
         base = self.base(x_bchw)
@@ -176,6 +181,17 @@ class SRFlow(nn.Module):
                 f"y has sides {y_bchw.shape[-2]}x{y_bchw.shape[-1]}, not {self.scale} times those of x, "
                 f"{height}x{width}"
             )
+
+
+def local_contrast(x_bchw: Tensor) -> Tensor:
+    """log2 of the standard deviation of the channels' mean over 3 x 3 pixels, in grey levels plus 1: B 1 H W.
+
+    Divided by 4, about the range of images. It tells where x leaves much detail open.
+    """
+    gray = 255.0 * x_bchw.mean(1, keepdim=True)
+    mean = F.avg_pool2d(gray, 3, 1, 1, count_include_pad=False)
+    square = F.avg_pool2d(gray.square(), 3, 1, 1, count_include_pad=False)
+    return torch.log2(1.0 + (square - mean.square()).clamp_min(0.0).sqrt()) / 4.0
 
 
 def log_standard_normal(latents: Sequence[Tensor]) -> Tensor:

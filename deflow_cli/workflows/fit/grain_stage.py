@@ -19,7 +19,7 @@ from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_comp
 from deflow_cli.metrics.distances.kid import kid
 from deflow_cli.metrics.distances.patch_features import patch_features
 from deflow_cli.metrics.noise.local_levels import QUIET_PATCH, positive, quiet_spectrum, smoothed_spectrum
-from deflow_cli.models.deflow.grain import KERNEL_SIDE, Grain, correlated, kernel_of
+from deflow_cli.models.deflow.grain import KERNEL_SIDE, UNMATCHED, Grain, correlated, kernel_of
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.progress import Reporter
@@ -32,6 +32,7 @@ MATCH_SIDE = 256  # px
 SHORT = 100.0  # seconds
 WHOLE_IMAGES = 60  # of each domain, whose quiet patches show the spectrum
 LEAST_IMAGES, LEAST_SIDE = 8, 2 * QUIET_PATCH  # below, nothing is matched
+JUDGED_ROUND = 99  # of the random numbers that candidates are judged by, apart from those of the matching
 ABOVE_NULL = 2.0  # levels must exceed the clean images' by so many times what halves of those differ by
 _GREY_LEVELS = 255.0
 
@@ -81,15 +82,23 @@ class GrainStage:
         data = GrainData(clean, scenes, bases, noisy, self._finish)
         matcher = GrainMatcher(data, self.seed)
         kernel = self._stationary_kernel()
-        own = self._candidate("latent", matcher, self._of_latents(clean, bases), None)
+        latents = self._of_latents(clean, bases)
+        own = self._candidate("latent", matcher, latents, None)
         other = self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel)
         best = min(own, other, key=lambda one: one.kid)
+        unmatched = self._distance(matcher, latents, torch.ones(own.match.gain_bt.shape), 0.0)
         self.reporter.finish()
+        if unmatched < best.kid:
+            self.reporter.note(
+                "noise: as the training left it; matched by brightness and texture it was no nearer to the "
+                "noisy images"
+            )
+            return {"noise": self._facts(best, (own, other), unmatched) | {"pattern": UNMATCHED}}
         match = best.match
         gain = torch.from_numpy(match.gain_bt).float()
         grain.set(gain, match.knots.brightness, match.knots.texture, match.spread, best.kernel_oiyx)
         self._describe(grain, best)
-        return {"noise": self._facts(best, (own, other))}
+        return {"noise": self._facts(best, (own, other), unmatched)}
 
     # -- pictures -------------------------------------------------------------------------------------
 
@@ -163,11 +172,17 @@ class GrainStage:
         self, name: str, matcher: GrainMatcher, pattern: Pattern, kernel: Tensor | None
     ) -> _Candidate:
         match = matcher.match(pattern)
-        made = matcher.degraded(99, torch.from_numpy(match.gain_bt), match.spread, pattern)
-        distance = kid(
-            patch_features(matcher.data.noisy), patch_features(made), np.random.default_rng(self.seed)
-        )
-        return _Candidate(name, match, kernel, distance.value)
+        distance = self._distance(matcher, pattern, torch.from_numpy(match.gain_bt), match.spread)
+        return _Candidate(name, match, kernel, distance)
+
+    def _distance(self, matcher: GrainMatcher, pattern: Pattern, gain_bt: Tensor, spread: float) -> float:
+        """Kernel distance of samples to the degraded images; infinite where they have no patch to compare."""
+        made = matcher.degraded(JUDGED_ROUND, gain_bt, spread, pattern)
+        noisy, ours = patch_features(matcher.data.noisy), patch_features(made)
+        try:
+            return kid(noisy, ours, np.random.default_rng(self.seed)).value
+        except DataError:
+            return math.inf
 
     # -- words ----------------------------------------------------------------------------------------
 
@@ -186,11 +201,14 @@ class GrainStage:
                 f"halves of the clean images differ by {100 * match.null:.0f} %: what was found may be scenes"
             )
 
-    def _facts(self, best: _Candidate, found: Sequence[_Candidate]) -> dict[str, Any]:
+    def _facts(self, best: _Candidate, found: Sequence[_Candidate], unmatched: float) -> dict[str, Any]:
         match = best.match
         return {
             "pattern": best.name,
-            "kid": {one.name: round(one.kid, 4) for one in found},
+            "kid": {
+                name: round(value, 4) if math.isfinite(value) else None
+                for name, value in (*((one.name, one.kid) for one in found), (UNMATCHED, unmatched))
+            },
             "level_spread": round(match.spread, 4),
             "found": round(match.found, 4),
             "null": round(match.null, 4),

@@ -15,6 +15,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.models.deflow.grain import UNMATCHED
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import Component, Points, Spectrum
@@ -118,6 +119,8 @@ def _noise(facts: Mapping[str, Any]) -> str:
     noise = facts.get("noise")
     if not noise:
         return ""
+    if noise["pattern"] == UNMATCHED:
+        return "as the training left it: matched by brightness and texture it was no nearer to the real one"
     rows = zip(("dark", "middle", "bright"), noise["level_ratios"], strict=True)
     ratios = "; ".join(f"{name} {', '.join(f'{ratio:.2f}' for ratio in row)}" for name, row in rows)
     return (

@@ -9,9 +9,11 @@ import torch
 
 from deflow_cli.models.srflow.objective import (
     SRFlowObjective,
+    as_latents,
     dequantised,
     draw_dequantisation,
     published_nll,
+    texture_error,
 )
 from tests.models.srflow.test_model import images, small
 
@@ -54,3 +56,41 @@ def test_published_figure_is_per_pixel_position() -> None:
     log_prob = torch.tensor([-6.0 * math.log(2.0)])
     assert published_nll(log_prob, 2, 3).item() == pytest.approx(1.0)
     assert published_nll(log_prob, 2, 3, levels=32).item() == pytest.approx(1.0 + 5.0)
+
+
+def test_texture_error_sees_strength_and_place_of_detail() -> None:
+    random = torch.Generator().manual_seed(3)
+    flat = torch.full((2, 3, 32, 32), 0.5)
+    detail = 0.05 * torch.randn(flat.shape, generator=random)
+    half = detail.clone()
+    half[..., :16] = 0
+    true = flat + detail
+    assert texture_error(true, true) == 0
+    same_strength = texture_error(flat + detail.flip(0), true)
+    weaker, stronger = (texture_error(flat + k * detail, true) for k in (0.5, 2.0))
+    elsewhere = texture_error(flat + 2**0.5 * half, true)  # the same energy, in one half of the image
+    assert same_strength < 0.02
+    assert min(weaker, stronger, elsewhere) > 10 * same_strength
+    assert texture_error(flat, true) > weaker
+
+
+def test_texture_is_of_samples_at_the_temperature_asked_for() -> None:
+    model = small(noise="uniform")
+    y, x = images(height=4, width=4, batch=4)
+    noise = draw_dequantisation(y.shape, torch.Generator().manual_seed(2))
+    noise = noise._replace(uniform=noise.uniform.double(), latent=noise.latent.double())
+    loss, figures = SRFlowObjective(model, texture=2.0, temperature=0.5)(y, x, noise)
+    shapes = [torch.Size(shape) for shape in model.latent_shapes(4, 4)]
+    draws = [0.5 * z for z in as_latents(noise.latent[::2], shapes)]
+    samples = model.decode(draws, x[::2], model.prepare(x[::2]))
+    torch.testing.assert_close(figures["texture"], texture_error(samples, y[::2]))
+    torch.testing.assert_close(loss, figures["bits"] + 2.0 * figures["texture"])
+    loss.backward()
+    assert model.flow.layers[1].actnorm.logs.grad is not None
+
+
+def test_numbers_of_an_image_are_those_of_its_latents() -> None:
+    model = small(splits="all")
+    values = torch.arange(2 * 3 * 8 * 8.0).reshape(2, 3, 8, 8)
+    latents = as_latents(values, [torch.Size(shape) for shape in model.latent_shapes(4, 4)])
+    assert torch.equal(torch.cat([z.flatten(1) for z in latents], dim=1), values.flatten(1))

@@ -65,11 +65,28 @@ def test_the_grain_is_set_and_recorded(tmp_path, monkeypatch):
     assert grain is not None
     assert bool(grain.matched)
     assert bool(grain.stationary) == (noise["pattern"] == "stationary")
-    assert set(noise["kid"]) == {"latent", "stationary"}
+    assert set(noise["kid"]) == {"latent", "stationary", "unmatched"}
+    assert noise["kid"][noise["pattern"]] == min(
+        value for value in noise["kid"].values() if value is not None
+    )
     assert noise["found"] > 2 * noise["null"]
     assert np.shape(noise["level_ratios"]) == (3, 4)
     assert any(note.startswith(f"noise: {noise['pattern']} pattern") for note in listener.notes)
     assert not listener.warnings
+
+
+def test_samples_that_matching_brings_no_nearer_stay_as_they_are(tmp_path, monkeypatch):
+    distance = GrainStage._distance
+
+    def nearest_unmatched(stage, matcher, pattern, gain_bt, spread):
+        value = distance(stage, matcher, pattern, gain_bt, spread)
+        return 0.0 if spread == 0 and bool((gain_bt == 1).all()) else 1.0 + value
+
+    monkeypatch.setattr(GrainStage, "_distance", nearest_unmatched)
+    model, facts, listener = run(tmp_path, monkeypatch)
+    assert not bool(model.grain.matched)
+    assert facts["noise"]["pattern"] == "unmatched"
+    assert any("no nearer to the noisy images" in note for note in listener.notes)
 
 
 def test_the_same_seed_finds_the_same(tmp_path, monkeypatch):

@@ -96,11 +96,6 @@ def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> Sr
 
 
 def _start_encoder(model: SRFlow, path: Path, reporter: Reporter) -> None:
-    if model.config.srflow.is_told_strength:
-        raise CheckpointError(
-            f"{path}: encoders of others see three channels, and this model's sees the noise's strength too",
-            next_step="add --set srflow.noise=uniform, or leave --init out",
-        )
     state = read_state_dict(path, reporter.note)
     with naming(path, CheckpointError):
         unused = load_encoder(model, state)

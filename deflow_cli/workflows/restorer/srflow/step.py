@@ -40,7 +40,8 @@ class SRFlowStep:
         self.config, self.batch_of, self.moment_of = config, batch_of, moment_of
         self.device = next(model.parameters()).device
         self.model, self.head = model, head
-        self.objective = SRFlowObjective(model, config.flow.l1, config.sr.memory == "low")
+        flow, sr = config.flow, config.sr
+        self.objective = SRFlowObjective(model, flow.l1, flow.texture, sr.temperature, sr.memory == "low")
         self.flow_network = Network(model, self._adam(model))
         self.head_network = None if head is None else Network(head, self._adam(head), "head.")
         self._state: tuple[object, ...] = ()

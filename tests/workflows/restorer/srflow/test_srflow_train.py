@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deflow_cli.checkpoints.restorer import load_restorer
+from deflow_cli.checkpoints.restorer import load_restorer, save_restorer
+from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.config.srflow import SRFlowRunConfig
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError
+from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.presets.reader import SRFLOW
 from deflow_cli.training.deferred_metrics import Outcome
@@ -182,3 +184,20 @@ def test_without_noise_a_warning_is_given(pairs: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_trained_is_refused(settings: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         small(*settings)
+
+
+def test_the_encoder_starts_from_a_restorer_of_others(pairs: Path, tmp_path: Path) -> None:
+    """What its first convolution sees beyond colours has no effect at first."""
+    torch.manual_seed(1)
+    donor = RRDBNet(RestorerConfig(scale=2, channels=8, blocks=1, growth_channels=4, unshuffle=1))
+    save_restorer(tmp_path / "esrgan.safetensors", donor, {})
+    heard = Listens()
+    settings = ("pretrain.iterations=0", "sr.pretrain_share=0", "flow.iterations=1", "sr.encoder_freeze=1")
+    run = train(pairs, tmp_path / "run", *settings, reporter=heard, encoder=tmp_path / "esrgan.safetensors")
+    tensors = load_file(run.last_path)
+    first = tensors["encoder.conv_first.weight"]
+    assert torch.equal(first[:, :3], donor.conv_first.weight)
+    assert first.shape[1] == 5
+    assert not first[:, 3:].any()
+    assert torch.equal(tensors["encoder.body.0.rdb1.conv1.weight"], donor.body[0].rdb1.conv1.weight)
+    assert any(note.startswith("the encoder starts from") for note in heard.notes)
