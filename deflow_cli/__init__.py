@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from deflow_cli.config.editing import Edit
     from deflow_cli.config.fit import FitConfig, RunConfig
     from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
     from deflow_cli.config.restorer import (
@@ -72,6 +73,7 @@ __all__ = [
     "DegraderChoice",
     "DeviceError",
     "Draw",
+    "Edit",
     "Encoded",
     "EncoderConfig",
     "FitConfig",
@@ -116,6 +118,7 @@ __all__ = [
 
 # The module that defines each public name, which is imported when the name is first touched.
 _MODULES = {
+    "config.editing": ("Edit",),
     "config.fit": ("FitConfig", "RunConfig"),
     "config.model": ("EncoderConfig", "FlowConfig", "ModelConfig"),
     "config.restorer": ("GanStage", "LossConfig", "PsnrStage", "RestorerConfig", "SrConfig", "SrFitConfig"),

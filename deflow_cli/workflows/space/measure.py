@@ -92,6 +92,11 @@ def measure_samples(
             return measuring.figures(), measuring.mean_map()
     except DataError as error:
         return SpaceFigures({}, {}, trouble=str(error)), None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise
+        trouble = f"{image.reference}: too large for the memory of {instruments.device}"
+        return SpaceFigures({}, {}, trouble=trouble), None
 
 
 class _Measuring:
@@ -150,8 +155,8 @@ class _Measuring:
         )
 
     def mean_map(self) -> Tensor:
-        """The mean distance of the samples at every pixel, float64 H x W."""
-        return self._sum_hw / len(self._samples)
+        """The mean distance of the samples at every pixel, float32 H x W."""
+        return (self._sum_hw / len(self._samples)).to(torch.float32)
 
     def figures(self) -> SpaceFigures:
         """All figures of the samples added."""
@@ -194,6 +199,11 @@ class _Measuring:
 
     def _tensor(self, pixels_hwc: Pixels) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels_hwc.transpose(2, 0, 1))).to(self._device)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU or, by its text, the CPU's allocator had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _psnr(a_chw: Tensor, b_chw: Tensor) -> float:

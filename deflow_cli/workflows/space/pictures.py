@@ -17,8 +17,8 @@ from deflow_cli.workflows.space.measure import SampleFigures
 from deflow_cli.workflows.space.run import SpaceReport, SpaceScore
 from deflow_cli.workflows.space.temperature_map import temperature_colours
 
-SHOWN_IMAGES = 6
-SHOWN_SAMPLES = 60  # of one image, all temperatures together: the page has to load on a phone
+SHOWN_IMAGES = 5
+SHOWN_SAMPLES = 42  # of one image, all temperatures together: the page has to load on a phone
 SAMPLES_SIDE = 248  # px of a window; four of them stand side by side on a page
 
 

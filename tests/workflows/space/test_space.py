@@ -193,6 +193,25 @@ def test_a_broken_sample_leaves_its_image_out_and_says_so(temperatures):
     assert any("1 of 4 could not be read" in note for note in report.notes)
 
 
+def test_an_image_too_large_for_the_memory_leaves_the_others(temperatures, monkeypatch):
+    from deflow_cli.workflows.space import measure
+
+    whole = measure.windowed_squared_error
+    calls = iter(range(100))
+
+    def scarce(sample: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 0:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return whole(sample, truth)
+
+    monkeypatch.setattr(measure, "windowed_squared_error", scarce)
+    report = _score(*temperatures)
+    assert len(report.unreadable) == 1
+    assert "a.png: too large for the memory of cpu" in report.unreadable[0]
+    counts = {row.temperature: row.summary.n for row in report.summaries if row.measure == "psnr-mean"}
+    assert counts == {0.0: 1, 0.9: 2}
+
+
 def test_small_images_have_no_lpips(tmp_path, alexnet):
     for name in ("gt/a.png", "out/a_s01.png", "out/a_s02.png"):
         _save(tmp_path / name, np.full((24, 24, 3), len(name), np.uint8))
