@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from deflow_cli.inference.tiling import (
     tiles,
 )
 from deflow_cli.inference.windows import window_conditions
+from deflow_cli.layers.invertible.base import Condition
 from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.srflow.enlarging import back_projected
 from deflow_cli.models.srflow.model import SRFlow, log_standard_normal
@@ -51,6 +53,14 @@ class SampleRequest:
     noise: Sequence[LatentNoise]
     temperatures: Sequence[float]
     truncation: float = 0.0
+
+
+class _Around(NamedTuple):
+    """A tile with its overlap: the window of y, the conditions of the flow there, and what is added to y."""
+
+    window: Window
+    conditions: Sequence[Condition | None]
+    base: Tensor | float
 
 
 class SuperResolver:
@@ -134,18 +144,7 @@ class SuperResolver:
         self._checked(x_bchw)
         image = Window(0, 0, *x_bchw.shape[-2:])
         padded = pad_to_multiple(x_bchw, self.model.size_multiple).to(self.device)
-        side = self._side(*padded.shape[-2:])
-        while True:
-            try:
-                windows = list(tiles(padded.shape[-2], padded.shape[-1], side))
-                with exact_convolutions(self.device):
-                    for index, tile in enumerate(windows):
-                        self._tile(padded, tile, image, request, write)
-                        tell((index + 1) / len(windows))
-                return
-            except torch.cuda.OutOfMemoryError as error:
-                side = self._halved(side or max(padded.shape[-2:]), error)
-            torch.cuda.empty_cache()
+        self._in_tiles(padded, lambda tile: self._tile(padded, tile, image, request, write), tell)
 
     def projected(self, y_bchw: Tensor, x_bchw: Tensor) -> Tensor:
         """Images near y that shrink to x, as far as bicubic enlargement can express it."""
@@ -154,13 +153,6 @@ class SuperResolver:
     def _tile(
         self, padded: Tensor, tile: Window, image: Window, request: SampleRequest, write: WriteSample
     ) -> None:
-        height, width = padded.shape[-2:]
-        window = tile.grown(self.pad, height, width)
-        seen = window.grown(round_up(ENCODER_OVERLAP, self.model.size_multiple), height, width)
-        x_seen = padded[(..., *seen.slices)]
-        target, around = zoomed(window, self.scale), zoomed(seen, self.scale)
-        conditions = window_conditions(self.model, self.model.encoder_input(x_seen), target, around)
-        base = self.model.base(x_seen)
         shown = Window(
             tile.top,
             tile.left,
@@ -169,14 +161,42 @@ class SuperResolver:
         )
         if shown.height <= 0 or shown.width <= 0:
             return
+        around = self._around(padded, tile)
         for sample, temperature in enumerate(request.temperatures):
-            latents = self._latents(request, sample, temperature, target)
-            y = self.model.flow.decode(latents, conditions)[0]
-            if base is not None:
-                y = y + base[(..., *target.within(around))]
-            piece = y[(..., *zoomed(shown, self.scale).within(target))]
+            latents = self._latents(request, sample, temperature, around.window)
+            y = self.model.flow.decode(latents, around.conditions)[0] + around.base
+            piece = y[(..., *zoomed(shown, self.scale).within(around.window))]
             _check_finite(piece, temperature, request.truncation)
             write(sample, zoomed(shown, self.scale), piece)
+
+    def _around(self, padded: Tensor, tile: Window) -> _Around:
+        """What the flow needs of x to compute a tile and the overlap around it."""
+        height, width = padded.shape[-2:]
+        window = tile.grown(self.pad, height, width)
+        seen = window.grown(round_up(ENCODER_OVERLAP, self.model.size_multiple), height, width)
+        x_seen = padded[(..., *seen.slices)]
+        target, outer = zoomed(window, self.scale), zoomed(seen, self.scale)
+        conditions = window_conditions(self.model, self.model.encoder_input(x_seen), target, outer)
+        base = self.model.base(x_seen)
+        return _Around(target, conditions, 0.0 if base is None else base[(..., *target.within(outer))])
+
+    def _in_tiles(
+        self, padded: Tensor, work: Callable[[Window], None], tell: Tell = lambda share: None
+    ) -> None:
+        """Do something to every tile of an image; when memory runs out, again to smaller ones."""
+        height, width = padded.shape[-2:]
+        side = self._side(height, width)
+        while True:
+            try:
+                windows = list(tiles(height, width, side))
+                with exact_convolutions(self.device):
+                    for index, tile in enumerate(windows):
+                        work(tile)
+                        tell((index + 1) / len(windows))
+                return
+            except torch.cuda.OutOfMemoryError as error:
+                side = self._halved(side or max(height, width), error)
+            torch.cuda.empty_cache()
 
     def _latents(
         self, request: SampleRequest, sample: int, temperature: float, target: Window
@@ -205,16 +225,38 @@ class SuperResolver:
         """
         self._checked(x_bchw)
         y, x = self._padded_pair(y_bchw, x_bchw)
-        with exact_convolutions(self.device):
-            return self.model.encode(y, x, self.model.prepare(x))[0]
+        shapes = self.model.latent_shapes(*x.shape[-2:])
+        latents = [torch.empty((y.shape[0], *shape), device=self.device) for shape in shapes]
+
+        def one(tile: Window) -> None:
+            around = self._around(x, tile)
+            found = self.model.flow.encode(y[(..., *around.window.slices)] - around.base, around.conditions)[
+                0
+            ]
+            for z, part, (_, factor) in zip(latents, found, self.model.flow.latent_plan, strict=True):
+                place = zoomed(tile, self.scale).divided(factor)
+                z[(..., *place.slices)] = part[(..., *place.within(around.window.divided(factor)))]
+
+        self._in_tiles(x, one)
+        return latents
 
     @torch.inference_mode()
     def decode(self, latents: Sequence[Tensor], x_bchw: Tensor) -> Tensor:
         """The images of latents given x, unclamped. Raises DeflowError where values are not finite."""
-        _, _, height, width = self._checked(x_bchw)
+        batch, channels, height, width = self._checked(x_bchw)
         x = pad_to_multiple(x_bchw, self.model.size_multiple).to(self.device)
-        with exact_convolutions(self.device):
-            y = self.model.decode([z.to(self.device) for z in latents], x, self.model.prepare(x))
+        y = torch.empty(batch, channels, *(side * self.scale for side in x.shape[-2:]), device=self.device)
+
+        def one(tile: Window) -> None:
+            around, place = self._around(x, tile), zoomed(tile, self.scale)
+            parts = [
+                z[(..., *around.window.divided(factor).slices)].to(self.device)
+                for z, (_, factor) in zip(latents, self.model.flow.latent_plan, strict=True)
+            ]
+            piece = self.model.flow.decode(parts, around.conditions)[0] + around.base
+            y[(..., *place.slices)] = piece[(..., *place.within(around.window))]
+
+        self._in_tiles(x, one)
         y = y[..., : height * self.scale, : width * self.scale]
         _check_finite(y, float("nan"), 0.0)
         return y

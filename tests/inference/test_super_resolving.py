@@ -114,3 +114,15 @@ def test_truncated_latents() -> None:
 
 def test_what_strays() -> None:
     assert strayed_share(torch.tensor([-0.1, -0.04, 0.5, 1.04, 1.2])) == pytest.approx(0.4)
+
+
+def test_latents_in_tiles_are_those_of_the_whole() -> None:
+    """Encoded, decoded, and both: within what lies beyond the overlap."""
+    model, x = started_srflow(), images(1, 90, 82)
+    whole, tiled = SuperResolver(model, tile=0), SuperResolver(model, tile=32)
+    y = whole.sample(x, 0.8)
+    latents = whole.encode(y, x)
+    for found, expected in zip(tiled.encode(y, x), latents, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
+    for resolver, z in ((whole, tiled.encode(y, x)), (tiled, latents), (tiled, tiled.encode(y, x))):
+        assert float((resolver.decode(z, x) - y).abs().max()) < 0.1 / 255
