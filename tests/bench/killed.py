@@ -27,9 +27,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from deflow_cli.data.pairs.formats import FORMATS, PairFormat
+from deflow_cli.data.pairs.formats import FORMATS, UNFINISHED, PairFormat
 from deflow_cli.data.pairs.records import STAGING
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import DataError, DeflowError
@@ -174,15 +175,27 @@ def finished(job: Job, out: Path, told: Path, limit: int | None = None) -> int:
 
 
 def half_files(out: Path, whole: dict[str, str]) -> list[str]:
-    """Final names of files that are not what they are in the end. Unfinished data sets mark themselves."""
-    if not out.is_dir() or (out / "deflow.partial.json").exists() or (out / "config.toml").exists():
+    """Final names of files that are not complete.
+
+    Pictures must be those of the end, weights and states readable. Of data sets in one file (LMDB, shards) a
+    mark says that they are unfinished; without it every file must be that of the end.
+    """
+    if not out.is_dir():
         return []
-    found = files_of(out)
-    return [
-        name
-        for name, digest in found.items()
-        if name in whole and digest != whole[name] and not Path(name).name.startswith(".")
-    ]
+    marked = (out / UNFINISHED).exists() or (out / CONFIG_FILE).exists()
+    found = []
+    for name, digest in files_of(out).items():
+        path = out / name
+        if path.name.startswith("."):
+            continue
+        if path.suffix == ".safetensors":
+            try:
+                load_file(path)
+            except (SafetensorError, OSError):
+                found.append(name)
+        elif name in whole and digest != whole[name] and (path.suffix == ".png" or not marked):
+            found.append(name)
+    return found
 
 
 def left_over(out: Path) -> list[str]:
