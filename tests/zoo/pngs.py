@@ -205,7 +205,9 @@ def metadata() -> Iterator[Animal]:
     yield one("profile without a name's end", chunk(b"iCCP", b"nonsense"), said="colour profile is damaged")
     yield one("XMP of 3 MB", chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"x" * (3 << 20)))
     yield one("packed text of 40 MB", chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(40 << 20))))
-    yield one("text with a wrong checksum", chunk(b"tEXt", b"k\0v", damage=1), said="checksum of a b'tEXt'")
+    yield one(
+        "text with a wrong checksum", chunk(b"tEXt", b"k\0v", damage=1), said="checksum of a tEXt chunk"
+    )
     yield one("text that is none", chunk(b"iTXt", b"\0"))
     yield one("EXIF that is none", chunk(b"eXIf", b"nonsense"), said="EXIF")
     yield one("EXIF that ends early", chunk(b"eXIf", exif(6)[:11]), said="EXIF")

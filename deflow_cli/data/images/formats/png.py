@@ -141,7 +141,7 @@ def read_png(data: bytes) -> PngContent:
     while kind != b"IEND":
         kind, end = _chunk_at(data, position)
         if end > len(data):
-            reason = f"the file ends after {len(data)} bytes, within a {kind!r} chunk (truncated)"
+            reason = f"the file ends after {len(data)} bytes, within a {_name(kind)} chunk (truncated)"
             if not kind:
                 reason = f"the file ends after {len(data)} bytes, before its last chunk (truncated)"
             following = _next_chunk(data, position)
@@ -154,7 +154,7 @@ def read_png(data: bytes) -> PngContent:
             position = following
             continue
         sound = _is_sound(data, position, end)
-        wrong = f"the checksum of a {kind!r} chunk at byte {position} is wrong"
+        wrong = f"the checksum of a {_name(kind)} chunk at byte {position} is wrong"
         if not sound and kind not in _CRITICAL:
             content.notes.append(f"{wrong}; it was left out")
             at_chunk = _is_kind(_chunk_at(data, end)[0])
@@ -349,3 +349,8 @@ def encode_png16(samples_hwc: NDArray[np.uint16], *, icc: bytes | None, exif: by
     parts.append(_chunk(b"IDAT", packer.flush()))
     parts.append(_chunk(b"IEND", b""))
     return b"".join(parts)
+
+
+def _name(kind: bytes) -> str:
+    """A chunk's name for messages; damaged ones may hold any bytes."""
+    return kind.decode("latin-1") if kind.isalpha() else repr(kind)
