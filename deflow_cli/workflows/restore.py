@@ -31,7 +31,13 @@ from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import Tell, plan_images, run_images
-from deflow_cli.workflows.super_resolve import SpaceJob, SpaceOptions, SpaceRecord
+from deflow_cli.workflows.super_resolve import (
+    SpaceJob,
+    SpaceOptions,
+    SpaceRecord,
+    enlarged_alpha,
+    whole_numbers,
+)
 
 MEMORY_SHARE = 0.5  # of the free memory, for the network; the rest is for pictures and other programs
 
@@ -220,7 +226,7 @@ def _one(item: PlannedOutput, outscale: float, restorer: Restorer, tell: Tell) -
     check_sides(item.source, target.suffix, height, width)
     with naming(item.source, but=(DataError,)):
         pixels = _pixels(image, height, width, restorer, tell)
-    alpha = None if image.alpha is None else _alpha(image.alpha, height, width)
+    alpha = None if image.alpha is None else enlarged_alpha(image.alpha, height, width)
     write_image(target, replace(image, pixels=pixels, alpha=alpha))
     return RestoreRecord(item.source, target, width, height, time.perf_counter() - started)
 
@@ -242,17 +248,4 @@ def _pixels(image: Image, height: int, width: int, restorer: Restorer, tell: Tel
             result[window.slices] = to_pixels(values, image.bits)
 
     restorer.restore(tensor, write, precise=image.bits == 16, tell=tell)
-    return _whole(rescale(result, height, width), image.bits) if resized else result
-
-
-def _alpha(alpha: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Enlarged as smoothly as the bicubic does: no network has learned what transparency looks like."""
-    bits = 16 if alpha.dtype == np.uint16 else 8
-    values = alpha[..., None].astype(np.float32) / (2**bits - 1)
-    return _whole(rescale(values, height, width), bits)[..., 0]
-
-
-def _whole(values: NDArray[np.float32], bits: int) -> NDArray[Any]:
-    """[0, 1] to whole numbers: clamped, halves rounded up."""
-    whole = np.floor(values.clip(0, 1) * (2**bits - 1) + 0.5)
-    return whole.astype(np.uint16 if bits == 16 else np.uint8)
+    return whole_numbers(rescale(result, height, width), image.bits) if resized else result

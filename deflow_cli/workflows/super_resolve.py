@@ -124,14 +124,12 @@ class SpaceJob:
             strips = self._for_sheet(x, item.key, samples)
         lr_psnr, alpha = [], None
         if image.alpha is not None:
-            bits = 16 if image.alpha.dtype == np.uint16 else 8
-            smooth = rescale(image.alpha[..., None].astype(np.float32) / (2**bits - 1), height, width)
-            alpha = _whole(smooth, bits)[..., 0]
+            alpha = enlarged_alpha(image.alpha, height, width)
         for target, y in zip(item.targets, samples, strict=True):
             lr_psnr.append(self._lr_psnr(y, image))
             pixels = to_pixels(y, image.bits)
             if pixels.shape[:2] != (height, width):
-                pixels = _whole(rescale(_unit(y), height, width), image.bits)
+                pixels = whole_numbers(rescale(_unit(y), height, width), image.bits)
             write_image(target, replace(image, pixels=pixels, alpha=alpha))
         if self.options.sheet is not None and len(self._rows) < SHEET_ROWS:
             self._rows.append((item.source.stem[:16], strips))
@@ -194,7 +192,14 @@ def _unit(y: Tensor) -> NDArray[np.float32]:
     return y.clamp(0, 1).permute(1, 2, 0).numpy()
 
 
-def _whole(values: NDArray[np.float32], bits: int) -> NDArray[Any]:
+def enlarged_alpha(alpha: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Enlarged as smoothly as the bicubic does: no network has learned what transparency looks like."""
+    bits = 16 if alpha.dtype == np.uint16 else 8
+    values = alpha[..., None].astype(np.float32) / (2**bits - 1)
+    return whole_numbers(rescale(values, height, width), bits)[..., 0]
+
+
+def whole_numbers(values: NDArray[np.float32], bits: int) -> NDArray[Any]:
     """[0, 1] to whole numbers: clamped, halves rounded up."""
     whole = np.floor(values.clip(0, 1) * (2**bits - 1) + 0.5)
     return whole.astype(np.uint16 if bits == 16 else np.uint8)

@@ -51,8 +51,14 @@ class SpaceValidation:
     def measure(self) -> Measured:
         """Bits per dimension, LR-PSNR, and the scorers' means over one sample of each pair."""
         sampler = SuperResolver(self.model, self.device, tile=0)
-        measured = self._images.measure(lambda x: self._sample(sampler, x, self.temperature))
-        figures = {BITS: self._bits(), "lr_psnr": self._lr_psnr(sampler)}
+        samples: list[Tensor] = []
+
+        def sampled(x: Tensor) -> Tensor:
+            samples.append(self._sample(sampler, x, self.temperature))
+            return samples[-1]
+
+        measured = self._images.measure(sampled)
+        figures = {BITS: self._bits(), "lr_psnr": self._lr_psnr(samples)}
         return Measured(measured.scores | figures, measured.drift)
 
     def measure_input(self) -> Measured:
@@ -97,12 +103,11 @@ class SpaceValidation:
             values.append(float(self.model.bits_per_dim(log_prob, y[0].numel(), levels)))
         return float(np.mean(values))
 
-    def _lr_psnr(self, sampler: SuperResolver) -> float:
-        """PSNR of x and the 8-bit sample made small again by MATLAB's bicubic (SRFlow, section 4.2)."""
+    def _lr_psnr(self, samples: Sequence[Tensor]) -> float:
+        """PSNR of each pair's x and its 8-bit sample made small again by MATLAB's bicubic."""
         values = []
-        for pair in self.pairs:
-            pixels = to_pixels(self._sample(sampler, _tensor(pair.lq), self.temperature))
-            small = downsample(pixels, self.model.scale, "matlab")
+        for pair, sample in zip(self.pairs, samples, strict=True):
+            small = downsample(to_pixels(sample), self.model.scale, "matlab")
             error = np.square(small.astype(np.float64) - pair.lq).mean()
             values.append(10 * np.log10(255**2 / max(error, 1e-6)))
         return float(np.mean(values))
