@@ -24,6 +24,29 @@ Temperature = Annotated[
         "the posterior's mean).",
     ),
 ]
+Strength = Annotated[
+    str | None,
+    typer.Option(metavar="S|LOW:HIGH", help="A plainer word for --temperature: 0.5 is half of the noise."),
+]
+StrengthSheet = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png", help="A sheet of the first images at six strengths, to choose from."),
+]
+Clip = Annotated[
+    bool,
+    typer.Option(
+        "--clip",
+        help="The images of each folder are frames of one clip: one kind and level of noise for all.",
+    ),
+]
+Temporal = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        help="With --clip: correlation of the noise of two frames, 0 (new in each, the default) to 1 (it "
+        "stands still).",
+    ),
+]
 Samples = Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")]
 Reverse = Annotated[bool, typer.Option("--reverse", help="Degraded to clean, by the model's posterior.")]

@@ -25,6 +25,7 @@ from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import DataError, naming
+from deflow_cli.inference.clip_noise import ClipNoise, check_correlation, clip_of
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
 from deflow_cli.models.deflow.model import DeFlow
@@ -32,6 +33,7 @@ from deflow_cli.models.deflow.shift import ShiftDistribution, shift_like
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
+from deflow_cli.workflows.degrading.strengths import check_sheet, write_strength_sheet
 from deflow_cli.workflows.image_jobs import (
     Submit,
     Wait,
@@ -53,7 +55,9 @@ class DegradeRequest:
     the default one. temperature: lowest and highest, drawn per image. reverse: restore degraded images
     instead. like: a degraded image or a folder, whose shift is used in place of the model's. compression:
     ``auto``: samples of 8 bits are JPEG compressed where the model's file records it; ``no``: never. tile:
-    side in pixels; None: chosen by memory, 0: none. ext: ``auto`` or an image suffix.
+    side in pixels; None: chosen by memory, 0: none. ext: ``auto`` or an image suffix. clip: the images of
+    each folder are frames of one clip, which share component, temperature and noise level; their noise is
+    correlated by ``temporal``. sheet: a PNG to write, of the first images at several strengths.
     """
 
     source: Path
@@ -69,6 +73,9 @@ class DegradeRequest:
     ext: str = "auto"
     skip_existing: bool = False
     device: str = "auto"
+    clip: bool = False
+    temporal: float = 0.0
+    sheet: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,9 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     The same request gives the same files, whatever the tile size and the other images in the folder. Raises
     DeflowError for a problem that concerns all images: no model, no images, no such device, a bad reference.
     """
+    check_correlation(request.temporal)
+    if request.sheet is not None:
+        check_sheet(request.sheet)
     planned = plan_images(request.source, request.target, ext=request.ext, samples=request.samples)
     found = default_model(request.model)
     device = choose_device(request.device)
@@ -125,6 +135,9 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
             title=title,
             skip_existing=request.skip_existing,
         )
+    if request.sheet is not None:
+        render = partial(_render, request, translator, shift, compression)
+        write_strength_sheet(request.sheet, planned, render, reporter)
     if deep:
         reporter.note(f"images of 16 bits: {len(deep)}; their samples are not JPEG compressed")
     return DegradeReport(found.path, found.origin, done.records, done.skipped, done.failed)
@@ -200,9 +213,9 @@ def _process(
     image, started = read
     check_sides(item.source, item.targets[0].suffix, *image.pixels.shape[:2])
     tensor = to_tensor(image.pixels, translator.device)
-    noise = ImageNoise(request.seed, item.key)
+    key, noise = _randomness(item, request)
     low, high = request.temperature
-    temperature = low + (high - low) * stable_generator(request.seed, item.key, "temperature").random()
+    temperature = low + (high - low) * stable_generator(request.seed, key, "temperature").random()
     if request.reverse:
         if request.like:
             component = shift.likeliest
@@ -210,12 +223,12 @@ def _process(
             component = translator.own_component(tensor, noise, _gray_levels(image))
         components = [component] * request.samples
     else:
-        components = draw_components(shift, request.seed, item.key, request.samples)
+        components = draw_components(shift, request.seed, key, request.samples)
     job = Job(shift, [noise], [components], [temperature], request.reverse, _gray_levels(image))
     if compression is not None and image.bits != 8:
         compression = None
         deep.append(item.source)
-    draw = Draw(request.seed, item.key, temperature=temperature)
+    draw = Draw(request.seed, key, temperature=temperature)
     written: list[float] = []
     write = partial(_write, item, image, compression, draw, written)
     groups: list[list[Wait]] = []
@@ -236,6 +249,33 @@ def _process(
         return DegradeRecord(item.source, list(item.targets), temperature, components, max(written) - started)
 
     return finish
+
+
+def _randomness(item: PlannedOutput, request: DegradeRequest) -> tuple[str, ImageNoise]:
+    """What the draws of an image belong to, the image itself or the clip it is a frame of; and its noise."""
+    if not request.clip:
+        return item.key, ImageNoise(request.seed, item.key)
+    clip = clip_of(item.key)
+    return clip, ClipNoise(request.seed, clip, item.key, request.temporal)
+
+
+def _render(
+    request: DegradeRequest,
+    translator: Translator,
+    shift: ShiftDistribution,
+    compression: SampleCompression | None,
+    item: PlannedOutput,
+    image: Image,
+    strength: float,
+) -> NDArray[Any]:
+    """A crop of an image, degraded once at a strength."""
+    key, noise = _randomness(item, request)
+    components = draw_components(shift, request.seed, key, 1)
+    job = Job(shift, [noise], [components], [strength], gray_levels=_gray_levels(image))
+    pixels = _translate(translator, to_tensor(image.pixels, translator.device), job, range(1), image)[0]
+    if compression is not None and image.bits == 8:
+        pixels = compression.pixels(pixels, Draw(request.seed, key, temperature=strength))
+    return pixels
 
 
 def _write(

@@ -15,7 +15,7 @@ from deflow_cli.checkpoints.format import save_model
 from deflow_cli.cli.main import app
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting, compress, read_history
-from deflow_cli.errors import CheckpointError, DataError, DeviceError
+from deflow_cli.errors import CheckpointError, ConfigError, DataError, DeviceError
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.progress import Silent
@@ -366,3 +366,55 @@ def test_a_side_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path,
     report = run(tmp_path / "wide.png", tmp_path / "out.webp", model_path)
     ((_, reason),) = report.failed
     assert "16384x2 pixels are more than .webp holds (16383 a side); use --ext png" in reason
+
+
+def test_frames_of_a_clip_have_one_temperature_and_component_and_folders_are_clips(tmp_path, model_path):
+    frame = to_pixels(smooth_images(1, 32, 32, seed=1))
+    for name in ("one/1.png", "one/2.png", "two/1.png"):
+        write_image(tmp_path / "in" / name, Image(frame))
+    report = run(tmp_path / "in", tmp_path / "out", model_path, temperature=(0.5, 1.5), clip=True)
+    temperatures = {record.source.parent.name: set() for record in report.records}
+    for record in report.records:
+        temperatures[record.source.parent.name].add(record.temperature)
+    assert [len(found) for found in temperatures.values()] == [1, 1]
+    assert temperatures["one"] != temperatures["two"]
+    out = pixels_below(tmp_path / "out")
+    assert not np.array_equal(out["one/1.png"], out["one/2.png"])
+    run(tmp_path / "in", tmp_path / "still", model_path, clip=True, temporal=1.0)
+    still = pixels_below(tmp_path / "still")
+    assert np.array_equal(still["one/1.png"], still["one/2.png"])
+    assert not np.array_equal(still["one/1.png"], still["two/1.png"])
+
+
+def test_a_frame_of_a_clip_can_be_made_alone(tmp_path, model_path):
+    for name in ("1.png", "2.png"):
+        write_image(tmp_path / "in" / name, Image(to_pixels(smooth_images(1, 32, 32, seed=1))))
+    run(tmp_path / "in", tmp_path / "out", model_path, clip=True, temporal=0.5)
+    (tmp_path / "in/1.png").unlink()
+    run(tmp_path / "in", tmp_path / "alone", model_path, clip=True, temporal=0.5)
+    assert np.array_equal(pixels_below(tmp_path / "alone")["2.png"], pixels_below(tmp_path / "out")["2.png"])
+
+
+def test_sheet_shows_the_first_images_at_rising_strengths(photos, tmp_path, model_path):
+    (photos / "broken.png").write_bytes(b"no image")
+    report = run(photos, tmp_path / "out", model_path, sheet=tmp_path / "sheets/s.png")
+    assert len(report.failed) == 1
+    sheet = read_image(tmp_path / "sheets/s.png").pixels
+    assert sheet.shape[0] > 3 * 33
+    assert sheet.shape[1] > 7 * 40
+    first = read_image(photos / "a.jpg").pixels
+    rows, columns = first.shape[:2]
+    left = next(x for x in range(200) if np.array_equal(sheet[20 : 20 + rows, x : x + columns], first))
+    step = 42 + 4  # the widest picture of a column, and the gap
+    changes = []
+    for index in range(1, 7):
+        shown = sheet[20 : 20 + rows, left + index * step : left + index * step + columns].astype(float)
+        changes.append(np.abs(shown - first).mean())
+    assert changes == sorted(changes)
+    assert changes[-1] > 2 * changes[0]
+
+
+def test_sheet_must_be_a_png(photos, tmp_path, model_path):
+    with pytest.raises(ConfigError, match="a sheet is a PNG"):
+        run(photos, tmp_path / "out", model_path, sheet=tmp_path / "s.jpg")
+    assert not (tmp_path / "out").exists()
