@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-Source = Annotated[Path, typer.Argument(metavar="IN", help="An image, or a folder of images (recursive).")]
-Target = Annotated[Path, typer.Argument(metavar="OUT", help="An image, or a folder to write to.")]
+Source = Annotated[
+    Path, typer.Argument(metavar="IN", help="An image, a folder of images (recursive), or a video.")
+]
+Target = Annotated[Path, typer.Argument(metavar="OUT", help="An image or a video, or a folder to write to.")]
 Model = Annotated[
     Path | None,
     typer.Option(
@@ -123,6 +125,13 @@ Consistent = Annotated[
 Sheet = Annotated[
     Path | None,
     typer.Option(metavar="FILE.png", help="Of an SRFlow: a sheet of samples, or of temperatures."),
+]
+RestoreClip = Annotated[
+    bool,
+    typer.Option(
+        "--clip",
+        help="The images of each folder are frames of one clip: an SRFlow makes up the same detail for all.",
+    ),
 ]
 Fp32 = Annotated[bool, typer.Option("--fp32", help="On CUDA compute in float32 rather than bfloat16.")]
 ExportModel = Annotated[

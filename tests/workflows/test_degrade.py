@@ -19,7 +19,8 @@ from deflow_cli.errors import CheckpointError, ConfigError, DataError, DeviceErr
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.degrade import DegradeRequest, _translate, _translate_on_device, degrade
+from deflow_cli.workflows.degrade import DegradeRequest, degrade
+from deflow_cli.workflows.images.pixels import sample_pixels, translate_on_device
 from tests.inference.small import small_model, smooth_images
 
 
@@ -224,7 +225,7 @@ def test_pictures_on_the_device_are_those_of_the_host(bits):
     job = Job(shift, [ImageNoise(1, "a")], [[0, 1]], [1.0], gray_levels=2**bits - 1)
     both = [
         translate(translator, to_tensor(pixels), job, [0, 1], Image(pixels))
-        for translate in (_translate, _translate_on_device)
+        for translate in (sample_pixels, translate_on_device)
     ]
     for ours, theirs in zip(*both, strict=True):
         assert ours.dtype == theirs.dtype == pixels.dtype
@@ -418,3 +419,65 @@ def test_sheet_must_be_a_png(photos, tmp_path, model_path):
     with pytest.raises(ConfigError, match="a sheet is a PNG"):
         run(photos, tmp_path / "out", model_path, sheet=tmp_path / "s.jpg")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Three equal frames without sound, FFV1."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    path = tmp_path / "clip.mkv"
+    pixels = to_pixels(smooth_images(1, 32, 48, seed=1))
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "bgr0"
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="bgr0")
+            frame.pts = index
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def frames_of(path):
+    av = pytest.importorskip("av")
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_video_is_one_clip_with_new_noise_in_each_frame(video, tmp_path, model_path):
+    report = run(video, tmp_path / "out.mkv", model_path, temperature=(0.5, 1.5))
+    assert [record.targets for record in report.records] == [[tmp_path / "out.mkv"]]
+    before, after = frames_of(video), frames_of(tmp_path / "out.mkv")
+    assert len(after) == 3
+    assert not np.array_equal(after[0], after[1])
+    assert 1 < np.abs(after[0].astype(int) - before[0]).mean() < 60
+    again = run(video, tmp_path / "again", model_path, temperature=(0.5, 1.5), tile=16)
+    assert again.records[0].temperature == report.records[0].temperature
+    for one, two in zip(after, frames_of(tmp_path / "again/clip.mkv"), strict=True):
+        assert np.abs(one.astype(int) - two).max() <= 1  # tiles: rounding
+    run(video, tmp_path / "still.mkv", model_path, temporal=1.0)
+    still = frames_of(tmp_path / "still.mkv")
+    assert np.array_equal(still[0], still[2])
+
+
+def test_video_that_is_there_is_skipped_where_asked(video, tmp_path, model_path):
+    (tmp_path / "out.mkv").write_bytes(b"there")
+    report = run(video, tmp_path / "out.mkv", model_path, skip_existing=True)
+    assert (report.records, report.skipped) == ([], [video])
+    assert (tmp_path / "out.mkv").read_bytes() == b"there"
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "words"),
+    [
+        ("out.mkv", {"samples": 2}, "2 samples of a video"),
+        ("out.png", {}, "the input is a video"),
+        ("clip.mkv", {}, "would overwrite the input"),
+        ("out.mkv", {"reverse": True}, "--reverse is for images"),
+        ("out.mkv", {"sheet": Path("s.png")}, "--sheet is for images"),
+    ],
+)
+def test_what_a_video_cannot_be_asked_for(video, tmp_path, model_path, target, options, words):
+    with pytest.raises((ConfigError, DataError)) as caught:
+        run(video, tmp_path / target, model_path, **options)
+    assert words in str(caught.value)

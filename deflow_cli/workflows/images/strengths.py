@@ -15,7 +15,7 @@ from deflow_cli.runtime.progress import Reporter
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 MOST_SHEET_ROWS = 4  # images of a sheet
-SHOWN_SIDE = 160  # px of an image that a sheet shows, from its middle
+STRENGTH_SIDE = 160  # px of an image that a sheet shows, from its middle
 
 Render = Callable[[PlannedOutput, Image, float], Pixels]
 """Degrades a crop of an image at a strength: uint8 or uint16, H x W x 3."""
@@ -51,5 +51,7 @@ def write_strength_sheet(
 
 def _middle(image: Image) -> Image:
     height, width = image.pixels.shape[:2]
-    top, left = (max(0, (side - SHOWN_SIDE) // 2) for side in (height, width))
-    return replace(image, pixels=image.pixels[top : top + SHOWN_SIDE, left : left + SHOWN_SIDE], alpha=None)
+    top, left = (max(0, (side - STRENGTH_SIDE) // 2) for side in (height, width))
+    return replace(
+        image, pixels=image.pixels[top : top + STRENGTH_SIDE, left : left + STRENGTH_SIDE], alpha=None
+    )
