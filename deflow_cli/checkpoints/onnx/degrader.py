@@ -27,7 +27,7 @@ from deflow_cli.checkpoints.onnx.layers import (
     halved,
     padded,
 )
-from deflow_cli.checkpoints.onnx.noise import COMPONENT, LEVEL, NoiseField, NoiseSource
+from deflow_cli.checkpoints.onnx.noise import COMPONENT_FIELD, LEVEL_FIELD, NoiseField, NoiseSource
 from deflow_cli.errors import CheckpointError
 from deflow_cli.models.deflow.grain import GUIDE_NOISE, GUIDE_SCALE, KERNEL_SIDE, Grain
 from deflow_cli.models.deflow.latent import SharedLatent
@@ -35,7 +35,7 @@ from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 
 IMAGE, DEGRADED_IMAGE, TEMPERATURE = "image", "degraded", "temperature"
-GRAY_LEVELS = 255.0  # the images' step is 1 / this, which the dequantisation fills
+_GRAY_LEVELS = 255.0  # the images' step is 1 / this, which the dequantisation fills
 _SMOOTHING = 5  # px; side of the window of the grain's guide
 _DESCRIPTION = "Clean photographs to degraded ones of the same size, RGB in [0, 1]. Purpose: Restoration, x1."
 
@@ -88,7 +88,9 @@ class _Degradation:
             noisy = graph("Mul", self._noise["noise_h"], single(model.config.flow.h_noise))
             features = encoder_features(graph, model.encoder, graph("Add", h, noisy))
         flow = OnnxFlow(graph, model.flow, features)
-        x = graph("Add", self._padded, graph("Div", self._noise["noise_dequantisation"], single(GRAY_LEVELS)))
+        x = graph(
+            "Add", self._padded, graph("Div", self._noise["noise_dequantisation"], single(_GRAY_LEVELS))
+        )
         latents = flow.encode(x, model.config.flow.in_channels)
         if self._grain is None:
             y = self._decoded(flow, latents, with_noise=True)
@@ -133,7 +135,7 @@ class _Degradation:
             batch = side(graph, self._image, 0)
             return graph("Gather", table, graph("Expand", whole(0), batch), axis=0)
         bounds = torch.cumsum(self._shift.probabilities, 0).numpy()
-        uniform = graph("Unsqueeze", self._noise[COMPONENT], whole(1))
+        uniform = graph("Unsqueeze", self._noise[COMPONENT_FIELD], whole(1))
         above = graph("Cast", graph("GreaterOrEqual", uniform, bounds[:-1]), to=7)
         return graph("Gather", table, graph("ReduceSum", above, whole(1), keepdims=0), axis=0)
 
@@ -161,7 +163,7 @@ class _Degradation:
             pattern = graph("Sub", self._decoded(flow, latents, with_noise=True), mean)
         amplitude = self._gain(grain)
         if float(grain.spread):
-            level = graph("Exp", graph("Mul", self._noise[LEVEL], single(float(grain.spread))))
+            level = graph("Exp", graph("Mul", self._noise[LEVEL_FIELD], single(float(grain.spread))))
             amplitude = graph("Mul", amplitude, graph("Reshape", level, whole(-1, 1, 1, 1)))
         return graph("Add", mean, graph("Mul", amplitude, pattern))
 
@@ -169,8 +171,8 @@ class _Degradation:
         """g at each pixel (``Grain.gain``): N 1 H W."""
         graph = self._graph
         grey = graph("ReduceMean", self._padded, whole(1))
-        guide = halved(graph, graph("Mul", grey, single(GRAY_LEVELS)))
-        deviation = GUIDE_NOISE * GRAY_LEVELS / 3**0.5
+        guide = halved(graph, graph("Mul", grey, single(_GRAY_LEVELS)))
+        deviation = GUIDE_NOISE * _GRAY_LEVELS / 3**0.5
         guide = graph("Add", guide, graph("Mul", self._noise["noise_guide"], single(deviation)))
         energy = _smooth(graph, graph("Add", *(_squared_slope(graph, guide, axis) for axis in (2, 3))))
         texture = graph("Log", graph("Max", energy, single(1e-6)))
@@ -216,9 +218,9 @@ class _Degradation:
             if bool(grain.stationary):
                 fields.append(self._field("noise_grain", "grain sample 0", 3, 1, True, KERNEL_SIDE - 1))
             if float(grain.spread):
-                fields.append(NoiseField(LEVEL, "level", of_sample=True))
+                fields.append(NoiseField(LEVEL_FIELD, "level", of_sample=True))
         if model.prior.components > 1:
-            fields.append(NoiseField(COMPONENT, "component", of_sample=True))
+            fields.append(NoiseField(COMPONENT_FIELD, "component", of_sample=True))
         return fields
 
     def _field(

@@ -13,7 +13,7 @@ from deflow_cli.checkpoints.onnx.graph import Graph, count_up, cut, single, weig
 from deflow_cli.layers.networks.resize import bicubic_downsample
 from deflow_cli.layers.networks.rrdb import RRDB, ResidualDenseBlock
 
-SLOPE = 0.2  # of the leaky ReLUs
+_SLOPE = 0.2  # of the leaky ReLUs
 
 
 def conv(graph: Graph, x: str, weight: Tensor, bias: Tensor | None = None, *, padding: int = 0) -> str:
@@ -30,7 +30,7 @@ def conv_module(graph: Graph, x: str, module: nn.Module) -> str:
 
 
 def leaky(graph: Graph, x: str) -> str:
-    return graph("LeakyRelu", x, alpha=SLOPE)
+    return graph("LeakyRelu", x, alpha=_SLOPE)
 
 
 def nearest(graph: Graph, x: str, factor: float) -> str:

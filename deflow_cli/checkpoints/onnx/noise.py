@@ -40,7 +40,7 @@ from deflow_cli.errors import ConfigError
 from deflow_cli.kernels.noise import BAND, NUMBERS_PER_BLOCK
 from deflow_cli.texts import encoded
 
-SEED, LEVEL, COMPONENT = "seed", "noise_level", "noise_component"
+SEED, LEVEL_FIELD, COMPONENT_FIELD = "seed", "noise_level", "noise_component"
 CONTENT_SEED = -1  # in the place of a seed: each image's follows from its pixels
 LONGEST_KEY = 64  # bytes of an image's name, so that what is hashed has room in one block
 _STREAM_ROOM = MESSAGE_BYTES - LONGEST_SEED - LONGEST_KEY

@@ -41,10 +41,10 @@ def export(
 ) -> None:
     """Write a restorer or a degradation model as the file that other programs read."""
     source, target = choose_places(places, model)
-    chosen = (file_format or format_of(target)).lower()
+    chosen = (file_format or format_of_name(target)).lower()
     card = {"title": name, "author": author, "license": license_id, "description": description}
     if chosen == ONNX:
-        refuse(openmodeldb=openmodeldb, id=entry_id, tag=tag, url=url)
+        refuse_for_format(openmodeldb=openmodeldb, id=entry_id, tag=tag, url=url)
         source_of_noise = check_noise(noise)
 
         from deflow_cli.workflows.export.onnx import OnnxRequest
@@ -52,7 +52,7 @@ def export(
         request = OnnxRequest(target, source, card, temperature, seed, key, source_of_noise, fixed)
         _export_onnx(request, as_json=as_json)
         return
-    refuse(temperature=temperature, seed=seed, key=key, noise=noise, fixed=fixed)
+    refuse_for_format(temperature=temperature, seed=seed, key=key, noise=noise, fixed=fixed)
     if source is None:
         raise ConfigError("the model to export is missing", next_step="write deflow export MODEL OUT")
 
@@ -97,7 +97,7 @@ def choose_places(places: Sequence[Path], model: Path | None) -> tuple[Path | No
     return places[0], places[1]
 
 
-def format_of(target: Path) -> str:
+def format_of_name(target: Path) -> str:
     """The format that a file's name means."""
     return {".safetensors": "safetensors", ".onnx": ONNX}.get(target.suffix, "basicsr")
 
@@ -115,7 +115,7 @@ def check_noise(text: str | None) -> OnnxNoise | None:
     raise ConfigError(f"--noise is {text!r}", next_step="use graph, input or runtime")
 
 
-def refuse(**given: object) -> None:
+def refuse_for_format(**given: object) -> None:
     """Raise ConfigError for an option that was given and means nothing to the chosen format."""
     for name, value in given.items():
         if value:
