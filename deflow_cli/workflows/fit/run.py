@@ -19,7 +19,7 @@ from deflow_cli.checkpoints.format import save_model, write_atomically
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.jpeg_history import FolderCompression, compress_alike
-from deflow_cli.errors import CheckpointError, naming
+from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
 from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
@@ -99,6 +99,7 @@ def default_preset(device: str) -> str:
 
 @hears_remarks
 @sole_trainer
+@memory_advice("lower fit.batch_size or fit.patch_size, or use --memory low")
 def fit(
     request: FitRequest, reporter: Reporter | None = None, *, wrap_objective: WrapObjective = unchanged
 ) -> FitResult:

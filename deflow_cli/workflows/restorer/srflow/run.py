@@ -19,7 +19,7 @@ from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.srflow import SRFlowRunConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
-from deflow_cli.errors import CheckpointError, naming
+from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.models.srflow.objective import dequantised
 from deflow_cli.models.srflow.pretraining import RestorerHead, new_head
@@ -70,6 +70,7 @@ def default_srflow_preset(device: str) -> str:
 
 @hears_remarks
 @sole_trainer
+@memory_advice("lower sr.batch_size or sr.gt_size, or set sr.memory=low")
 def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> SrResult:
     """Train an SRFlow. Raises DataError, ConfigError, CheckpointError or TrainingError."""
     started = time.monotonic()
