@@ -115,6 +115,19 @@ def test_a_file_that_cannot_be_written_costs_neither_the_table_nor_the_other_fil
     assert Path("a.html").exists()
 
 
+def test_a_page_that_finds_no_memory_costs_neither_the_table_nor_the_other_file(deflow, images, monkeypatch):
+    def short(report):
+        raise RuntimeError("CPUAllocator: can't allocate memory: you tried to allocate 73728000 bytes.")
+
+    monkeypatch.setattr("deflow_cli.workflows.score.examples.html_text", short)
+    gt, mine, _ = images
+    result = deflow("score", mine, "--ref", gt, "--metrics", "psnr", "--csv", "a.csv", "--html", "a.html")
+    assert result.exit_code == 1
+    assert "PSNR" in result.stdout
+    assert "error: a.html: out of memory while it is made (73.7 MB more were asked for)" in result.stderr
+    assert Path("a.csv").exists()
+
+
 def test_missing_weights_are_told_and_end_in_1_only_if_asked_for(deflow, images):
     gt, mine, _ = images
     by_default = deflow("score", mine, "--ref", gt)

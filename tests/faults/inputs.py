@@ -99,7 +99,7 @@ def writers(inputs: Path, folder: Path) -> dict[str, Command]:
     page, table, picture = folder / "out/page.html", folder / "out/table.csv", folder / "out/sheet.png"
     return {
         "degrade": Command(["degrade", clean, out, "--model", inputs / "model.safetensors", *cpu]),
-        "restore": Command(["restore", small, out, *esrgan, *cpu]),
+        "restore": Command(["restore", clean, out, *esrgan, *cpu]),
         "restore, samples": Command(["restore", small, out, *srflow, "--sheet", picture, *cpu]),
         "edit": Command(["edit", "vary", clean, out, *srflow, "--mask", mask, *cpu]),
         "score, table": Command([*quality, "--csv", table], prints=True),
