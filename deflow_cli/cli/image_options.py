@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-Source = Annotated[Path, typer.Argument(metavar="IN", help="An image, or a folder of images (recursive).")]
-Target = Annotated[Path, typer.Argument(metavar="OUT", help="An image, or a folder to write to.")]
+Source = Annotated[
+    Path, typer.Argument(metavar="IN", help="An image, a folder of images (recursive), or a video.")
+]
+Target = Annotated[Path, typer.Argument(metavar="OUT", help="An image or a video, or a folder to write to.")]
 Model = Annotated[
     Path | None,
     typer.Option(
@@ -22,6 +24,29 @@ Temperature = Annotated[
         metavar="T|LOW:HIGH",
         help="Strength of the noise, or a range drawn from per image (default: 1; with --reverse 0, "
         "the posterior's mean).",
+    ),
+]
+Strength = Annotated[
+    str | None,
+    typer.Option(metavar="S|LOW:HIGH", help="A plainer word for --temperature: 0.5 is half of the noise."),
+]
+StrengthSheet = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png", help="A sheet of the first images at six strengths, to choose from."),
+]
+Clip = Annotated[
+    bool,
+    typer.Option(
+        "--clip",
+        help="The images of each folder are frames of one clip: one kind and level of noise for all.",
+    ),
+]
+Temporal = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        help="With --clip: correlation of the noise of two frames, 0 (new in each, the default) to 1 (it "
+        "stands still).",
     ),
 ]
 Samples = Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")]
@@ -100,6 +125,13 @@ Consistent = Annotated[
 Sheet = Annotated[
     Path | None,
     typer.Option(metavar="FILE.png", help="Of an SRFlow: a sheet of samples, or of temperatures."),
+]
+RestoreClip = Annotated[
+    bool,
+    typer.Option(
+        "--clip",
+        help="The images of each folder are frames of one clip: an SRFlow makes up the same detail for all.",
+    ),
 ]
 Fp32 = Annotated[bool, typer.Option("--fp32", help="On CUDA compute in float32 rather than bfloat16.")]
 ExportModel = Annotated[
