@@ -40,6 +40,7 @@ def joined_ranks(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
     device = _device_of_rank(device_name)
     store = None if given else _join(device)
     patient = distributed.new_group(backend="gloo", timeout=MAIN_TIMEOUT)
+    assert isinstance(patient, distributed.ProcessGroup)  # of all ranks, so this one is in it
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), patient)
     set_joined(ranks)
     in_main_thread = threading.current_thread() is threading.main_thread()

@@ -177,7 +177,9 @@ class Engine:
                         self._settle()
                 self._look_after(hooks)
         if stop and not self._stop:
-            self.reporter.note("another process was told to stop: stopping after this step; the state is saved")
+            self.reporter.note(
+                "another process was told to stop: stopping after this step; the state is saved"
+            )
         self.save()
         self.reporter.finish()
         return not stop

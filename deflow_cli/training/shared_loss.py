@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +40,13 @@ class SharedLoss:
             return self._loss_of(*inputs)
         if self._parallel is None:
             device = next(self._modules[0].parameters()).device
+            options: dict[str, Any] = {_SYNC_BUFFERS: False}  # all ranks compute the same
             self._parallel = DistributedDataParallel(
                 _Forward(self._loss_of, self._modules),
                 device_ids=[device] if device.type == "cuda" else None,
-                # buffers are the same on all ranks, as the parameters are
-                **{_SYNC_BUFFERS: False},
                 gradient_as_bucket_view=True,
                 static_graph=True,
+                **options,
             )
         loss, figures = self._parallel(*inputs)
         return loss, figures

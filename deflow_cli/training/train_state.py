@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ class TrainState:
         if self.ranks.size == 1:
             return
         for network in self.networks:
-            weights = self.ranks.on_main(lambda network=network: _on_cpu(network.module))
+            weights = self.ranks.on_main(functools.partial(_on_cpu, network.module))
             network.module.load_state_dict(weights)
 
     def begin(self) -> None:

@@ -107,7 +107,6 @@ def default_preset(device: str) -> str:
 
 
 @hears_remarks
-@sole_trainer
 def fit(
     request: FitRequest, reporter: Reporter | None = None, *, wrap_objective: WrapObjective = unchanged
 ) -> FitResult:
@@ -126,6 +125,7 @@ def fit(
         return _fit(request, ranks, device, listens, started, wrap_objective)
 
 
+@sole_trainer
 def _fit(
     request: FitRequest,
     ranks: Ranks,

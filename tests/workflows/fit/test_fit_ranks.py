@@ -170,3 +170,15 @@ def test_a_killed_rank_ends_the_run_which_goes_on_with_two_and_with_one(photos: 
     assert output.splitlines()[-1] == beside.splitlines()[-1] == f"interrupted {step:.0f}"
 
     assert_same_training(on_one(photos, out, resume=True), alone)
+
+
+def test_a_batch_that_cannot_be_divided_is_told_once(photos: Path, tmp_path: Path) -> None:
+    script = "from deflow_cli.__main__ import main; main()"
+    settings = ["--set", "fit.batch_size=6", "--set", "fit.leak_test=false", "--set", "fit.patch_size=32"]
+    places = [photos / "clean", photos / "noisy", "--out", tmp_path / "run", "--device", "cpu"]
+    (code, output), (other, beside) = ends(start_ranks(2, script, "fit", *places, *settings))
+    assert (code, other) == (2, 2)
+    assert "error: fit.batch_size is 6, and each of 2 processes needs an even number" in output
+    assert "next: pass --set fit.batch_size=8" in output
+    assert beside == ""
+    assert not (tmp_path / "run").exists()
