@@ -16,7 +16,8 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.checkpoints.registry import default_model
+from deflow_cli.checkpoints.registry import FoundModel, default_model, method_of_model
+from deflow_cli.checkpoints.translation import load_translator
 from deflow_cli.data.images.encoding import check_sides
 from deflow_cli.data.images.files import Image, quantised, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.listing import list_images
@@ -24,9 +25,10 @@ from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.compression import SampleCompression
-from deflow_cli.errors import DataError, naming
+from deflow_cli.errors import ConfigError, DataError, naming
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.translating import ImageTranslator
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution, shift_like
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
@@ -34,6 +36,7 @@ from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import (
     Submit,
+    Tell,
     Wait,
     at_once,
     plan_images,
@@ -103,6 +106,8 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     planned = plan_images(request.source, request.target, ext=request.ext, samples=request.samples)
     found = default_model(request.model)
     device = choose_device(request.device)
+    if method_of_model(found.path) is not None:
+        return _degrade_by_translator(request, found, planned, device, reporter)
     model, facts = load_model(found.path, device)
     reporter.note(f"model: {found.path} ({found.origin}), on {device}")
     translator = Translator(model, device, request.tile, GraphedFunction)
@@ -127,6 +132,49 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
         )
     if deep:
         reporter.note(f"images of 16 bits: {len(deep)}; their samples are not JPEG compressed")
+    return DegradeReport(found.path, found.origin, done.records, done.skipped, done.failed)
+
+
+def _degrade_by_translator(
+    request: DegradeRequest,
+    found: FoundModel,
+    planned: Sequence[PlannedOutput],
+    device: torch.device,
+    reporter: Reporter,
+) -> DegradeReport:
+    """Degrade by a network of another method, which gives each image one degradation of its size.
+
+    Raises ConfigError for what such a network cannot do.
+    """
+    loaded = load_translator(found.path, device)
+    method, scale = loaded.method, loaded.generator.scale
+    if scale > 1:
+        raise ConfigError(
+            f"{found.path}: a model of {method}, which makes images {scale} times smaller itself; here they "
+            "keep their size",
+            next_step=f"use deflow make-pairs HR OUT --degrader {method} --scale {scale}",
+        )
+    for option, given in (("--reverse", request.reverse), ("--like", request.like is not None)):
+        if given:
+            raise ConfigError(
+                f"{option} is for a DeFlow, not for a model of {method}", next_step="leave it out"
+            )
+    if request.samples > 1 or request.temperature != (1.0, 1.0):
+        reporter.warn(f"a model of {method} is not random: all samples are equal, at any temperature")
+    reporter.note(f"model: {found.path} ({method}, {found.origin}), on {device}")
+    translator = ImageTranslator(loaded.generator, device, request.tile)
+
+    def one(item: PlannedOutput, _: Tell) -> DegradeRecord:
+        image, started = _read(item)
+        check_sides(item.source, item.targets[0].suffix, *image.pixels.shape[:2])
+        with naming(item.source, but=(DataError,)):
+            pixels = to_pixels(translator(to_tensor(image.pixels)), image.bits)
+        for target in item.targets:
+            write_image(target, Image(pixels, image.alpha, image.gray, image.icc, image.exif))
+        seconds = time.perf_counter() - started
+        return DegradeRecord(item.source, list(item.targets), 1.0, [0] * len(item.targets), seconds)
+
+    done = run_images(planned, one, reporter, title="degrading", skip_existing=request.skip_existing)
     return DegradeReport(found.path, found.origin, done.records, done.skipped, done.failed)
 
 
