@@ -156,9 +156,7 @@ def _degrade_by_translator(
         )
     for option, given in (("--reverse", request.reverse), ("--like", request.like is not None)):
         if given:
-            raise ConfigError(
-                f"{option} is for a DeFlow, not for a model of {method}", next_step="leave it out"
-            )
+            raise ConfigError(f"{option} is nothing to a model of {method}", next_step="leave it out")
     if request.samples > 1 or request.temperature != (1.0, 1.0):
         reporter.warn(f"a model of {method} is not random: all samples are equal, at any temperature")
     reporter.note(f"model: {found.path} ({method}, {found.origin}), on {device}")
