@@ -26,7 +26,7 @@ from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.loop import run_training
 from deflow_cli.training.run_data import compare_data, compare_facts, record_data
-from deflow_cli.training.run_folder import environment_facts, write_run_record
+from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
 from deflow_cli.workflows.restorer.divergence import DivergenceMonitor
@@ -52,6 +52,7 @@ def default_preset(device: str) -> str:
 
 
 @hears_remarks
+@sole_trainer
 def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
     """Train a restorer. Raises DataError, ConfigError, CheckpointError or TrainingError."""
     started = time.monotonic()

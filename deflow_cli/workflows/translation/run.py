@@ -23,7 +23,7 @@ from deflow_cli.training.domains import Domains, open_folders
 from deflow_cli.training.engine import Engine
 from deflow_cli.training.loop import run_training
 from deflow_cli.training.run_data import compare_data, record_data, renew_facts
-from deflow_cli.training.run_folder import environment_facts, write_run_record
+from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.translation.data import TranslationBatch, TranslationSampler
 from deflow_cli.workflows.translation.records import TranslationRecords
@@ -65,6 +65,7 @@ class TranslationResult:
 
 
 @hears_remarks
+@sole_trainer
 def fit_translation(request: TranslationRequest, reporter: Reporter | None = None) -> TranslationResult:
     """Train a network. Raises DataError, ConfigError, CheckpointError or TrainingError with the next step."""
     started = time.monotonic()
