@@ -26,7 +26,7 @@ from deflow_cli.config.translation import CycleGeneratorConfig, ResidualGenerato
 from deflow_cli.errors import CheckpointError, ConfigError, naming
 from deflow_cli.models.translation.generators import CycleGenerator, Generator, ResidualGenerator
 
-MOST_CHANNELS, MOST_BLOCKS = 1024, 256  # of a generator that a file may ask for
+MOST_SIZES = (1024, 256)  # channels and blocks of a generator that a file may ask for
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _generator(method: str, config: str) -> Generator:
         kind = CycleGeneratorConfig if method == "cyclegan" else ResidualGeneratorConfig
         sizes = kind(**json.loads(config))
         check_types(sizes)
-        if sizes.channels > MOST_CHANNELS or sizes.blocks > MOST_BLOCKS:
+        if sizes.channels > MOST_SIZES[0] or sizes.blocks > MOST_SIZES[1]:
             raise ValueError(f"{sizes.channels} channels, {sizes.blocks} blocks")
     except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"the stored configuration cannot be read ({error})") from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deflow_cli.degraders.base import Draw, check_draws
-from deflow_cli.inference.translating import ImageTranslator
+from deflow_cli.degraders.translator.tiled import ImageTranslator
 from deflow_cli.models.translation.generators import Generator
 
 

@@ -14,8 +14,8 @@ from deflow_cli.checkpoints.translation import load_translator
 from deflow_cli.data.images.encoding import check_sides
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput
+from deflow_cli.degraders.translator.tiled import ImageTranslator
 from deflow_cli.errors import ConfigError, DataError, naming
-from deflow_cli.inference.translating import ImageTranslator
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import Done, Tell, run_images
 

@@ -22,7 +22,7 @@ from deflow_cli.workflows.translation.data import TranslationBatch, TranslationS
 from deflow_cli.workflows.translation.trainer import TranslationTrainer
 
 HELD_OUT_CROPS = 8
-PREVIEW_ROWS = 4
+SHOWN_CROPS = 4
 LABELS = ("clean", "degraded", "residual x8", "real noisy")
 
 
@@ -68,7 +68,7 @@ class TranslationRecords:
         """A PNG with a row for each crop: clean, degraded, their difference, and an unrelated noisy one."""
         path = self.out / "previews" / f"{step:07d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = preview_rows(self.crops, self.degraded()[:PREVIEW_ROWS])
+        rows = preview_rows(self.crops, self.degraded()[:SHOWN_CROPS])
         write_image(path, Image(contact_sheet(rows, list(LABELS), scale=2)))
 
     def _batch(self) -> TranslationBatch:
