@@ -44,7 +44,7 @@ def _perceptual(name: str) -> dict[str, str]:
 
 
 # One line for each method, in the order in which users see them.
-METHODS = [
+FIT_METHODS = [
     FitMethod(
         "deflow",
         FIT,
@@ -67,7 +67,7 @@ METHODS = [
 
 def fit_methods() -> dict[str, FitMethod]:
     """The methods by name."""
-    return {method.name: method for method in METHODS}
+    return {method.name: method for method in FIT_METHODS}
 
 
 def fit_method(name: str) -> FitMethod:
@@ -88,4 +88,4 @@ def method_of_file(path: Path) -> FitMethod | None:
         sections = tomllib.loads(path.read_text(encoding="utf-8")).keys()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return None
-    return next((method for method in METHODS if method.section in sections), None)
+    return next((method for method in FIT_METHODS if method.section in sections), None)

@@ -11,9 +11,9 @@ import pytest
 
 from deflow_cli.degraders.registry import degrader_names
 from deflow_cli.errors import ConfigError
-from deflow_cli.presets.methods import DEFAULT_METHOD, METHODS, fit_method, method_of_file
+from deflow_cli.presets.methods import DEFAULT_METHOD, FIT_METHODS, fit_method, method_of_file
 
-PRESETS = [(method, name) for method in METHODS if method.trainer for name in method.presets.names()]
+PRESETS = [(method, name) for method in FIT_METHODS if method.trainer for name in method.presets.names()]
 IDS = [f"{method.name}-{name}" for method, name in PRESETS]
 
 
@@ -53,7 +53,7 @@ def test_a_file_of_no_method_tells_none(tmp_path):
     assert method_of_file(path) == fit_method(DEFAULT_METHOD)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("method", FIT_METHODS, ids=lambda method: method.name)
 def test_each_method_has_its_presets_its_degrader_and_what_trains_it(method):
     assert {method.cpu_preset, method.gpu_preset} <= set(method.presets.names())
     assert method.name in degrader_names()
@@ -62,7 +62,7 @@ def test_each_method_has_its_presets_its_degrader_and_what_trains_it(method):
         assert getattr(importlib.import_module(module), name).name == method.name
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("method", FIT_METHODS, ids=lambda method: method.name)
 def test_its_options_set_keys_that_exist(method):
     keys = [key for key in method.options.values() if key]
     values = {"fit.memory": "low", "flow.downsample": "4"}

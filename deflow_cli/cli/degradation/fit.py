@@ -16,7 +16,7 @@ from deflow_cli.paths import CONFIG_FILE, RUNS_FOLDER
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.methods import (
     DEFAULT_METHOD,
-    METHODS,
+    FIT_METHODS,
     FitMethod,
     fit_method,
     fit_methods,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.fitting import FoldersToFit
     from deflow_cli.workflows.translation.run import TranslationResult
 
-_ABOUT = "; ".join(f"{method.name}: {method.about}" for method in METHODS)
+_ABOUT = "; ".join(f"{method.name}: {method.about}" for method in FIT_METHODS)
 
 
 def fit(
@@ -209,7 +209,7 @@ def collect_overrides(
         settings += [f"fit.time_budget={parse_duration(time_budget)!r}", "fit.iterations=0"]
     for option, value in own.items():
         if option not in method.options:
-            users = " or ".join(each.name for each in METHODS if option in each.options)
+            users = " or ".join(each.name for each in FIT_METHODS if option in each.options)
             raise ConfigError(
                 f"--{option.replace('_', '-')} is nothing to the method {method.name}",
                 next_step=f"leave it out, or use --method {users}",

@@ -49,7 +49,7 @@ class TranslationRecords:
     def degraded(self) -> list[Pixels]:
         """The held-out crops as the generator degrades them now, rounded to 8 bits."""
         batch = self._batch()
-        return [pixels_of(self.trainer.generator(image[None])[0]) for image in batch.inputs]
+        return [rounded_pixels(self.trainer.generator(image[None])[0]) for image in batch.inputs]
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -58,7 +58,7 @@ class TranslationRecords:
         low_pass_psnr: in dB, of pictures blurred by sigma 8. shift_r, _g, _b: mean change of a channel, in
         grey levels (``metrics.noise.content``).
         """
-        content = measure_content([pixels_of(t / 255) for t in self.crops.targets], self.degraded())
+        content = measure_content([rounded_pixels(t / 255) for t in self.crops.targets], self.degraded())
         figures = {"low_pass_psnr": min(content.low_pass_psnr, 99.0)}
         shifts = zip("rgb", content.colour_shift.tolist(), strict=True)
         figures |= {f"shift_{channel}": value for channel, value in shifts}
@@ -79,13 +79,13 @@ def preview_rows(crops: TranslationBatch, degraded: Sequence[Pixels]) -> list[li
     """The pictures of a preview, a row for each degraded crop, as ``LABELS`` names them."""
     rows = []
     for index, noisy in enumerate(degraded):
-        clean, real = (pixels_of(part[index] / 255) for part in (crops.targets, crops.reals))
+        clean, real = (rounded_pixels(part[index] / 255) for part in (crops.targets, crops.reals))
         residual = (noisy.astype(np.float32) - clean.astype(np.float32)) / 255
         rows.append([clean, noisy, residual_view(residual), real])
     return rows
 
 
-def pixels_of(image_chw: Tensor) -> Pixels:
+def rounded_pixels(image_chw: Tensor) -> Pixels:
     """A picture in [0, 1] as H x W x 3 uint8."""
     whole = (eight_bits(image_chw.float()) * 255).round().to(torch.uint8)
     return np.ascontiguousarray(whole.permute(1, 2, 0).cpu().numpy())
