@@ -1,4 +1,4 @@
-"""Options of the commands that turn images into images, and of `deflow export`: what they are."""
+"""Options of the commands that turn images into images: what they are."""
 
 from __future__ import annotations
 
@@ -134,32 +134,3 @@ RestoreClip = Annotated[
     ),
 ]
 Fp32 = Annotated[bool, typer.Option("--fp32", help="On CUDA compute in float32 rather than bfloat16.")]
-ExportModel = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A restorer, or a folder with a restorer.safetensors.")
-]
-ExportTarget = Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .pth or .safetensors.")]
-FileFormat = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        help="basicsr (BasicSR, Real-ESRGAN, chaiNNer), realsr (RealSR, BSRGAN, DeFlow), esrgan (the "
-        "first ESRGAN's programs), srflow (its authors' program, for SRFlow alone), safetensors (ours, "
-        "chaiNNer). Default: basicsr, or as OUT is named.",
-    ),
-]
-Openmodeldb = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE.json", help="Write the entry for OpenModelDB too; a folder: by its id."),
-]
-EntryId = Annotated[str, typer.Option("--id", metavar="ID", help="The entry's id (default: 4x-NAME).")]
-Name = Annotated[str, typer.Option(metavar="NAME", help="The model's name (default: its own).")]
-Author = Annotated[str, typer.Option(metavar="NAME", help="Who made the model.")]
-LicenseId = Annotated[
-    str, typer.Option("--license", metavar="SPDX", help="Its licence: Apache-2.0, CC-BY-4.0 ...")
-]
-Description = Annotated[str, typer.Option(metavar="TEXT", help="What the model is for.")]
-Tag = Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag of the entry. Repeatable.")]
-Url = Annotated[
-    list[str] | None, typer.Option(metavar="URL", help="Where OUT can be downloaded. Repeatable.")
-]
