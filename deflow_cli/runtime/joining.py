@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import distributed
 
-from deflow_cli.errors import DeflowError, DeviceError, ToldElsewhere, TrainingError
+from deflow_cli.errors import ConfigError, DeflowError, DeviceError, ToldElsewhere, TrainingError
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.distributed import MAIN_TIMEOUT, STEP_TIMEOUT, Ranks, set_joined
 
@@ -63,6 +63,18 @@ def joined_ranks(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
         if not given and not (failed and device.type == "cuda"):  # NCCL would wait for those who ended
             with suppress(RuntimeError):
                 distributed.destroy_process_group()
+
+
+def refuse_ranks(work: str) -> None:
+    """Raise ConfigError in a process that torchrun started beside others, for what one process does."""
+    if not _is_one_of_many():
+        return
+    if os.environ["RANK"] != "0":
+        raise ToldElsewhere(f"{work} is for one process", exit_code=ConfigError.exit_code)
+    raise ConfigError(
+        f"{work} trains in one process, and torchrun started {os.environ['WORLD_SIZE']}",
+        next_step="run it without torchrun",
+    )
 
 
 def _is_one_of_many() -> bool:

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from deflow_cli.errors import ConfigError, DeviceError
+from deflow_cli.errors import ConfigError, DeviceError, ToldElsewhere
 from deflow_cli.runtime.distributed import Ranks
-from deflow_cli.runtime.joining import joined_ranks
+from deflow_cli.runtime.joining import joined_ranks, refuse_ranks
 from tests.rank_processes import ends, start_ranks
 
 AGREE = """
@@ -89,6 +89,19 @@ def test_several_processes_choose_no_gpu_by_hand(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, value)
     with pytest.raises(DeviceError, match="cuda:1"), joined_ranks("cuda:1"):
         pass
+
+
+def test_what_one_process_does_is_refused_to_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="--method cyclegan trains in one process, and torchrun started 2"):
+        refuse_ranks("--method cyclegan")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ToldElsewhere):
+        refuse_ranks("--method cyclegan")
+    monkeypatch.delenv("RANK")
+    refuse_ranks("--method cyclegan")
 
 
 def test_a_batch_that_cannot_be_divided_is_refused() -> None:
