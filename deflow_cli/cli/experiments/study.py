@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
+from deflow_cli.cli.experiments.study_table import print_study
 from deflow_cli.cli.guard import guarded
 from deflow_cli.cli.options import AsJson, Debug, check_folder
+from deflow_cli.cli.scoring.result_files import results_first
+from deflow_cli.cli.scoring.score_options import check_target
 from deflow_cli.errors import ConfigError
 
 app = typer.Typer(
@@ -74,9 +77,7 @@ def make_study(
     for folder in methods:
         check_folder(folder, "METHOD_DIR")
     if (ref is None) == (lq is None):
-        raise ConfigError(
-            "what the methods are judged against is missing or double", next_step="pass --ref GT or --lq LQ"
-        )
+        raise ConfigError("a study shows references or sources", next_step="pass either --ref GT or --lq LQ")
     check_folder(ref or lq or Path(), "--ref" if ref else "--lq")
 
     from deflow_cli.workflows.study.make import MakeStudyRequest
@@ -102,4 +103,59 @@ def make_study(
     typer.echo(f"for you alone:    {show_path(made.key)}")
 
 
+def score_study(
+    answers: Annotated[
+        list[Path],
+        typer.Argument(metavar="ANSWERS...", help="Files that participants saved, or folders of them."),
+    ],
+    key: Annotated[Path, typer.Option("--key", metavar="KEYFILE", help="The study's key.json.")],
+    metrics: Annotated[
+        Path | None,
+        typer.Option("--metrics", metavar="FILE", help="CSV or JSON of `deflow score` of the same folders."),
+    ] = None,
+    accuracy: Annotated[
+        float, typer.Option("--min-accuracy", help="Share of catch items that a participant must find.")
+    ] = 0.8,
+    checks: Annotated[
+        int, typer.Option("--min-checks", help="Catch items that a participant must have seen.")
+    ] = 5,
+    seconds: Annotated[
+        float, typer.Option("--min-seconds", help="Faster trials are dropped before all else.")
+    ] = 2.0,
+    draws: Annotated[int, typer.Option("--draws", help="Of the bootstrap.")] = 2000,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the figures.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Score the answers to a study: mean opinion ranks, strengths with intervals, and which methods differ.
+
+    Participants who miss catch items are left out. Files of another study are refused, and answers that are
+    there twice count once.
+    """
+    check_target(html, "--html")
+    if not 0 <= accuracy <= 1:
+        raise ConfigError(f"--min-accuracy is {accuracy:g}", next_step="use a share from 0 to 1, such as 0.8")
+
+    from deflow_cli.metrics.study.attention import AttentionRule
+    from deflow_cli.workflows.study import score as workflow
+
+    rule = AttentionRule(accuracy, checks, seconds)
+    request = workflow.ScoreStudyRequest(tuple(answers), key, metrics, rule, draws, seed)
+    with ConsoleReporter() as reporter:
+        document = workflow.score_study(request, reporter).as_dict()
+    with results_first() as write:
+        if html is not None:
+            from deflow_cli.reports.pages.study_page import study_page
+
+            write(html, study_page(document))
+        if as_json:
+            print_json(document)
+        else:
+            print_study(document)
+
+
 app.command("make")(guarded(make_study))
+app.command("score")(guarded(score_study))
