@@ -6,12 +6,17 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deflow_cli.errors import CheckpointError, DataError
-from deflow_cli.paths import MODEL_FILE, RUNS_FOLDER, weights_folder
+from deflow_cli.paths import MODEL_FILE, RESTORER_FILE, RUNS_FOLDER, weights_folder
+from deflow_cli.tensor_files import read_safetensors_metadata, tensor_file_kind
 
 WEIGHTS_MANIFEST = "manifest.toml"
+DEGRADATION_ARCHITECTURE = "deflow"  # in the metadata of a degradation model's file
+
+
+ModelKind = Literal["degradation", "restorer"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,31 @@ def find_model(given: Path | None, working: Path, embedded: Path | None) -> Foun
     if newest is not None:
         return FoundModel(newest, "newest fit here")
     return FoundModel(embedded_model(embedded), "embedded")
+
+
+def model_of_any_kind(given: Path) -> tuple[FoundModel, ModelKind]:
+    """A degradation model or a restorer that is given, a file or a folder that holds one, and which it is.
+
+    Raises CheckpointError where there is none, or where a folder holds both.
+    """
+    if not given.is_dir():
+        found = FoundModel(given, "given")
+        if not given.is_file():
+            raise CheckpointError(f"{given}: no such model", next_step="pass a model file or its folder")
+        ours = tensor_file_kind(given) == "safetensors"
+        architecture = read_safetensors_metadata(given).get("modelspec.architecture") if ours else None
+        return found, "degradation" if architecture == DEGRADATION_ARCHITECTURE else "restorer"
+    names: dict[ModelKind, str] = {"degradation": MODEL_FILE, "restorer": RESTORER_FILE}
+    held: list[tuple[FoundModel, ModelKind]] = [
+        (FoundModel(given / name, "given"), kind) for kind, name in names.items() if (given / name).is_file()
+    ]
+    if len(held) != 1:
+        both = f"both {MODEL_FILE} and {RESTORER_FILE}"
+        raise CheckpointError(
+            f"{given}: holds {both if held else f'no {MODEL_FILE} and no {RESTORER_FILE}'}",
+            next_step="name the file itself" if held else "pass a model file or its folder",
+        )
+    return held[0]
 
 
 def newest_fit(working: Path) -> Path | None:

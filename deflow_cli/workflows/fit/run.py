@@ -31,7 +31,7 @@ from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine
 from deflow_cli.training.loop import run_training
 from deflow_cli.training.run_data import compare_data, record_data, renew_facts
-from deflow_cli.training.run_folder import training_facts, write_run_record
+from deflow_cli.training.run_folder import sole_trainer, training_facts, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.fit.closed_form import ClosedForm, SampleSizes
 from deflow_cli.workflows.fit.data import (
@@ -98,6 +98,7 @@ def default_preset(device: str) -> str:
 
 
 @hears_remarks
+@sole_trainer
 def fit(
     request: FitRequest, reporter: Reporter | None = None, *, wrap_objective: WrapObjective = unchanged
 ) -> FitResult:

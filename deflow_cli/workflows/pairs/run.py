@@ -108,7 +108,7 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
         return _report(request, plan, 0, workers, started, _estimate(request, plan, workers, reporter))
     target = request.target
     slots = [slot for planned in plan.images for slot in planned.slots]
-    with make_pairs_target.alone(target), one_torch_thread():
+    with make_pairs_target.alone(target, reporter), one_torch_thread():
         done = make_pairs_target.prepare(target, plan.manifest, request.overwrite)
         if done:
             damaged = make_pairs_target.damaged_files(target, plan.manifest, slots, workers, reporter)
