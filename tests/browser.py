@@ -35,6 +35,10 @@ KEYS = {
 }
 
 
+class BrowserError(Exception):
+    """A call that the browser refused, or a script that failed."""
+
+
 class Browser:
     """A running browser."""
 
@@ -68,7 +72,8 @@ class Browser:
         while True:
             message = self._receive()
             if message.get("id") == number:
-                assert "error" not in message, f"{method}: {message['error']}"
+                if "error" in message:
+                    raise BrowserError(f"{method}: {message['error']}")
                 return dict(message["result"])
             if message.get("method") == "Page.javascriptDialogOpening":
                 self._send("Page.handleJavaScriptDialog", message["sessionId"], {"accept": True})
@@ -146,13 +151,18 @@ class Page:
         """The value of an expression, or of the promise that it gives."""
         asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         answer = self.call("Runtime.evaluate", **asked)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        if "exceptionDetails" in answer:
+            raise BrowserError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
     def until(self, condition: str) -> None:
-        """Wait for a condition of the page to hold."""
+        """Wait for a condition of the page to hold; while it is loaded anew, elements may be missing."""
         end = time.monotonic() + PATIENCE
-        while not self.js(f"!!({condition})"):
+        tried = f"(() => {{ try {{ return !!({condition}) }} catch (error) {{ return false }} }})()"
+        while True:
+            with contextlib.suppress(BrowserError):
+                if self.js(tried):
+                    return
             assert time.monotonic() < end, f"never: {condition}"
             time.sleep(0.01)
 
