@@ -14,7 +14,7 @@ import numpy as np
 from deflow_cli.metrics.study.rankings import Reals
 
 DRAWS = 2000
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 
 
 def two_way_weights(
@@ -30,7 +30,7 @@ def two_way_weights(
 
 def percentile_interval(draws_dm: Reals) -> Reals:
     """The 95 % percentile interval over draws, 2 x items. Draws without a value (NaN) are left out."""
-    tail = (1 - LEVEL) / 2
+    tail = (1 - CONFIDENCE_LEVEL) / 2
     known = draws_dm[np.isfinite(draws_dm).all(1)]
     if not len(known):
         return np.full((2, draws_dm.shape[1]), np.nan)

@@ -31,15 +31,15 @@ _ELO = 400 / math.log(10)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """A value with its 95 % interval."""
 
     value: float
     low: float
     high: float
 
-    def times(self, factor: float) -> Estimate:
-        return Estimate(self.value * factor, self.low * factor, self.high * factor)
+    def times(self, factor: float) -> IntervalEstimate:
+        return IntervalEstimate(self.value * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class MethodFigures:
     """
 
     name: str
-    mean_rank: Estimate | None
-    corrected: Estimate | None
-    strength: Estimate
-    bradley_terry: Estimate
-    elo: Estimate
+    mean_rank: IntervalEstimate | None
+    corrected: IntervalEstimate | None
+    strength: IntervalEstimate
+    bradley_terry: IntervalEstimate
+    elo: IntervalEstimate
     firsts: float
     letters: str
 
@@ -66,7 +66,7 @@ class PairFigures:
 
     first: str
     second: str
-    difference: Estimate
+    difference: IntervalEstimate
     p: float
     p_holm: float
 
@@ -147,9 +147,11 @@ def analyse(
     return StudyFigures(methods, pairs, agreement, separated, catch_rank, rank_sd, len(weights))
 
 
-def _estimates(values: Reals, draws_dm: Reals) -> list[Estimate]:
+def _estimates(values: Reals, draws_dm: Reals) -> list[IntervalEstimate]:
     low, high = percentile_interval(draws_dm)
-    return [Estimate(*(float(part) for part in parts)) for parts in zip(values, low, high, strict=True)]
+    return [
+        IntervalEstimate(*(float(part) for part in parts)) for parts in zip(values, low, high, strict=True)
+    ]
 
 
 def _pairs(

@@ -39,7 +39,7 @@ from deflow_cli.workflows.study.records import (
 
 FEW_RATERS = 15  # a crop is judged by at least so many people in standard practice
 FEW_PEOPLE = 10  # a bootstrap over fewer gives intervals that are too narrow
-GAP = 0.1  # of mean ranks, for which the trials needed are told
+RANK_GAP = 0.1  # of mean ranks, for which the trials needed are told
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,12 @@ class StudyReport:
         if sd is None:
             return None
         visible = sd * math.sqrt(trials_needed(1.0, 1.0) / len(self.kept))
-        return {"rank_sd": sd, "gap": GAP, "trials_for_gap": trials_needed(GAP, sd), "visible_gap": visible}
+        return {
+            "rank_sd": sd,
+            "gap": RANK_GAP,
+            "trials_for_gap": trials_needed(GAP, sd),
+            "visible_gap": visible,
+        }
 
 
 def score_study(request: ScoreStudyRequest, reporter: Reporter) -> StudyReport:
