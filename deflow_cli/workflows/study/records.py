@@ -14,7 +14,7 @@ from deflow_cli.metrics.study.rankings import Ranking
 
 KEY_FORMAT = "deflow-study-key"
 ANSWERS_FORMAT = "deflow-study-answers"
-FORMAT_VERSION = 1
+STUDY_VERSION = 1
 CATCH = "(catch item)"
 
 
@@ -47,7 +47,7 @@ class StudyKey:
 
     def text(self) -> str:
         """The file's text."""
-        return json.dumps({"format": KEY_FORMAT, "version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
+        return json.dumps({"format": KEY_FORMAT, "version": STUDY_VERSION, **asdict(self)}, indent=1) + "\n"
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ def _read_document(path: Path, kind: str, next_step: str) -> dict[str, Any]:
         raise DataError(f"{path}: not JSON ({error})", next_step=next_step) from error
     if not isinstance(found, dict) or found.pop("format", None) != kind:
         raise DataError(f"{path}: no file of format {kind}", next_step=next_step)
-    if (version := found.pop("version", None)) != FORMAT_VERSION:
+    if (version := found.pop("version", None)) != STUDY_VERSION:
         raise DataError(
-            f"{path}: version {version!r}, not {FORMAT_VERSION}", next_step="use the deflow that made it"
+            f"{path}: version {version!r}, not {STUDY_VERSION}", next_step="use the deflow that made it"
         )
     return found
 

@@ -136,7 +136,7 @@ class StudyReport:
         return {
             "rank_sd": sd,
             "gap": RANK_GAP,
-            "trials_for_gap": trials_needed(GAP, sd),
+            "trials_for_gap": trials_needed(RANK_GAP, sd),
             "visible_gap": visible,
         }
 
