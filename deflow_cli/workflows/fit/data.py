@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +11,17 @@ import torch
 from torch import Tensor
 
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.data.contents import Contents, folder_contents
-from deflow_cli.data.images.folders import (
-    FolderScan,
-    check_domains,
-    find_copies,
-    fingerprint,
-    name_copies,
-    scan_folder,
-)
-from deflow_cli.data.images.image_cache import ImageCache
+from deflow_cli.data.contents import folder_contents
 from deflow_cli.data.images.statistics import channel_statistics, differ
 from deflow_cli.data.pairs.aligned import AlignedSampler, scan_aligned
-from deflow_cli.data.unpaired import Batch, UnpairedSampler, split_held_out
+from deflow_cli.data.unpaired import Batch, UnpairedSampler
 from deflow_cli.errors import ConfigError
 from deflow_cli.runtime.progress import Reporter
+from deflow_cli.training.domains import Domains, open_folders
 from deflow_cli.workflows.fit.compression import choose_compression
 from deflow_cli.workflows.fit.conditioning import choose_conditioning
 
 LEAK_CANDIDATES = (4, 8, 16)  # downsamplings of h that the domain-leak test tries, in this order
-
-
-@dataclass(frozen=True)
-class Domains:
-    """The two folders, split into training and held-out images. contents: of their files, by role."""
-
-    clean: ImageCache
-    noisy: ImageCache
-    held_clean: ImageCache
-    held_noisy: ImageCache
-    facts: dict[str, Any]
-    contents: dict[str, Contents] = field(default_factory=dict)
 
 
 def patch_size(config: RunConfig) -> int:
@@ -58,46 +38,7 @@ def patch_size(config: RunConfig) -> int:
 def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, reporter: Reporter) -> Domains:
     """Scan, check and split both folders. Raises DataError early, with the reason."""
     size = patch_size(config)
-    scans = (scan_folder(clean, size), scan_folder(noisy, size))
-    for note in check_domains(*scans, allow_pairs=has_pairs):
-        reporter.note(note)
-    for name, scan in zip(("clean", "noisy"), scans, strict=True):
-        _tell(name, scan, size, reporter)
-    share, seed, cache = config.fit.held_out, config.fit.seed, config.fit.cache_mib * 2**20
-    pools: list[ImageCache] = []
-    held_out = []
-    for scan in scans:
-        copies = find_copies(scan)
-        if copies:
-            sides = "they stay on one side of the held-out split"
-            reporter.warn(f"{scan.folder}: {name_copies(copies)}; {sides}")
-        train, held = split_held_out(scan.paths, share, seed, copies)
-        bound = int(cache * len(scan.paths) / max(sum(len(s.paths) for s in scans), 1))
-        # a set too small to hold images out is validated on its own images
-        pools += [ImageCache(train, bound), ImageCache(held or train, bound // 4)]
-        held_out.append(len(held))
-    facts = {
-        "clean_images": len(scans[0].paths),
-        "noisy_images": len(scans[1].paths),
-        "held_out_images": held_out,
-        "clean_fingerprint": fingerprint(scans[0]),
-        "noisy_fingerprint": fingerprint(scans[1]),
-    }
-    contents: dict[str, Contents] = {
-        name: folder_contents(scan.folder, scan.paths)
-        for name, scan in zip(("clean", "noisy"), scans, strict=True)
-    }
-    return Domains(pools[0], pools[2], pools[1], pools[3], facts, contents)
-
-
-def _tell(name: str, scan: FolderScan, size: int, reporter: Reporter) -> None:
-    reporter.note(f"{name}: {len(scan.paths)} images in {scan.folder}")
-    if scan.too_small:
-        reporter.warn(f"{name}: {len(scan.too_small)} images smaller than {size} px skipped")
-    for path, reason in scan.broken[:5]:
-        reporter.warn(f"{name}: {path} skipped: {reason}")
-    if len(scan.broken) > 5:
-        reporter.warn(f"{name}: {len(scan.broken) - 5} more broken images skipped")
+    return open_folders((clean, noisy), (size, size), config.fit, reporter, has_pairs=has_pairs)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import generator
 from deflow_cli.training.batches import BatchStream
+from deflow_cli.training.domains import Domains
 from deflow_cli.training.engine import Engine
 from deflow_cli.training.loop import run_training
 from deflow_cli.training.run_data import compare_data, record_data, renew_facts
@@ -35,7 +36,6 @@ from deflow_cli.training.run_folder import sole_trainer, training_facts, write_r
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.fit.closed_form import ClosedForm, SampleSizes
 from deflow_cli.workflows.fit.data import (
-    Domains,
     StepBatch,
     choose_settings,
     open_domains,
