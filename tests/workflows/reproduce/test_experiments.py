@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deflow_cli.errors import ConfigError
-from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, Recipe, recipe
+from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
+from deflow_cli.workflows.reproduce.recipes import Recipe, recipe
 
 
 def of(name: str, *settings: str, small: bool = False, budget: float = 0.0) -> Recipe:

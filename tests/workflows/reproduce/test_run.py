@@ -11,8 +11,9 @@ import pytest
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.paths import MODEL_FILE, STATE_FILE
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, recipe
+from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
 from deflow_cli.workflows.reproduce.layouts import find_layout
+from deflow_cli.workflows.reproduce.recipes import recipe
 from deflow_cli.workflows.reproduce.run import ReproduceReport, ReproduceRequest, do_all, reproduce
 from deflow_cli.workflows.reproduce.steps import restoring
 from deflow_cli.workflows.reproduce.steps.base import STAGES, Bench, Cost, ExperimentStep
