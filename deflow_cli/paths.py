@@ -20,6 +20,7 @@ DATA_FILE = "data.json"  # what a run is trained on, file by file, to compare wi
 RUN_FILE = "run.json"  # the folders that a run was given
 LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
+POOL_FILE = "kernels.json"  # what the kernels of a folder are, beside them
 RUNS_FOLDER = "runs"  # below the working folder: where runs are written and looked for
 
 _numbers = itertools.count()
