@@ -18,6 +18,7 @@ STATE_FILE = "state.safetensors"  # what a run resumes from
 CONFIG_FILE = "config.toml"
 DATA_FILE = "data.json"  # what a run is trained on, file by file, to compare with when it goes on
 RUN_FILE = "run.json"  # the folders that a run was given
+RUN_LOCK = ".lock"  # held by the process that trains in the folder
 LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
 POOL_FILE = "kernels.json"  # what the kernels of a folder are, beside them

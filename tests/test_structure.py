@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deflow_cli"
 TESTS = ROOT / "tests"
 MOST_FILES = 12  # of Python in a folder
-APART = {"golden", "gpu", "bench", "zoo"}  # folders of tests that mirror no folder of the package
+APART = {"golden", "gpu", "bench", "zoo", "faults"}  # folders of tests that mirror no folder of the package
 
 # Names that several modules define, with the reason.
 SHARED_NAMES = {

@@ -6,12 +6,18 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from deflow_cli.checkpoints.format import TRANSLATOR_KIND
 from deflow_cli.errors import CheckpointError, DataError
-from deflow_cli.paths import MODEL_FILE, RUNS_FOLDER, weights_folder
+from deflow_cli.paths import MODEL_FILE, RESTORER_FILE, RUNS_FOLDER, weights_folder
+from deflow_cli.tensor_files import read_safetensors_metadata, tensor_file_kind
 
 WEIGHTS_MANIFEST = "manifest.toml"
+DEGRADATION_ARCHITECTURE = "deflow"  # in the metadata of a degradation model's file
+
+
+ModelKind = Literal["degradation", "restorer"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class FoundModel:
 
 
 def default_model(given: Path | None) -> FoundModel:
-    """The given model, else the newest fit below the working directory, else the embedded model.
+    """The given model, else the newest DeFlow below the working directory, else the embedded model.
 
     Raises CheckpointError if there is none.
     """
@@ -53,9 +59,63 @@ def find_model(given: Path | None, working: Path, embedded: Path | None) -> Foun
     return FoundModel(embedded_model(embedded), "embedded")
 
 
-def newest_fit(working: Path) -> Path | None:
-    """The ``runs/*/model.safetensors`` written last; None without any."""
-    found = [path for path in (working / RUNS_FOLDER).glob(f"*/{MODEL_FILE}") if path.is_file()]
+def model_of_any_kind(given: Path) -> tuple[FoundModel, ModelKind]:
+    """A degradation model or a restorer that is given, a file or a folder that holds one, and which it is.
+
+    Raises CheckpointError where there is none, or where a folder holds both.
+    """
+    if not given.is_dir():
+        found = FoundModel(given, "given")
+        if not given.is_file():
+            raise CheckpointError(f"{given}: no such model", next_step="pass a model file or its folder")
+        ours = tensor_file_kind(given) == "safetensors"
+        architecture = read_safetensors_metadata(given).get("modelspec.architecture") if ours else None
+        return found, "degradation" if architecture == DEGRADATION_ARCHITECTURE else "restorer"
+    names: dict[ModelKind, str] = {"degradation": MODEL_FILE, "restorer": RESTORER_FILE}
+    held: list[tuple[FoundModel, ModelKind]] = [
+        (FoundModel(given / name, "given"), kind) for kind, name in names.items() if (given / name).is_file()
+    ]
+    if len(held) != 1:
+        both = f"both {MODEL_FILE} and {RESTORER_FILE}"
+        raise CheckpointError(
+            f"{given}: holds {both if held else f'no {MODEL_FILE} and no {RESTORER_FILE}'}",
+            next_step="name the file itself" if held else "pass a model file or its folder",
+        )
+    return held[0]
+
+
+def find_translator(given: Path | None, working: Path, method: str) -> FoundModel:
+    """The model given, else the newest fit of a method below ``working``/runs.
+
+    Raises CheckpointError where there is none.
+    """
+    if given is not None:
+        return find_model(given, working, None)
+    newest = newest_fit(working, method)
+    if newest is None:
+        raise CheckpointError(
+            f"there is no model of {method} here",
+            next_step=f"fit one: deflow fit --method {method} CLEAN NOISY, or name one with --model",
+        )
+    return FoundModel(newest, "newest fit here")
+
+
+def method_of_model(path: Path) -> str | None:
+    """The method that a model file says it is of, such as ``dsgan``; None for a DeFlow, or any other file."""
+    try:
+        metadata = read_safetensors_metadata(path)
+    except CheckpointError:
+        return None
+    return metadata.get("modelspec.architecture") if metadata.get("deflow.kind") == TRANSLATOR_KIND else None
+
+
+def newest_fit(working: Path, method: str | None = None) -> Path | None:
+    """The ``runs/*/model.safetensors`` written last, of a method, or None. method: None: a DeFlow."""
+    found = [
+        path
+        for path in (working / RUNS_FOLDER).glob(f"*/{MODEL_FILE}")
+        if path.is_file() and method_of_model(path) == method
+    ]
     return max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()), default=None)
 
 

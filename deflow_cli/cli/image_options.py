@@ -1,4 +1,4 @@
-"""Options of the commands that turn images into images, and of `deflow export`: what they are."""
+"""Options of the commands that turn images into images: what they are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-Source = Annotated[Path, typer.Argument(metavar="IN", help="An image, or a folder of images (recursive).")]
-Target = Annotated[Path, typer.Argument(metavar="OUT", help="An image, or a folder to write to.")]
+Source = Annotated[
+    Path, typer.Argument(metavar="IN", help="An image, a folder of images (recursive), or a video.")
+]
+Target = Annotated[Path, typer.Argument(metavar="OUT", help="An image or a video, or a folder to write to.")]
 Model = Annotated[
     Path | None,
     typer.Option(
@@ -22,6 +24,29 @@ Temperature = Annotated[
         metavar="T|LOW:HIGH",
         help="Strength of the noise, or a range drawn from per image (default: 1; with --reverse 0, "
         "the posterior's mean).",
+    ),
+]
+Strength = Annotated[
+    str | None,
+    typer.Option(metavar="S|LOW:HIGH", help="A plainer word for --temperature: 0.5 is half of the noise."),
+]
+StrengthSheet = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png", help="A sheet of the first images at six strengths, to choose from."),
+]
+Clip = Annotated[
+    bool,
+    typer.Option(
+        "--clip",
+        help="The images of each folder are frames of one clip: one kind and level of noise for all.",
+    ),
+]
+Temporal = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        help="With --clip: correlation of the noise of two frames, 0 (new in each, the default) to 1 (it "
+        "stands still).",
     ),
 ]
 Samples = Annotated[int, typer.Option(min=1, help="Degraded versions of each image.")]
@@ -101,33 +126,11 @@ Sheet = Annotated[
     Path | None,
     typer.Option(metavar="FILE.png", help="Of an SRFlow: a sheet of samples, or of temperatures."),
 ]
-Fp32 = Annotated[bool, typer.Option("--fp32", help="On CUDA compute in float32 rather than bfloat16.")]
-ExportModel = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A restorer, or a folder with a restorer.safetensors.")
-]
-ExportTarget = Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .pth or .safetensors.")]
-FileFormat = Annotated[
-    str | None,
+RestoreClip = Annotated[
+    bool,
     typer.Option(
-        "--format",
-        metavar="NAME",
-        help="basicsr (BasicSR, Real-ESRGAN, chaiNNer), realsr (RealSR, BSRGAN, DeFlow), esrgan (the "
-        "first ESRGAN's programs), srflow (its authors' program, for SRFlow alone), safetensors (ours, "
-        "chaiNNer). Default: basicsr, or as OUT is named.",
+        "--clip",
+        help="The images of each folder are frames of one clip: an SRFlow makes up the same detail for all.",
     ),
 ]
-Openmodeldb = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE.json", help="Write the entry for OpenModelDB too; a folder: by its id."),
-]
-EntryId = Annotated[str, typer.Option("--id", metavar="ID", help="The entry's id (default: 4x-NAME).")]
-Name = Annotated[str, typer.Option(metavar="NAME", help="The model's name (default: its own).")]
-Author = Annotated[str, typer.Option(metavar="NAME", help="Who made the model.")]
-LicenseId = Annotated[
-    str, typer.Option("--license", metavar="SPDX", help="Its licence: Apache-2.0, CC-BY-4.0 ...")
-]
-Description = Annotated[str, typer.Option(metavar="TEXT", help="What the model is for.")]
-Tag = Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag of the entry. Repeatable.")]
-Url = Annotated[
-    list[str] | None, typer.Option(metavar="URL", help="Where OUT can be downloaded. Repeatable.")
-]
+Fp32 = Annotated[bool, typer.Option("--fp32", help="On CUDA compute in float32 rather than bfloat16.")]

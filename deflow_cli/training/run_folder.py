@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.paths import CONFIG_FILE, LOG_FILE, MODEL_FILE, RUN_FILE
+from deflow_cli.paths import CONFIG_FILE, LOG_FILE, MODEL_FILE, RUN_FILE, RUN_LOCK
 from deflow_cli.presets.reader import FIT
+from deflow_cli.runtime.distributed import Ranks
+from deflow_cli.runtime.folder_lock import sole_writer
 from deflow_cli.texts import json_text
 from deflow_cli.training.train_state import Progress
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _WritesRun(Protocol):
+    """A request of a training. out: the run's folder."""
+
+    @property
+    def out(self) -> Path: ...
+
+
+Request = TypeVar("Request", bound=_WritesRun)
+
+
+def sole_trainer(work: Callable[Concatenate[Request, P], R]) -> Callable[Concatenate[Request, P], R]:
+    """Decorate a training, whose first argument is its request: nobody else trains in ``out`` meanwhile.
+
+    The ranks of one training are one process in this: the main one has the lock. Raises DataError, which
+    names the other process, where there is one.
+    """
+    signature = inspect.signature(work)
+
+    @functools.wraps(work)
+    def run(request: Request, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if not Ranks.current().is_main:
+            return work(request, *args, **kwargs)
+        reporter = signature.bind(request, *args, **kwargs).arguments.get("reporter")
+        warn = (lambda text: None) if reporter is None else reporter.warn
+        what, next_step = "another training", "choose another --out"
+        with sole_writer(request.out, RUN_LOCK, what=what, next_step=next_step, warn=warn):
+            return work(request, *args, **kwargs)
+
+    return run
 
 
 @dataclass(frozen=True)

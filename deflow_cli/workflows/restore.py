@@ -22,6 +22,7 @@ from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor
 from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.images.resize import rescale
+from deflow_cli.data.video.frames import is_video
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, naming
 from deflow_cli.inference.restoring import Restorer
 from deflow_cli.models.srflow.model import SRFlow
@@ -31,6 +32,7 @@ from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import Tell, plan_images, run_images
+from deflow_cli.workflows.images.video import ChangeImage, VideoJob, plan_video, run_video
 from deflow_cli.workflows.super_resolve import (
     SpaceJob,
     SpaceOptions,
@@ -129,19 +131,12 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     An SRFlow gives samples, as ``request.space`` says. Raises DeflowError for what concerns all images: no
     restorer, no images, no such device, options that are nothing to the restorer.
     """
-    planned = plan_images(
-        request.source,
-        request.target,
-        ext=request.ext,
-        samples=request.space.samples,
-        tag=request.suffix,
-        keep_alpha=True,
-    )
+    planned, video = _plan(request)
     found = find_restorer(request.model, Path.cwd())
     device = choose_device(request.device)
     model, _ = load_restorer(found.path, tell=reporter.note)
     if isinstance(model, SRFlow):
-        return _super_resolve(request, planned, found, model, device, reporter)
+        return _super_resolve(request, planned, video, found, model, device, reporter)
     if request.space.given:
         raise ConfigError(
             f"{found.path}: gives one image and no samples, {request.space.given[0]} is nothing to it",
@@ -166,6 +161,12 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
         graphs=GraphCache,
     )
     outscale = request.outscale or float(config.scale)
+    if video is not None:
+
+        def change(number: int, image: Image) -> NDArray[Any]:
+            return _pixels(image, *_enlarged_sides(image, outscale), restorer, lambda share: None)
+
+        return _restore_video(request, video, found, config.scale, change, reporter)
     done = run_images(
         planned,
         lambda item, tell: _one(item, outscale, restorer, tell),
@@ -178,9 +179,52 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     )
 
 
+def _plan(request: RestoreRequest) -> tuple[list[PlannedOutput], VideoJob | None]:
+    """The images to write, or the video."""
+    space = request.space
+    if is_video(request.source):
+        if space.sheet is not None:
+            raise ConfigError(
+                f"--sheet is for images, but {request.source} is a video",
+                next_step="take a folder of its frames",
+            )
+        return [], plan_video(
+            request.source, request.target, samples=space.samples, ext=request.ext, tag=request.suffix
+        )
+    planned = plan_images(
+        request.source,
+        request.target,
+        ext=request.ext,
+        samples=space.samples,
+        tag=request.suffix,
+        keep_alpha=True,
+    )
+    return planned, None
+
+
+def _restore_video(
+    request: RestoreRequest,
+    video: VideoJob,
+    found: FoundModel,
+    scale: int,
+    change: ChangeImage,
+    reporter: Reporter,
+) -> RestoreReport:
+    """Restore the frames of a video, unless it is there and is to be skipped."""
+    records, skipped = [], []
+    if request.skip_existing and video.target.exists():
+        skipped.append(video.source)
+    else:
+        done = run_video(video, change, reporter, title="restoring")
+        records.append(RestoreRecord(video.source, video.target, done.width, done.height, done.seconds))
+    outscale = request.outscale or float(scale)
+    return RestoreReport(found.path, found.origin, scale, outscale, records, skipped)
+
+
 def _super_resolve(
     request: RestoreRequest,
     planned: Sequence[PlannedOutput],
+    video: VideoJob | None,
     found: FoundModel,
     model: SRFlow,
     device: torch.device,
@@ -194,6 +238,12 @@ def _super_resolve(
         f"restorer: {found.path} ({found.origin}), SRFlow x{model.scale}, temperature {job.temperature:g}, "
         f"on {device}"
     )
+    if video is not None:
+
+        def change(number: int, image: Image) -> NDArray[Any]:
+            return job.frame(image, video.key)
+
+        return _restore_video(request, video, found, model.scale, change, reporter)
     done = job.run(planned, reporter, skip_existing=request.skip_existing)
     consistency = [value for record in done.records for value in record.lr_psnr]
     return RestoreReport(
@@ -222,13 +272,19 @@ def _one(item: PlannedOutput, outscale: float, restorer: Restorer, tell: Tell) -
     started = time.perf_counter()
     image = read_image(item.source)
     target = item.targets[0]
-    height, width = (max(1, int(side * outscale + 0.5)) for side in image.pixels.shape[:2])
+    height, width = _enlarged_sides(image, outscale)
     check_sides(item.source, target.suffix, height, width)
     with naming(item.source, but=(DataError,)):
         pixels = _pixels(image, height, width, restorer, tell)
     alpha = None if image.alpha is None else enlarged_alpha(image.alpha, height, width)
     write_image(target, replace(image, pixels=pixels, alpha=alpha))
     return RestoreRecord(item.source, target, width, height, time.perf_counter() - started)
+
+
+def _enlarged_sides(image: Image, outscale: float) -> tuple[int, int]:
+    """Height and width of an output."""
+    height, width = (max(1, int(side * outscale + 0.5)) for side in image.pixels.shape[:2])
+    return height, width
 
 
 def _pixels(image: Image, height: int, width: int, restorer: Restorer, tell: Tell) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor
 from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.data.images.resize import downsample, rescale
 from deflow_cli.errors import ConfigError, DataError, naming
+from deflow_cli.inference.clip_noise import clip_of
 from deflow_cli.inference.positional_noise import LatentNoise
 from deflow_cli.inference.super_resolving import SampleRequest, SuperResolver, strayed_share
 from deflow_cli.models.srflow.model import SRFlow
@@ -37,7 +38,8 @@ class SpaceOptions:
 
     temperature: standard deviation of the latents; None: 0.8. seed: of the samples, with the image's name.
     consistent: each sample is projected onto the images that shrink to the input. sheet: a PNG to write, of
-    the samples, or where there is one, of several temperatures.
+    the samples, or where there is one, of several temperatures. clip: the images of each folder are frames of
+    one clip, which share their latents, so that what is made up does not flicker.
     """
 
     temperature: float | None = None
@@ -45,6 +47,7 @@ class SpaceOptions:
     seed: int = 0
     consistent: bool = False
     sheet: Path | None = None
+    clip: bool = False
 
     def __post_init__(self) -> None:
         if self.temperature is not None:
@@ -120,16 +123,15 @@ class SpaceJob:
         height, width = (max(1, int(side * self.outscale + 0.5)) for side in image.pixels.shape[:2])
         x = to_tensor(image.pixels)
         with naming(item.source, but=(DataError,)):
-            samples = self._samples(x, item.key, [self.temperature] * self.options.samples, tell)
-            strips = self._for_sheet(x, item.key, samples)
+            key = clip_of(item.key) if self.options.clip else item.key
+            samples = self._samples(x, key, [self.temperature] * self.options.samples, tell)
+            strips = self._for_sheet(x, key, samples)
         lr_psnr, alpha = [], None
         if image.alpha is not None:
             alpha = enlarged_alpha(image.alpha, height, width)
         for target, y in zip(item.targets, samples, strict=True):
             lr_psnr.append(self._lr_psnr(y, image))
-            pixels = to_pixels(y, image.bits)
-            if pixels.shape[:2] != (height, width):
-                pixels = whole_numbers(rescale(_unit(y), height, width), image.bits)
+            pixels = _enlarged(y, height, width, image.bits)
             write_image(target, replace(image, pixels=pixels, alpha=alpha))
         if self.options.sheet is not None and len(self._rows) < SHEET_ROWS:
             self._rows.append((item.source.stem[:16], strips))
@@ -143,6 +145,12 @@ class SpaceJob:
             lr_psnr,
             float(np.mean([strayed_share(y) for y in samples])),
         )
+
+    def frame(self, image: Image, key: str) -> NDArray[Any]:
+        """One sample of a frame of a video: H x W x 3. key: of the clip."""
+        height, width = (max(1, int(side * self.outscale + 0.5)) for side in image.pixels.shape[:2])
+        sample = self._samples(to_tensor(image.pixels), key, [self.temperature], lambda share: None)[0]
+        return _enlarged(sample, height, width, image.bits)
 
     def _samples(self, x: Tensor, key: str, temperatures: Sequence[float], tell: Tell) -> list[Tensor]:
         """Samples at temperatures, unclamped: 3 H W each."""
@@ -186,6 +194,14 @@ class SpaceJob:
 def _middle(pixels: Pixels) -> Pixels:
     top, left = (max(side - SHEET_SIDE, 0) // 2 for side in pixels.shape[:2])
     return pixels[top : top + SHEET_SIDE, left : left + SHEET_SIDE]
+
+
+def _enlarged(y: Tensor, height: int, width: int, bits: int) -> NDArray[Any]:
+    """Pixels of a sample, of the size and the depth that are asked for."""
+    pixels = to_pixels(y, bits)
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return whole_numbers(rescale(_unit(y), height, width), bits)
 
 
 def _unit(y: Tensor) -> NDArray[np.float32]:

@@ -27,6 +27,9 @@ def test_request_by_default(deflow, folders, degrade_workflow):
         "ext": "auto",
         "skip_existing": False,
         "device": "auto",
+        "clip": False,
+        "temporal": 0.0,
+        "sheet": None,
     }
 
 
@@ -54,6 +57,14 @@ def test_restoring_is_the_posterior_mean_unless_a_temperature_is_given(deflow, f
     assert temperatures == [(1.0, 1.0), (0.0, 0.0), (0.5, 0.5)]
 
 
+def test_clips_sheets_and_strengths(deflow, folders, degrade_workflow):
+    args = ["--strength", "0.5:0.9", "--clip", "--temporal", "0.25", "--sheet", "s.png"]
+    assert deflow("degrade", folders[0], "out", *args).exit_code == 0
+    request = degrade_workflow.requests[0]
+    assert (request.temperature, request.sheet) == ((0.5, 0.9), Path("s.png"))
+    assert (request.clip, request.temporal) == (True, 0.25)
+
+
 def test_says_which_model_and_how_many(deflow, folders, degrade_workflow):
     out = deflow("degrade", folders[0], "out").stdout
     assert "2 written to out" in out
@@ -75,6 +86,10 @@ def test_failures_are_told_and_exit_1(deflow, folders, degrade_workflow):
     [
         (["--temperature", "hot"], 2, ["'hot'", "0.6:1.2"]),
         (["--compression", "yes"], 2, ["'yes'", "auto or no"]),
+        (["--strength", "1", "--temperature", "1"], 2, ["--strength", "leave one"]),
+        (["--temporal", "0.5"], 2, ["--temporal", "add --clip"]),
+        (["--clip", "--reverse"], 2, ["--clip", "--reverse"]),
+        (["--sheet", "s.png", "--reverse"], 2, ["--sheet", "--reverse"]),
         (["--temperature", "1.2:0.6"], 2, ["'1.2:0.6'", "rising"]),
         (["--temperature", "-1"], 2, ["'-1'"]),
         (["--tile", "big"], 2, ["'big'", "auto"]),

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from PIL import Image
 from spandrel import ModelLoader
 from typer.testing import Result
 
+from deflow_cli.checkpoints.format import save_model
 from deflow_cli.checkpoints.restorer import load_restorer, save_restorer
 from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting
 from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.paths import weights_folder
+from tests.checkpoints.onnx.running import session
+from tests.inference.small import build
 
 Deflow = Callable[..., Result]
+EMBEDDED = weights_folder() / "camera-noise.safetensors"
 
 
 def network(scale: int = 4, growth: int = 32) -> RRDBNet:
@@ -105,8 +115,17 @@ def test_programs_that_will_not_take_it_are_named(deflow: Deflow, tmp_path: Path
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (["run", "m.onnx"], 2, ["m.onnx", ".pth"]),
-        (["run", "m.pth", "--format", "onnx"], 2, ["'onnx'", "basicsr", "safetensors"]),
+        (["run", "m.bin"], 2, ["m.bin", ".pth"]),
+        (["run", "m.pth", "--format", "tflite"], 2, ["'tflite'", "basicsr", "safetensors"]),
+        (["run", "m.pth", "--format", "onnx"], 2, ["m.pth", "m.onnx"]),
+        (["run", "m.onnx", "--seed", "3"], 2, ["--seed", "restorer"]),
+        (["run", "m.onnx", "--tag", "photo"], 2, ["--tag"]),
+        (["run", "m.pth", "--noise", "input"], 2, ["--noise"]),
+        (["run", "m.onnx", "--noise", "some"], 2, ["'some'", "graph"]),
+        (["run", "m.onnx", "more"], 2, ["more"]),
+        (["run", "m.onnx", "--model", "run"], 2, ["two models"]),
+        (["m.pth"], 2, ["the model to export is missing"]),
+        (["here", "m.onnx"], 1, ["here", "no such model"]),
         (["run", "m.safetensors", "--format", "realsr"], 2, ["m.safetensors", "m.pth"]),
         (["run", "run/restorer.safetensors"], 1, ["is the model itself"]),
         (["nowhere", "m.pth"], 1, ["nowhere", "no such restorer"]),
@@ -125,3 +144,72 @@ def test_what_is_refused_leaves_no_file(
     for word in words:
         assert word in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    """A corner of a packaged photograph, with sides that the flow has to pad."""
+    source = weights_folder() / "photos" / "clean" / "cat-wide.png"
+    (tmp_path / "clean").mkdir()
+    with Image.open(source) as image:
+        image.convert("RGB").crop((0, 0, 91, 78)).save(tmp_path / "clean/cat.png")
+    return tmp_path / "clean/cat.png"
+
+
+def test_the_embedded_model_as_onnx_gives_what_degrade_writes(
+    deflow: Deflow, tmp_path: Path, photograph: Path
+) -> None:
+    options = ["--model", EMBEDDED, "--seed", 3, "--key", "cat.png", "--license", "CC0-1.0"]
+    result = deflow("export", "degrader.onnx", *options)
+    assert result.exit_code == 0, result.output
+    assert "written: degrader.onnx (degradation, x1, opset 18, 8.7 MB)" in result.stdout
+    done = deflow("degrade", "clean", "noisy", "--model", EMBEDDED, "--seed", 3, "--compression", "no")
+    assert done.exit_code == 0, done.output
+    clean = np.asarray(Image.open(photograph), np.float32) / 255
+    found = session(tmp_path / "degrader.onnx").run(None, {"image": clean.transpose(2, 0, 1)[None]})[0]
+    written = np.asarray(Image.open(tmp_path / "noisy/cat.png")).astype(int)
+    levels = np.round(found[0].transpose(1, 2, 0) * 255).astype(int)
+    # a value within rounding of a half falls to either side
+    assert np.abs(levels - written).max() <= 1
+    assert (levels != written).mean() < 1e-3
+    assert np.abs(written - np.round(clean * 255)).mean() > 1
+
+
+def test_what_an_onnx_file_says_of_itself(deflow: Deflow, tmp_path: Path, run_folder: Path) -> None:
+    named = ["--name", "Night 4x", "--license", "MIT", "--json"]
+    result = deflow("export", "m.onnx", "--model", run_folder, *named)
+    report = json.loads(result.stdout)
+    assert (report["kind"], report["scale"], report["opset"]) == ("restorer", 4, 18)
+    assert report["bytes"] == (tmp_path / "m.onnx").stat().st_size
+    assert deflow("export", run_folder, "n.onnx", *named).exit_code == 0
+    assert (tmp_path / "n.onnx").read_bytes() == (tmp_path / "m.onnx").read_bytes()
+    told = {entry.key: entry.value for entry in onnx.load(tmp_path / "m.onnx").metadata_props}
+    told.pop("deflow.date")
+    assert told.pop("deflow.version")
+    assert told == {
+        "deflow.title": "Night 4x",
+        "deflow.author": "ann",
+        "deflow.license": "MIT",
+        "deflow.description": "Restores degraded photographs",
+        "deflow.kind": "restorer",
+        "deflow.scale": "4",
+    }
+    assert str(tmp_path).encode() not in (tmp_path / "m.onnx").read_bytes()
+
+
+def test_onnx_cannot_compress_and_says_so(deflow: Deflow, tmp_path: Path) -> None:
+    compression = FolderCompression(1, ((JpegSetting.of_quality(60), 1.0),)).to_dict()
+    save_model(tmp_path / "m.safetensors", build(), {"compression": compression})
+    result = deflow("export", "m.onnx", "--model", "m.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "a graph cannot, so do it afterwards" in " ".join(result.stderr.split())
+
+
+def test_onnx_without_the_package(
+    deflow: Deflow, tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    result = deflow("export", run_folder, "m.onnx")
+    assert result.exit_code == 2
+    assert "pip install 'deflow-cli[onnx]'" in result.stderr
+    assert not (tmp_path / "m.onnx").exists()

@@ -15,11 +15,12 @@ from deflow_cli.checkpoints.format import save_model
 from deflow_cli.cli.main import app
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting, compress, read_history
-from deflow_cli.errors import CheckpointError, DataError, DeviceError
+from deflow_cli.errors import CheckpointError, ConfigError, DataError, DeviceError
 from deflow_cli.inference.sampling import ImageNoise, Job, Translator
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.degrade import DegradeRequest, _translate, _translate_on_device, degrade
+from deflow_cli.workflows.degrade import DegradeRequest, degrade
+from deflow_cli.workflows.images.pixels import sample_pixels, translate_on_device
 from tests.inference.small import small_model, smooth_images
 
 
@@ -224,7 +225,7 @@ def test_pictures_on_the_device_are_those_of_the_host(bits):
     job = Job(shift, [ImageNoise(1, "a")], [[0, 1]], [1.0], gray_levels=2**bits - 1)
     both = [
         translate(translator, to_tensor(pixels), job, [0, 1], Image(pixels))
-        for translate in (_translate, _translate_on_device)
+        for translate in (sample_pixels, translate_on_device)
     ]
     for ours, theirs in zip(*both, strict=True):
         assert ours.dtype == theirs.dtype == pixels.dtype
@@ -366,3 +367,117 @@ def test_a_side_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path,
     report = run(tmp_path / "wide.png", tmp_path / "out.webp", model_path)
     ((_, reason),) = report.failed
     assert "16384x2 pixels are more than .webp holds (16383 a side); use --ext png" in reason
+
+
+def test_frames_of_a_clip_have_one_temperature_and_component_and_folders_are_clips(tmp_path, model_path):
+    frame = to_pixels(smooth_images(1, 32, 32, seed=1))
+    for name in ("one/1.png", "one/2.png", "two/1.png"):
+        write_image(tmp_path / "in" / name, Image(frame))
+    report = run(tmp_path / "in", tmp_path / "out", model_path, temperature=(0.5, 1.5), clip=True)
+    temperatures = {record.source.parent.name: set() for record in report.records}
+    for record in report.records:
+        temperatures[record.source.parent.name].add(record.temperature)
+    assert [len(found) for found in temperatures.values()] == [1, 1]
+    assert temperatures["one"] != temperatures["two"]
+    out = pixels_below(tmp_path / "out")
+    assert not np.array_equal(out["one/1.png"], out["one/2.png"])
+    run(tmp_path / "in", tmp_path / "still", model_path, clip=True, temporal=1.0)
+    still = pixels_below(tmp_path / "still")
+    assert np.array_equal(still["one/1.png"], still["one/2.png"])
+    assert not np.array_equal(still["one/1.png"], still["two/1.png"])
+
+
+def test_a_frame_of_a_clip_can_be_made_alone(tmp_path, model_path):
+    for name in ("1.png", "2.png"):
+        write_image(tmp_path / "in" / name, Image(to_pixels(smooth_images(1, 32, 32, seed=1))))
+    run(tmp_path / "in", tmp_path / "out", model_path, clip=True, temporal=0.5)
+    (tmp_path / "in/1.png").unlink()
+    run(tmp_path / "in", tmp_path / "alone", model_path, clip=True, temporal=0.5)
+    assert np.array_equal(pixels_below(tmp_path / "alone")["2.png"], pixels_below(tmp_path / "out")["2.png"])
+
+
+def test_sheet_shows_the_first_images_at_rising_strengths(photos, tmp_path, model_path):
+    (photos / "broken.png").write_bytes(b"no image")
+    report = run(photos, tmp_path / "out", model_path, sheet=tmp_path / "sheets/s.png")
+    assert len(report.failed) == 1
+    sheet = read_image(tmp_path / "sheets/s.png").pixels
+    assert sheet.shape[0] > 3 * 33
+    assert sheet.shape[1] > 7 * 40
+    first = read_image(photos / "a.jpg").pixels
+    rows, columns = first.shape[:2]
+    left = next(x for x in range(200) if np.array_equal(sheet[20 : 20 + rows, x : x + columns], first))
+    step = 42 + 4  # the widest picture of a column, and the gap
+    changes = []
+    for index in range(1, 7):
+        shown = sheet[20 : 20 + rows, left + index * step : left + index * step + columns].astype(float)
+        changes.append(np.abs(shown - first).mean())
+    assert changes == sorted(changes)
+    assert changes[-1] > 2 * changes[0]
+
+
+def test_sheet_must_be_a_png(photos, tmp_path, model_path):
+    with pytest.raises(ConfigError, match="a sheet is a PNG"):
+        run(photos, tmp_path / "out", model_path, sheet=tmp_path / "s.jpg")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Three equal frames without sound, FFV1."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    path = tmp_path / "clip.mkv"
+    pixels = to_pixels(smooth_images(1, 32, 48, seed=1))
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "bgr0"
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="bgr0")
+            frame.pts = index
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def frames_of(path):
+    av = pytest.importorskip("av")
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_video_is_one_clip_with_new_noise_in_each_frame(video, tmp_path, model_path):
+    report = run(video, tmp_path / "out.mkv", model_path, temperature=(0.5, 1.5))
+    assert [record.targets for record in report.records] == [[tmp_path / "out.mkv"]]
+    before, after = frames_of(video), frames_of(tmp_path / "out.mkv")
+    assert len(after) == 3
+    assert not np.array_equal(after[0], after[1])
+    assert 1 < np.abs(after[0].astype(int) - before[0]).mean() < 60
+    again = run(video, tmp_path / "again", model_path, temperature=(0.5, 1.5), tile=16)
+    assert again.records[0].temperature == report.records[0].temperature
+    for one, two in zip(after, frames_of(tmp_path / "again/clip.mkv"), strict=True):
+        assert np.abs(one.astype(int) - two).max() <= 1  # tiles: rounding
+    run(video, tmp_path / "still.mkv", model_path, temporal=1.0)
+    still = frames_of(tmp_path / "still.mkv")
+    assert np.array_equal(still[0], still[2])
+
+
+def test_video_that_is_there_is_skipped_where_asked(video, tmp_path, model_path):
+    (tmp_path / "out.mkv").write_bytes(b"there")
+    report = run(video, tmp_path / "out.mkv", model_path, skip_existing=True)
+    assert (report.records, report.skipped) == ([], [video])
+    assert (tmp_path / "out.mkv").read_bytes() == b"there"
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "words"),
+    [
+        ("out.mkv", {"samples": 2}, "2 samples of a video"),
+        ("out.png", {}, "the input is a video"),
+        ("clip.mkv", {}, "would overwrite the input"),
+        ("out.mkv", {"reverse": True}, "--reverse is for images"),
+        ("out.mkv", {"sheet": Path("s.png")}, "--sheet is for images"),
+    ],
+)
+def test_what_a_video_cannot_be_asked_for(video, tmp_path, model_path, target, options, words):
+    with pytest.raises((ConfigError, DataError)) as caught:
+        run(video, tmp_path / target, model_path, **options)
+    assert words in str(caught.value)

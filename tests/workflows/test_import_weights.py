@@ -15,7 +15,7 @@ from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.export import ExportRequest, export
+from deflow_cli.workflows.export.run import ExportRequest, export
 from deflow_cli.workflows.import_weights import import_weights
 from tests.checkpoints.srflow.published_files import config as srflow_config
 from tests.checkpoints.srflow.published_files import published_state as srflow_state

@@ -109,3 +109,52 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         SpaceOptions(samples=0)
     with pytest.raises(ConfigError, match="a sheet is a PNG"):
         SpaceOptions(sheet=Path("sheet.jpg"))
+
+
+def test_frames_of_a_clip_share_their_latents(folder: Path, tmp_path: Path) -> None:
+    pixels = to_pixels(images(1, 14, 18) * 0.8 + 0.1)
+    for name in ("one/1.png", "one/2.png", "two/1.png"):
+        write_image(tmp_path / "frames" / name, Image(pixels))
+    request = RestoreRequest(
+        tmp_path / "frames",
+        tmp_path / "out",
+        model=folder / "restorer.safetensors",
+        device="cpu",
+        space=SpaceOptions(temperature=0.9, clip=True),
+    )
+    assert not restore(request, Silent()).failed
+    one, again, two = (
+        read_image(tmp_path / "out" / name).pixels for name in ("one/1.png", "one/2.png", "two/1.png")
+    )
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("arch", ["esrgan", "srflow"])
+def test_videos(folder: Path, tmp_path: Path, arch: str) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    pixels = to_pixels(images(1, 14, 18) * 0.8 + 0.1)
+    with av.open(str(tmp_path / "in.mkv"), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 14, 18, "bgr0"
+        for index in range(2):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="bgr0")
+            frame.pts = index
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    model = folder / "restorer.safetensors"
+    if arch == "esrgan":
+        model = tmp_path / "esrgan.safetensors"
+        save_restorer(model, RRDBNet(RestorerConfig(scale=4, channels=8, blocks=1, growth_channels=4)), {})
+    request = RestoreRequest(tmp_path / "in.mkv", tmp_path / "out", model=model, suffix="x4", device="cpu")
+    report = restore(request, Silent())
+    assert (report.records[0].width, report.records[0].height) == (72, 56)
+    with av.open(str(tmp_path / "out/in_x4.mkv")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 2
+    assert np.array_equal(*frames)
+    write_image(tmp_path / "in.png", Image(pixels))
+    if arch == "esrgan":
+        still = RestoreRequest(tmp_path / "in.png", tmp_path / "out.png", model=model, device="cpu")
+        restore(still, Silent())
+        assert np.array_equal(read_image(tmp_path / "out.png").pixels, frames[0])

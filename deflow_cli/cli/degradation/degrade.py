@@ -18,6 +18,7 @@ def degrade(
     target: options.Target,
     model: options.Model = None,
     temperature: options.Temperature = None,
+    strength: options.Strength = None,
     samples: options.Samples = 1,
     seed: options.Seed = 0,
     reverse: options.Reverse = False,
@@ -26,6 +27,9 @@ def degrade(
     tile: options.Tile = "auto",
     ext: options.Ext = "auto",
     skip_existing: options.SkipExisting = False,
+    clip: options.Clip = False,
+    temporal: options.Temporal = None,
+    sheet: options.StrengthSheet = None,
     device: Device = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
@@ -35,7 +39,8 @@ def degrade(
     check_source(source)
     if like is not None:
         check_source(like)
-    temperatures, tile_side = choose_temperature(temperature, reverse), parse_tile(tile)
+    check_together(temperature, strength, reverse, clip, temporal, sheet is not None)
+    temperatures, tile_side = choose_temperature(temperature or strength, reverse), parse_tile(tile)
     chosen_compression = check_compression(compression)
     model_path = model_file(model) if model is not None else None
 
@@ -56,6 +61,9 @@ def degrade(
             ext=ext.lower().lstrip("."),
             skip_existing=skip_existing,
             device=device,
+            clip=clip,
+            temporal=temporal or 0.0,
+            sheet=sheet,
         )
         report = workflow.degrade(request, reporter)
 
@@ -72,6 +80,26 @@ def degrade(
         typer.echo(visible(f"failed: {text}"), err=True)
     if report.failed:
         raise typer.Exit(1)
+
+
+def check_together(
+    temperature: str | None,
+    strength: str | None,
+    reverse: bool,
+    clip: bool,
+    temporal: float | None,
+    has_sheet: bool,
+) -> None:
+    """Raise ConfigError for options that exclude or need each other."""
+    if temperature is not None and strength is not None:
+        raise ConfigError("--temperature and --strength are one thing", next_step="leave one of them out")
+    if temporal is not None and not clip:
+        raise ConfigError("--temporal is about the frames of a clip", next_step="add --clip")
+    if reverse and (clip or has_sheet):
+        name = "--clip" if clip else "--sheet"
+        raise ConfigError(
+            f"{name} is about noise, which --reverse adds none of", next_step=f"leave {name} out"
+        )
 
 
 def check_compression(text: str) -> Literal["auto", "no"]:

@@ -30,6 +30,7 @@ def restore(
     seed: options.SpaceSeed = 0,
     consistent: options.Consistent = False,
     sheet: options.Sheet = None,
+    clip: options.RestoreClip = False,
     fp32: options.Fp32 = False,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -46,7 +47,7 @@ def restore(
 
     from deflow_cli.workflows import restore as workflow
 
-    space = workflow.SpaceOptions(temperature, samples, seed, consistent, sheet)
+    space = workflow.SpaceOptions(temperature, samples, seed, consistent, sheet, clip)
     with ConsoleReporter() as reporter:
         request = workflow.RestoreRequest(
             source=source,

@@ -95,7 +95,8 @@ def _tell(path: Path, notes: tuple[Note, ...]) -> None:
         remark(note.text, path, note.kind)
 
 
-def _to_8_bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def to_8_bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pixels of 8 or 16 bits, rounded to 8."""
     if pixels.dtype == np.uint8:
         return pixels
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -103,7 +104,7 @@ def _to_8_bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
     """H x W x 3 uint8 RGB, upright; 16 bit rounded to 8, alpha dropped. Errors as ``read_image``."""
-    return _to_8_bit(read_image(path).pixels)
+    return to_8_bit(read_image(path).pixels)
 
 
 def _gray_channel(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -153,8 +154,8 @@ def _encode(image: Image, kind: str, quality: int) -> tuple[bytes, list[str]]:
         alpha = None
         losses.append(f"{kind} holds no transparency, which is lost; --ext png keeps it")
     if image.bits == 16 and kind not in HOLDS_DEEP:
-        pixels = _to_8_bit(pixels)
-        alpha = None if alpha is None else _to_8_bit(alpha)
+        pixels = to_8_bit(pixels)
+        alpha = None if alpha is None else to_8_bit(alpha)
         losses.append(f"{kind} holds 8 bits, so 16 were rounded; --ext png keeps them")
     deep = pixels.dtype == np.uint16
     gray = image.gray and kind in HOLDS_GRAY and not (deep and kind == "TIFF" and alpha is not None)

@@ -50,12 +50,12 @@ class LinearStep(Bijection):
         """Encode by the affine map; log-det per sample."""
         if self.actnorm.pending:
             self.actnorm.start_from(x_bchw)
-        weight, bias, log_det = self._cache.get("linear", self._weights(), self._fold)
+        weight, bias, log_det = self._cache.get("linear", self._weights(), self.folded)
         return conv1x1(x_bchw, weight, bias), times_positions(log_det, x_bchw)
 
     def linear_inverse(self, z_bchw: Tensor) -> tuple[Tensor, Tensor]:
         """Decode by the affine map; log-det per sample."""
-        weight, bias, log_det = self._cache.get("inverse", self._weights(), self._fold_inverse)
+        weight, bias, log_det = self._cache.get("inverse", self._weights(), self.folded_inverse)
         return conv1x1(z_bchw, weight, bias), times_positions(log_det, z_bchw)
 
     @classmethod
@@ -90,12 +90,14 @@ class LinearStep(Bijection):
     def _weights(self) -> list[Tensor]:
         return [*self.actnorm.parameters(), *self.invconv.parameters(), *self.invconv.buffers()]
 
-    def _fold(self) -> tuple[Tensor, Tensor, Tensor]:
+    def folded(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Matrix (C x C) and shift (C) of the affine map, and the log-determinant at one position."""
         weight = self.invconv.matrix() * torch.exp(self.actnorm.logs).flatten()
         bias = weight @ self.actnorm.bias.flatten()
         return weight, bias, self.actnorm.logs.sum() + self.invconv.log_abs_det()
 
-    def _fold_inverse(self) -> tuple[Tensor, Tensor, Tensor]:
+    def folded_inverse(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of the affine map that decodes."""
         weight = torch.exp(-self.actnorm.logs).view(-1, 1) * self.invconv.inverse_matrix()
         log_det = -self.actnorm.logs.sum() - self.invconv.log_abs_det()
         return weight, -self.actnorm.bias.flatten(), log_det

@@ -151,7 +151,7 @@ class CouplingNet(nn.Module):
         """
         if self.pending:
             return self._started(z1_bchw, condition_term)
-        weights = self._folded()
+        weights = self.folded()
         x = condition_term
         if z1_bchw is not None:
             bias = weights.first_bias if condition_term is None else None  # the term has it already
@@ -163,7 +163,7 @@ class CouplingNet(nn.Module):
 
     def forward(self, z1_bchw: Tensor | None, condition_term: Tensor | None) -> Tensor:
         x = self.hidden(z1_bchw, condition_term)
-        weights = self._folded()
+        weights = self.folded()
         return F.conv2d(x, weights.out, weights.out_bias, padding=1)
 
     @torch.no_grad()
@@ -191,7 +191,8 @@ class CouplingNet(nn.Module):
         self.conv_out.regress(hidden, target_bchw / scale, first=0)
         return target_bchw / scale - self.conv_out(hidden)[:, 0::2]
 
-    def _folded(self) -> NetWeights:
+    def folded(self) -> NetWeights:
+        """The network's plain convolutions."""
         return self._cache.get("net", list(self.parameters()), self._fold)
 
     def _fold(self) -> NetWeights:

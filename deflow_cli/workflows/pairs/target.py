@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,13 +13,11 @@ from deflow_cli.data.pairs.checksums import SUMS, digest_of, read_sums, sums_tex
 from deflow_cli.data.pairs.formats import LOCK, MANIFEST, UNFINISHED, clear_pairs, files_of, side_files
 from deflow_cli.data.pairs.records import STAGING, PairSlot
 from deflow_cli.errors import DataError
+from deflow_cli.runtime.folder_lock import sole_writer
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded
 from deflow_cli.workflows.pairs.plan import Manifest, differences, load_content
 from deflow_cli.workflows.pairs.sources import in_order
-
-if sys.platform != "win32":
-    import fcntl
 
 
 def prepare(target: Path, manifest: Manifest, overwrite: bool) -> bool:
@@ -128,33 +125,17 @@ def complete(
 
 
 @contextlib.contextmanager
-def alone(target: Path) -> Iterator[None]:
+def alone(target: Path, reporter: Reporter) -> Iterator[None]:
     """Keep other processes from writing to ``target``, and remove temporary files afterwards.
 
     The files with which an interrupted run can go on are kept. Raises DataError if ``target`` cannot be a
     folder, or another process writes there.
     """
-    staging = target / STAGING
-    new = not target.exists()
-    try:
-        staging.mkdir(parents=True, exist_ok=True)
-        lock = (staging / LOCK).open("a")
-    except OSError as error:
-        raise DataError(
-            f"{target}: cannot be a folder to write to ({error.strerror})", next_step="choose another OUT"
-        ) from error
-    with lock:
-        if sys.platform != "win32":  # Windows has no flock: there, users must not start two runs into one OUT
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise DataError(
-                    f"{target}: another deflow make-pairs writes there", next_step="wait for it"
-                ) from error
+    lock = f"{STAGING}/{LOCK}"
+    next_step = "choose another OUT"
+    with sole_writer(target, lock, what="another deflow make-pairs", next_step=next_step, warn=reporter.warn):
         try:
             yield
         finally:
             if not (target / UNFINISHED).exists():
-                shutil.rmtree(staging, ignore_errors=True)
-                if new and not any(target.iterdir()):
-                    target.rmdir()
+                shutil.rmtree(target / STAGING, ignore_errors=True)

@@ -62,7 +62,7 @@ def test_a_lost_file_of_a_complete_set_is_made_again(hr, tmp_path, model_path):
 
 def test_one_run_at_a_time(hr, tmp_path, model_path):
     pytest.importorskip("fcntl")
-    with alone(tmp_path / "out"), pytest.raises(DataError, match="another deflow make-pairs"):
+    with alone(tmp_path / "out", Listener()), pytest.raises(DataError, match="another deflow make-pairs"):
         ask(hr, tmp_path / "out", model_path)
     assert not (tmp_path / "out").exists()
 

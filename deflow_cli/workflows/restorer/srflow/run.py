@@ -32,7 +32,7 @@ from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.loop import run_training
 from deflow_cli.training.run_data import compare_data, compare_facts, record_data
-from deflow_cli.training.run_folder import environment_facts, write_run_record
+from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
 from deflow_cli.workflows.restorer.request import SrResult, StagePace
@@ -69,6 +69,7 @@ def default_srflow_preset(device: str) -> str:
 
 
 @hears_remarks
+@sole_trainer
 def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> SrResult:
     """Train an SRFlow. Raises DataError, ConfigError, CheckpointError or TrainingError."""
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Export: a restorer or an SRFlow as the file that other programs read, and an entry of OpenModelDB."""
+"""Export: a restorer or an SRFlow as weights that other programs read, and an entry of OpenModelDB."""
 
 from __future__ import annotations
 
