@@ -64,7 +64,7 @@ def kernels(
     if as_json:
         print_json(report)
     else:
-        tell(report)
+        tell_kernels(report)
     for path, reason in report.failed:
         typer.echo(visible(f"failed: {path}: {reason}"), err=True)
     if report.failed:
@@ -84,7 +84,7 @@ def choose_settings(
     return KernelSettings(method, scale, iterations or PUBLISHED_ITERATIONS, seed or 0)
 
 
-def tell(report: KernelsReport) -> None:
+def tell_kernels(report: KernelsReport) -> None:
     """Print the kernels as a table, and where they are."""
     records = [*report.kept, *report.records]
     if records:

@@ -89,7 +89,7 @@ def drop_negligible(kernel: Array, kept: int = 40) -> Array:
     return np.asarray(clipped / clipped.sum())
 
 
-def centred(kernel: Array, displacement: float) -> Array:
+def centred_kernel(kernel: Array, displacement: float) -> Array:
     """Moved by a cubic spline so that the centre of mass is ``displacement`` px beyond size // 2.
 
     The support grows on every side by as many pixels as the move needs, and one.

@@ -22,7 +22,7 @@ from scipy.optimize import least_squares
 from deflow_cli.arrays import Array, Pixels
 from deflow_cli.errors import DataError
 
-WINDOW = 32  # px, side of the windows whose spectra are averaged
+_WINDOW = 32  # px, side of the windows whose spectra are averaged
 _STEP = 8  # px from window to window
 _BAND = (0.04, 0.45)  # cycles per pixel that are used
 _CONTENT = (0.05, 0.2)  # cycles per pixel by whose power windows are ranked
@@ -49,21 +49,21 @@ class SpectralBlur:
     misfit: float
 
 
-def mean_spectrum(pixels_hwc: Pixels) -> Array:
-    """Mean power of the luma per pixel in Hann windows, WINDOW x WINDOW, of the half with the most content.
+def luma_spectrum(pixels_hwc: Pixels) -> Array:
+    """Mean power of the luma per pixel in Hann windows, _WINDOW x _WINDOW, of the half with the most content.
 
     Raises DataError for a picture smaller than a window, and for a flat one.
     """
     height, width = pixels_hwc.shape[:2]
-    if min(height, width) < WINDOW:
-        raise DataError(f"{width}x{height} is smaller than {WINDOW} px")
+    if min(height, width) < _WINDOW:
+        raise DataError(f"{width}x{height} is smaller than {_WINDOW} px")
     luma = pixels_hwc.astype(np.float64) / 255 @ _LUMA
-    windows = np.lib.stride_tricks.sliding_window_view(luma, (WINDOW, WINDOW))[::_STEP, ::_STEP]
-    taper = np.outer(*[np.hanning(WINDOW + 2)[1:-1]] * 2)
+    windows = np.lib.stride_tricks.sliding_window_view(luma, (_WINDOW, _WINDOW))[::_STEP, ::_STEP]
+    taper = np.outer(*[np.hanning(_WINDOW + 2)[1:-1]] * 2)
     taper /= np.sqrt((taper**2).sum())
     radius = np.hypot(*_frequencies())
     content = (radius > _CONTENT[0]) & (radius < _CONTENT[1])
-    flat = windows.reshape(-1, WINDOW, WINDOW)
+    flat = windows.reshape(-1, _WINDOW, _WINDOW)
     means = (flat * taper).sum(axis=(1, 2), keepdims=True) / taper.sum()
     power = np.abs(np.fft.fft2((flat - means) * taper)) ** 2
     strength = power[:, content].mean(1)
@@ -74,7 +74,7 @@ def mean_spectrum(pixels_hwc: Pixels) -> Array:
 
 
 def _frequencies() -> tuple[Array, Array]:
-    cycles = np.fft.fftfreq(WINDOW)
+    cycles = np.fft.fftfreq(_WINDOW)
     y, x = np.meshgrid(cycles, cycles, indexing="ij")
     return y, x
 
@@ -119,8 +119,8 @@ class _Model:
 
 
 def blur_from_spectrum(pixels_hwc: Pixels) -> SpectralBlur:
-    """The Gaussian blur that a picture's mean spectrum shows. Raises DataError as ``mean_spectrum`` does."""
-    model = _Model(mean_spectrum(pixels_hwc))
+    """The Gaussian blur that a picture's mean spectrum shows. Raises DataError as ``luma_spectrum`` does."""
+    model = _Model(luma_spectrum(pixels_hwc))
     start = np.zeros(12)
     start[0], start[5] = model.seen.mean() - 2 * _EXPONENT, _EXPONENT
     start[8] = start[10] = 0.6

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deflow_cli.models.kernelgan.generator import KERNEL_SIDE, SCALE, apply_kernels
+from deflow_cli.models.kernelgan.generator import RECEPTIVE_FIELD, GENERATOR_SCALE, apply_kernels
 
-MIDDLE = KERNEL_SIDE // 2 + 0.5  # the centre of mass that aligns with bicubic down-sampling
+MIDDLE = RECEPTIVE_FIELD // 2 + 0.5  # the centre of mass that aligns with bicubic down-sampling
 _TAPS = (-3, -9, 29, 111, 111, 29, -9, -3)  # of MATLAB's bicubic down-sampling by 2, over 256
 _ALIKE = 0.4 / 9  # squared difference from bicubic down-sampling, below which the generator does the same
 _ALIKE_STEPS = 3  # in a row
@@ -39,8 +39,8 @@ class KernelConstraints:
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
-        places = torch.arange(KERNEL_SIDE, dtype=torch.float32, device=device)
-        bell = torch.exp(-((places - KERNEL_SIDE // 2) ** 2) / (2 * KERNEL_SIDE**2))
+        places = torch.arange(RECEPTIVE_FIELD, dtype=torch.float32, device=device)
+        bell = torch.exp(-((places - RECEPTIVE_FIELD // 2) ** 2) / (2 * RECEPTIVE_FIELD**2))
         self._places = places
         self._rim = 30 * (1 - torch.outer(bell, bell) / bell.max() ** 2)
         self._rim[2:-2, 2:-2] = 0
@@ -71,5 +71,5 @@ class KernelConstraints:
 
 def bicubic_difference(small: Tensor, crops: Tensor) -> Tensor:
     """Mean squared difference of N down-sampled crops from bicubic down-sampling, N."""
-    rim = (crops.shape[-1] // SCALE - small.shape[-1]) // 2
+    rim = (crops.shape[-1] // GENERATOR_SCALE - small.shape[-1]) // 2
     return ((small - bicubic_half(crops, rim)) ** 2).mean((1, 2, 3))

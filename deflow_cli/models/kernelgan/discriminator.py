@@ -15,7 +15,7 @@ _EPS = 1e-5  # of the batch normalisation
 _NORM_EPS = 1e-12
 
 
-class PatchDiscriminator(nn.Module):
+class SurroundingsDiscriminator(nn.Module):
     """Several discriminators side by side, one for each picture.
 
     Each: a 7 x 7 convolution from 3 to ``width`` channels; five times a 1 x 1 convolution, batch

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SCALE = 2
-SIDES = (7, 5, 3, 1, 1, 1)  # of the layers' filters
-KERNEL_SIDE = 1 + sum(side - 1 for side in SIDES)  # 13, the receptive field
+GENERATOR_SCALE = 2
+_FILTER_SIDES = (7, 5, 3, 1, 1, 1)  # of the layers' filters
+RECEPTIVE_FIELD = 1 + sum(side - 1 for side in _FILTER_SIDES)  # 13, the receptive field
 _GAIN = 0.1
 
 
@@ -31,7 +31,11 @@ class DeepLinearGenerator(nn.Module):
     def __init__(self, seeds: Sequence[int], width: int = 64) -> None:
         """seeds: of the N starts: Xavier's normal with gain 0.1."""
         super().__init__()
-        shapes = [(width, 1, SIDES[0])] + [(width, width, side) for side in SIDES[1:-1]] + [(1, width, 1)]
+        shapes = (
+            [(width, 1, _FILTER_SIDES[0])]
+            + [(width, width, side) for side in _FILTER_SIDES[1:-1]]
+            + [(1, width, 1)]
+        )
         starts = [_start(shapes, seed) for seed in seeds]
         self.weights = nn.ParameterList([torch.stack(layer) for layer in zip(*starts, strict=True)])
 
@@ -65,7 +69,7 @@ class DeepLinearGenerator(nn.Module):
         x = images_nchw.transpose(0, 1)  # each colour is a picture of its own
         for number, weight in enumerate(self.weights):
             filters = weight.flatten(0, 1)
-            stride = SCALE if number == len(self.weights) - 1 else 1
+            stride = GENERATOR_SCALE if number == len(self.weights) - 1 else 1
             x = functional.conv2d(x, filters, stride=stride, groups=count)
         return x.transpose(0, 1)
 
@@ -79,7 +83,7 @@ def _start(shapes: list[tuple[int, int, int]], seed: int) -> list[Tensor]:
     return weights
 
 
-def apply_kernels(images_nchw: Tensor, kernels: Tensor, stride: int = SCALE) -> Tensor:
+def apply_kernels(images_nchw: Tensor, kernels: Tensor, stride: int = GENERATOR_SCALE) -> Tensor:
     """Correlate N images, C x H x W, each with one of N kernels K x K, and keep every ``stride``-th pixel.
 
     Only whole windows count: a side of S pixels becomes (S - K) // stride + 1.

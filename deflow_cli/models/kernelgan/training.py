@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 
 from deflow_cli.models.kernelgan.constraints import KernelConstraints, bicubic_difference
-from deflow_cli.models.kernelgan.discriminator import FIELD, PatchDiscriminator
-from deflow_cli.models.kernelgan.generator import KERNEL_SIDE, SCALE, DeepLinearGenerator, apply_kernels
+from deflow_cli.models.kernelgan.discriminator import FIELD, SurroundingsDiscriminator
+from deflow_cli.models.kernelgan.generator import (
+    RECEPTIVE_FIELD,
+    GENERATOR_SCALE,
+    DeepLinearGenerator,
+    apply_kernels,
+)
 
 LARGE_CROP = 64  # px, what the generator down-samples
-SMALL_CROP = (LARGE_CROP - KERNEL_SIDE) // SCALE + 1  # 26 px, what the discriminator sees
+SMALL_CROP = (LARGE_CROP - RECEPTIVE_FIELD) // GENERATOR_SCALE + 1  # 26 px, what the discriminator sees
 assert SMALL_CROP > FIELD
 _RATE, _BETAS = 2e-4, (0.5, 0.999)
 _RATE_EVERY, _RATE_FALL = 750, 10.0
@@ -28,7 +33,7 @@ class KernelGANTraining:
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
         self.generator = DeepLinearGenerator(seeds).to(device)
-        self.discriminator = PatchDiscriminator(seeds).to(device)
+        self.discriminator = SurroundingsDiscriminator(seeds).to(device)
         self.constraints = KernelConstraints(len(seeds), device)
         self._random = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._nets = (list(self.generator.parameters()), list(self.discriminator.parameters()))

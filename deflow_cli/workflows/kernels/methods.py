@@ -17,13 +17,13 @@ from deflow_cli.data.blur.crop_probabilities import (
     gradient_map,
     large_crop_probabilities,
 )
-from deflow_cli.data.blur.shapes import centred, drop_negligible, four_fold, gaussian_kernel
+from deflow_cli.data.blur.shapes import centred_kernel, drop_negligible, four_fold, gaussian_kernel
 from deflow_cli.data.blur.spectrum import blur_from_spectrum
 from deflow_cli.errors import DataError, DeflowError, TrainingError
 from deflow_cli.models.kernelgan.training import LARGE_CROP, SMALL_CROP, KernelGANTraining
 from deflow_cli.runtime.seeding import derived_seed
 
-LEAST_SIDE = 96  # px of a picture; smaller ones leave KernelGAN no place to draw crops from
+_LEAST_SIDE = 96  # px of a picture; smaller ones leave KernelGAN no place to draw crops from
 _SHAVED = 10  # px on every side that KernelGAN leaves out
 _LEAST_SUPPORT, _MOST_SUPPORT = 13, 65  # px of a Gaussian's side
 _SUPPORT_SIGMAS = 4
@@ -39,43 +39,47 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class KernelEstimate:
     """A kernel of sum 1, and what the method has to say of how it was found."""
 
     kernel: Array
     found: dict[str, float]
 
 
-class Method(Protocol):
+class KernelFinder(Protocol):
     """Finds the kernels of a few pictures at once."""
 
     def check(self, task: Task) -> None:
         """Raises DataError for a picture without a kernel to be found: it would fail among others."""
 
-    def estimate(self, tasks: Sequence[Task], tell: Callable[[float], None]) -> list[Estimate | DeflowError]:
+    def estimate(
+        self, tasks: Sequence[Task], tell: Callable[[float], None]
+    ) -> list[KernelEstimate | DeflowError]:
         """The kernel of each picture, or why there is none. tell: takes the share that is done."""
 
 
-def check_size(task: Task) -> None:
+def _check_size(task: Task) -> None:
     """Raises DataError for a picture that is too small."""
     height, width = task.pixels.shape[:2]
-    if min(height, width) < LEAST_SIDE:
-        raise DataError(f"{width}x{height} is too small: a side of {LEAST_SIDE} px is needed")
+    if min(height, width) < _LEAST_SIDE:
+        raise DataError(f"{width}x{height} is too small: a side of {_LEAST_SIDE} px is needed")
 
 
-class SpectrumMethod:
+class SpectrumFinder:
     """The Gaussian blur that a picture's spectrum shows, in pixels of one ``scale`` times as large."""
 
     def __init__(self, scale: int) -> None:
         self._scale = scale
 
     def check(self, task: Task) -> None:
-        check_size(task)
+        _check_size(task)
 
-    def estimate(self, tasks: Sequence[Task], tell: Callable[[float], None]) -> list[Estimate | DeflowError]:
+    def estimate(
+        self, tasks: Sequence[Task], tell: Callable[[float], None]
+    ) -> list[KernelEstimate | DeflowError]:
         return [self._estimate(task) for task in tasks]
 
-    def _estimate(self, task: Task) -> Estimate | DeflowError:
+    def _estimate(self, task: Task) -> KernelEstimate | DeflowError:
         try:
             blur = blur_from_spectrum(task.pixels)
         except DataError as error:
@@ -85,10 +89,10 @@ class SpectrumMethod:
         side = min(max(2 * reach + 1, _LEAST_SUPPORT), _MOST_SUPPORT)
         kernel = gaussian_kernel(covariance, side, (self._scale - 1) / 2)
         found = {"exponent": blur.exponent, "noise": 255 * blur.noise, "misfit": blur.misfit}
-        return Estimate(kernel, {name: round(value, 4) for name, value in found.items()})
+        return KernelEstimate(kernel, {name: round(value, 4) for name, value in found.items()})
 
 
-class KernelGANMethod:
+class KernelGANFinder:
     """KernelGAN: a linear generator learns to make pictures of half the size with the same small patches.
 
     iterations: of training. seed: of everything random, with the picture's key.
@@ -98,11 +102,13 @@ class KernelGANMethod:
         self._scale, self._iterations, self._seed, self._device = scale, iterations, seed, device
 
     def check(self, task: Task) -> None:
-        check_size(task)
+        _check_size(task)
         if not gradient_map(_shaved(task.pixels)).any():
             raise DataError("a flat picture: it has no detail to see a blur by")
 
-    def estimate(self, tasks: Sequence[Task], tell: Callable[[float], None]) -> list[Estimate | DeflowError]:
+    def estimate(
+        self, tasks: Sequence[Task], tell: Callable[[float], None]
+    ) -> list[KernelEstimate | DeflowError]:
         seeds = [derived_seed(self._seed, task.key, "kernelgan") for task in tasks]
         training = KernelGANTraining(seeds, self._device)
         sources = [
@@ -121,7 +127,9 @@ class KernelGANMethod:
         rows = zip(kernels, *(loss.tolist() for loss in losses), strict=True)
         return [self._finished(*row) for row in rows]
 
-    def _finished(self, kernel: Array, generator: float, discriminator: float) -> Estimate | DeflowError:
+    def _finished(
+        self, kernel: Array, generator: float, discriminator: float
+    ) -> KernelEstimate | DeflowError:
         if not np.isfinite(kernel).all():
             return TrainingError("the training diverged", next_step="try another --seed")
         found = {
@@ -129,9 +137,9 @@ class KernelGANMethod:
             "discriminator_loss": discriminator,
             "raw_sum": float(kernel.sum()),
         }
-        clean = centred(drop_negligible(kernel), 0.5)
+        clean = centred_kernel(drop_negligible(kernel), 0.5)
         whole = four_fold(clean) if self._scale == 4 else clean / clean.sum()
-        return Estimate(whole, {name: round(value, 4) for name, value in found.items()})
+        return KernelEstimate(whole, {name: round(value, 4) for name, value in found.items()})
 
 
 def _shaved(pixels: Pixels) -> Pixels:

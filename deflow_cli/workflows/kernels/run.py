@@ -23,7 +23,13 @@ from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded
 from deflow_cli.training.run_folder import environment_facts
-from deflow_cli.workflows.kernels.methods import Estimate, KernelGANMethod, Method, SpectrumMethod, Task
+from deflow_cli.workflows.kernels.methods import (
+    KernelEstimate,
+    KernelGANFinder,
+    KernelFinder,
+    SpectrumFinder,
+    Task,
+)
 from deflow_cli.workflows.kernels.records import (
     SHEET_STEM,
     describe_kernel,
@@ -70,7 +76,7 @@ class KernelsReport:
 
 @hears_remarks
 def estimate_kernels(request: KernelsRequest, reporter: Reporter) -> KernelsReport:
-    """Estimate the kernel of each picture; one that fails is named, and the others are done.
+    """KernelEstimate the kernel of each picture; one that fails is named, and the others are done.
 
     Kernels that the target already holds of the same picture by the same settings are kept. Raises DataError
     for a folder without pictures or a target of other settings, DeviceError for a missing device.
@@ -132,9 +138,9 @@ class _Run:
         self.before = pool
         self.report = KernelsReport(request.target, request.settings)
         settings = request.settings
-        self.method: Method = SpectrumMethod(settings.scale)
+        self.method: KernelFinder = SpectrumFinder(settings.scale)
         if settings.method == "kernelgan":
-            self.method = KernelGANMethod(settings.scale, settings.iterations, settings.seed, device)
+            self.method = KernelGANFinder(settings.scale, settings.iterations, settings.seed, device)
         grouped = device.type == "cuda" and settings.method == "kernelgan"
         self.batch = request.batch or (_GPU_BATCH if grouped else 1)
 
@@ -184,7 +190,7 @@ class _Run:
         return task, sha256
 
     def _do(self, group: Sequence[tuple[Task, str]]) -> None:
-        """Estimate and write a group; the list is written after its files."""
+        """KernelEstimate and write a group; the list is written after its files."""
         started = time.perf_counter()
 
         def tell(share: float) -> None:
@@ -193,7 +199,7 @@ class _Run:
         results = self.method.estimate([task for task, _ in group], tell)
         seconds = (time.perf_counter() - started) / len(group)
         for (task, sha256), result in zip(group, results, strict=True):
-            if isinstance(result, Estimate):
+            if isinstance(result, KernelEstimate):
                 self.report.records.append(self._write(task.key, sha256, result, seconds))
             else:
                 self._fail(task.key, result)
@@ -206,7 +212,7 @@ class _Run:
             for path in (before, before.with_suffix(".png")):
                 path.unlink(missing_ok=True)
 
-    def _write(self, key: str, sha256: str, estimate: Estimate, seconds: float) -> KernelRecord:
+    def _write(self, key: str, sha256: str, estimate: KernelEstimate, seconds: float) -> KernelRecord:
         self._forget(key)
         path = self.request.target / self.files[key]
         write_atomically(path.with_suffix(".png"), kernel_png(estimate.kernel))

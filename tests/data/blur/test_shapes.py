@@ -9,7 +9,7 @@ from deflow_cli.data.blur.shapes import (
     bicubic_kernel,
     blur_width,
     centre_of_mass,
-    centred,
+    centred_kernel,
     contrast_kept,
     drop_negligible,
     four_fold,
@@ -53,7 +53,7 @@ def test_clean_up_and_centring_of_a_kernel_of_thirteen():
     clean = drop_negligible(raw)
     assert clean.sum() == pytest.approx(1)
     assert np.count_nonzero(clean) <= 60
-    moved = centred(clean, 0.5)
+    moved = centred_kernel(clean, 0.5)
     assert moved.shape == (17, 17)
     np.testing.assert_allclose(centre_of_mass(moved), [8.5, 8.5], atol=0.02)
     assert moved.sum() == pytest.approx(1, abs=1e-3)

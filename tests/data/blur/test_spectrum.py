@@ -7,7 +7,7 @@ import pytest
 
 from deflow_cli.data.blur.kernels import BlurKernel, blur_and_downsample
 from deflow_cli.data.blur.shapes import bicubic_kernel, gaussian_kernel, kernel_covariance
-from deflow_cli.data.blur.spectrum import blur_from_spectrum, mean_spectrum
+from deflow_cli.data.blur.spectrum import blur_from_spectrum, luma_spectrum
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.errors import DataError
@@ -58,7 +58,7 @@ def test_turning_the_picture_turns_the_blur():
 def test_power_of_white_noise_is_its_variance():
     noise = np.random.default_rng(0).normal(128, 20, (256, 256))
     grey = np.clip(np.rint(noise), 0, 255).astype(np.uint8)[..., None].repeat(3, -1)
-    spectrum = mean_spectrum(grey)
+    spectrum = luma_spectrum(grey)
     assert float(spectrum[8:25].mean()) == pytest.approx((20 / 255) ** 2, rel=0.1)
 
 

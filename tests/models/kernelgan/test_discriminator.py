@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from deflow_cli.models.kernelgan.discriminator import PatchDiscriminator
+from deflow_cli.models.kernelgan.discriminator import SurroundingsDiscriminator
 
 
 def crops(count, many=2, side=26):
@@ -12,14 +12,14 @@ def crops(count, many=2, side=26):
 
 
 def test_map_of_a_crop():
-    discriminator = PatchDiscriminator([0, 1], width=8)
+    discriminator = SurroundingsDiscriminator([0, 1], width=8)
     seen = discriminator(crops(2), discriminator.normalised())
     assert seen.shape == (2, 2, 20 * 20)
     assert 0 < float(seen.detach().min()) < float(seen.detach().max()) < 1
 
 
 def test_weights_come_to_have_norm_one():
-    discriminator = PatchDiscriminator([0, 1], width=8)
+    discriminator = SurroundingsDiscriminator([0, 1], width=8)
     for _ in range(200):
         weights = discriminator.normalised()
     for weight in weights:
@@ -28,14 +28,14 @@ def test_weights_come_to_have_norm_one():
 
 
 def test_pictures_do_not_meet():
-    both, alone = PatchDiscriminator([0, 1], width=8), PatchDiscriminator([1], width=8)
+    both, alone = SurroundingsDiscriminator([0, 1], width=8), SurroundingsDiscriminator([1], width=8)
     ours = both(crops(2), both.normalised())[1:]
     theirs = alone(crops(2)[1:], alone.normalised())
     torch.testing.assert_close(ours, theirs)
 
 
 def test_maps_are_normalised_each_by_itself():
-    discriminator = PatchDiscriminator([0], width=8)
+    discriminator = SurroundingsDiscriminator([0], width=8)
     weights = discriminator.normalised()
     both = discriminator(crops(1), weights)
     first = discriminator(crops(1)[:, :1], weights)
@@ -44,7 +44,7 @@ def test_maps_are_normalised_each_by_itself():
 
 def test_a_value_depends_on_its_surroundings_and_the_maps_statistics():
     """Against ordinary layers of PyTorch: convolution, batch normalisation of a batch of one, ReLU."""
-    discriminator = PatchDiscriminator([0], width=8)
+    discriminator = SurroundingsDiscriminator([0], width=8)
     weights = [weight.detach() for weight in discriminator.normalised()]
     x = torch.conv2d(crops(1, 1)[0], weights[0].reshape(8, 3, 7, 7))
     for weight, scale in zip(weights[1:-1], discriminator.scales, strict=True):
