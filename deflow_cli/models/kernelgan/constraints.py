@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deflow_cli.models.kernelgan.generator import RECEPTIVE_FIELD, GENERATOR_SCALE, apply_kernels
+from deflow_cli.models.kernelgan.generator import GENERATOR_SCALE, RECEPTIVE_FIELD, apply_kernels
 
 MIDDLE = RECEPTIVE_FIELD // 2 + 0.5  # the centre of mass that aligns with bicubic down-sampling
 _TAPS = (-3, -9, 29, 111, 111, 29, -9, -3)  # of MATLAB's bicubic down-sampling by 2, over 256

@@ -10,8 +10,8 @@ from torch import Tensor
 from deflow_cli.models.kernelgan.constraints import KernelConstraints, bicubic_difference
 from deflow_cli.models.kernelgan.discriminator import FIELD, SurroundingsDiscriminator
 from deflow_cli.models.kernelgan.generator import (
-    RECEPTIVE_FIELD,
     GENERATOR_SCALE,
+    RECEPTIVE_FIELD,
     DeepLinearGenerator,
     apply_kernels,
 )

@@ -25,8 +25,8 @@ from deflow_cli.texts import encoded
 from deflow_cli.training.run_folder import environment_facts
 from deflow_cli.workflows.kernels.methods import (
     KernelEstimate,
-    KernelGANFinder,
     KernelFinder,
+    KernelGANFinder,
     SpectrumFinder,
     Task,
 )
