@@ -27,7 +27,7 @@ from deflow_cli.workflows.translation.trainer import (
     gradient_norm,
 )
 
-GRAY_LEVELS = 255
+LEVELS_OF_BYTES = 255
 
 
 class JudgeWithHistory(nn.Module):
@@ -146,7 +146,7 @@ class CycleGanTrainer(TranslationTrainer):
         self.cleaning.eval()
         degraded = self.degrading(batch.inputs)
         exact, rounded = (
-            GRAY_LEVELS * (self.cleaning(picture) - batch.inputs).abs().mean().item()
+            LEVELS_OF_BYTES * (self.cleaning(picture) - batch.inputs).abs().mean().item()
             for picture in (degraded, eight_bits(degraded))
         )
         self.cleaning.train()
