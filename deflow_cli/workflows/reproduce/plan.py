@@ -28,6 +28,7 @@ from deflow_cli.workflows.reproduce.steps.degrading import (
     FitStep,
     PairsStep,
     PrepareStep,
+    baseline_of_seed,
     fit_of_seed,
 )
 from deflow_cli.workflows.reproduce.steps.ledger import Facts
@@ -170,9 +171,7 @@ class ExperimentPlan:
         )
 
     def _baseline(self, method: Method, seed: int) -> ExperimentStep:
-        config = self.recipe.baselines[method.name]
-        fit = dataclasses.replace(config.fit, seed=config.fit.seed + seed)
-        config = dataclasses.replace(config, fit=fit)
+        config = baseline_of_seed(self.recipe.baselines[method.name], method, seed)
         clean = method.learns_from.get(self.experiment.name, self._hr)
         return BaselineFitStep(
             fit_name(method.name, seed),

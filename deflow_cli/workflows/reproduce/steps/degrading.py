@@ -177,3 +177,11 @@ def fit_of_seed(config: RunConfig, method: Method, seed: int) -> RunConfig:
     """The experiment's configuration with a method's own settings, for a seed."""
     changed = FIT.apply_overrides(config, method.overrides)
     return dataclasses.replace(changed, fit=dataclasses.replace(changed.fit, seed=changed.fit.seed + seed))
+
+
+def baseline_of_seed(config: BaselineConfig, method: Method, seed: int) -> BaselineConfig:
+    """The configuration of another method's fit, for a seed."""
+    changed: BaselineConfig = fit_method(method.name).presets.apply_overrides(
+        config, [f"fit.seed={config.fit.seed + seed}"]
+    )
+    return changed

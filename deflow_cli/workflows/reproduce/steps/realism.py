@@ -93,10 +93,8 @@ def degrade_images(
 def _large(name: Path, bench: Bench) -> Pixels:
     """The clean validation image at full size, for a degrader that makes it small itself."""
     truth = bench.layout.parts["valid_truth"]
-    path = next(
-        p for p in truth.images if p.relative_to(truth.folder).with_suffix("") == name.with_suffix("")
-    )
-    pixels = read_rgb8(path)
+    named = {path.relative_to(truth.folder).with_suffix(".png"): path for path in truth.images}
+    pixels = read_rgb8(named[name])
     height, width = (side // SR_SCALE * SR_SCALE for side in pixels.shape[:2])
     return np.ascontiguousarray(pixels[:height, :width])
 
