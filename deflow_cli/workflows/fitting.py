@@ -59,8 +59,10 @@ def fit_by(
             accepts_changed_data=folders.accepts_changed_data,
         )
         return workflow.fit(request, reporter)
+    from deflow_cli.runtime.joining import refuse_ranks
     from deflow_cli.workflows.translation import run as translation
 
+    refuse_ranks(f"--method {method.name}")
     return translation.fit_translation(
         translation.TranslationRequest(
             method=method,

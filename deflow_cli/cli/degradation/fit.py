@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
-from deflow_cli.cli.guard import INTERRUPTED
+from deflow_cli.cli.guard import INTERRUPTED, is_main_rank
 from deflow_cli.cli.options import AcceptChangedData, AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.paths import CONFIG_FILE, RUNS_FOLDER
@@ -149,6 +149,8 @@ def run(
 
 def tell(method: FitMethod, result: FitResult | TranslationResult, as_json: bool) -> None:
     """Print a fit's result on stdout; an interrupted one ends the program with 130."""
+    if not is_main_rank():
+        raise typer.Exit(INTERRUPTED if result.interrupted else 0)
     if as_json:
         print_json(result)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from deflow_cli.data.images.statistics import channel_statistics, differ
 from deflow_cli.data.pairs.aligned import AlignedSampler, scan_aligned
 from deflow_cli.data.unpaired import Batch, UnpairedSampler
 from deflow_cli.errors import ConfigError
+from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.domains import Domains, open_folders
 from deflow_cli.workflows.fit.compression import choose_compression
@@ -120,12 +121,21 @@ StepBatch = tuple[Batch, tuple[Tensor, Tensor] | None]  # unpaired patches; clea
 
 @dataclass(frozen=True)
 class Samplers:
-    """Stateless samplers of training patches. size: of a batch; pair_share: of it, where there are pairs."""
+    """Stateless samplers of training patches. size: of a batch; pair_share: of it, where there are pairs.
+
+    ranks: among which a batch is divided.
+    """
 
     unpaired: UnpairedSampler
     aligned: AlignedSampler | None
     size: int
     pair_share: float
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def __post_init__(self) -> None:
+        self.ranks.check_parts("fit.batch_size", self.unpaired_size, 2)
+        if self.aligned is not None:
+            self.ranks.check_parts("fit.batch_size", self.paired_size)
 
     @property
     def unpaired_size(self) -> int:
@@ -134,12 +144,17 @@ class Samplers:
             return self.size
         return max(2, 2 * round(self.size * (1 - self.pair_share) / 2))
 
+    @property
+    def paired_size(self) -> int:
+        """Pairs per batch, where there are some."""
+        return max(1, self.size - self.unpaired_size)
+
     def batch(self, step: int, unpaired_size: int) -> StepBatch:
-        """What a step is trained on. Raises DataError if nothing is left."""
+        """This rank's part of what a step is trained on. Raises DataError if nothing is left."""
         pairs = None
         if self.aligned is not None:
-            pairs = self.aligned.batch(step, max(1, self.size - unpaired_size))
-        return self.unpaired.batch(step, unpaired_size), pairs
+            pairs = self.aligned.batch(step, self.paired_size, self.ranks.part(self.paired_size))
+        return self.unpaired.batch(step, unpaired_size, self.ranks.part(unpaired_size)), pairs
 
 
 def pair_contents(pairs: Path) -> dict[str, str]:
@@ -147,8 +162,11 @@ def pair_contents(pairs: Path) -> dict[str, str]:
     return folder_contents(pairs, (path for pair in scan_aligned(pairs) for path in pair))
 
 
-def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Samplers:
-    """The samplers of a run. Raises DataError for pairs that do not match."""
+def samplers(domains: Domains, pairs: Path | None, config: RunConfig, ranks: Ranks) -> Samplers:
+    """The samplers of a run.
+
+    Raises DataError for pairs that do not match, ConfigError for a batch that cannot be divided among ranks.
+    """
     fit = config.fit
     unpaired = UnpairedSampler(
         domains.clean,
@@ -159,7 +177,7 @@ def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Sampler
         seed=fit.seed,
     )
     if pairs is None:
-        return Samplers(unpaired, None, fit.batch_size, fit.pair_share)
+        return Samplers(unpaired, None, fit.batch_size, fit.pair_share, ranks)
     cache = fit.cache_mib * 2**18
     aligned = AlignedSampler(
         scan_aligned(pairs),
@@ -169,4 +187,4 @@ def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Sampler
         seed=fit.seed,
         cache_bytes=cache,
     )
-    return Samplers(unpaired, aligned, fit.batch_size, fit.pair_share)
+    return Samplers(unpaired, aligned, fit.batch_size, fit.pair_share, ranks)
