@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from deflow_cli.checkpoints.hub_models import pull_hub_model
 from deflow_cli.errors import CheckpointError, DataError
-from deflow_cli.paths import MODEL_FILE, RESTORER_FILE, RUNS_FOLDER, weights_folder
+from deflow_cli.paths import MODEL_FILE, RESTORER_FILE, RUNS_FOLDER, is_hub_name, weights_folder
 from deflow_cli.tensor_files import read_safetensors_metadata, tensor_file_kind
 
 WEIGHTS_MANIFEST = "manifest.toml"
@@ -39,19 +40,33 @@ def default_model(given: Path | None) -> FoundModel:
     return find_model(given, Path.cwd(), embedded)
 
 
+def local_copy(given: Path, *files: str) -> FoundModel:
+    """A model as a file or a folder of this machine: what is given, or of a name on the Hub its file in the
+    cache.
+
+    Everything that takes a model goes through here. files: the names that the file may have on the Hub, the
+    likeliest first. Raises CheckpointError where the Hub's file cannot be had.
+    """
+    if not is_hub_name(given):
+        return FoundModel(given, "given")
+    path, revision = pull_hub_model(given, files)
+    return FoundModel(path, revision)
+
+
 def find_model(given: Path | None, working: Path, embedded: Path | None) -> FoundModel:
     """The model given, else the newest fit below ``working``/runs, else the embedded one.
 
-    given: a file, or a run folder. embedded: the folder of packaged files, None where there is none.
-    Raises CheckpointError when there is no such file, or none of the three.
+    given: a file, a run folder, or a name on the Hub. embedded: the folder of packaged files, None where
+    there is none. Raises CheckpointError when there is no such file, or none of the three.
     """
     if given is not None:
-        path = given / MODEL_FILE if given.is_dir() else given
+        found = local_copy(given, MODEL_FILE)
+        path = found.path / MODEL_FILE if found.path.is_dir() else found.path
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: no such model", next_step=f"pass a {MODEL_FILE} or a run folder that holds one"
             )
-        return FoundModel(path, "given")
+        return FoundModel(path, found.origin)
     newest = newest_fit(working)
     if newest is not None:
         return FoundModel(newest, "newest fit here")
@@ -63,8 +78,9 @@ def model_of_any_kind(given: Path) -> tuple[FoundModel, ModelKind]:
 
     Raises CheckpointError where there is none, or where a folder holds both.
     """
+    found = local_copy(given, MODEL_FILE, RESTORER_FILE)
+    given = found.path
     if not given.is_dir():
-        found = FoundModel(given, "given")
         if not given.is_file():
             raise CheckpointError(f"{given}: no such model", next_step="pass a model file or its folder")
         ours = tensor_file_kind(given) == "safetensors"

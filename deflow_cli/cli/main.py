@@ -11,7 +11,7 @@ from deflow_cli.cli.degradation import degrade, demo, fit, inspect, report
 from deflow_cli.cli.guard import guarded, set_debug
 from deflow_cli.cli.restoration import edit, make_pairs, restore, sr_train
 from deflow_cli.cli.scoring import score
-from deflow_cli.cli.weights import export, import_weights, weights
+from deflow_cli.cli.weights import export, import_weights, push, weights
 
 EXIT_CODES = (
     "Exit codes: 0, all that was asked for was done. 1, something asked for was not: a file is missing or "
@@ -58,6 +58,7 @@ app.command("sr-train")(guarded(sr_train.sr_train_command()))
 app.command("restore")(guarded(restore.restore))
 app.add_typer(edit.app, name="edit")
 app.command("export")(guarded(export.export))
+app.command("push")(guarded(push.push))
 app.command("score")(guarded(score.score))
 app.command("inspect")(guarded(inspect.inspect))
 app.command("report")(guarded(report.report))

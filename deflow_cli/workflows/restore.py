@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.arrays import Window
-from deflow_cli.checkpoints.registry import FoundModel
+from deflow_cli.checkpoints.registry import FoundModel, local_copy
 from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.encoding import check_sides
@@ -102,18 +102,20 @@ class RestoreReport:
 
 
 def find_restorer(given: Path | None, working: Path) -> FoundModel:
-    """The restorer given (a file, or a folder that holds one), else the newest of ``working``/runs.
+    """The restorer given (a file, a folder that holds one, or a name on the Hub), else the newest of
+    ``working``/runs.
 
     Raises CheckpointError where there is none.
     """
     if given is not None:
-        path = given / RESTORER_FILE if given.is_dir() else given
+        known = local_copy(given, RESTORER_FILE)
+        path = known.path / RESTORER_FILE if known.path.is_dir() else known.path
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: no such restorer",
                 next_step=f"pass an ESRGAN file, or a folder with {RESTORER_FILE}",
             )
-        return FoundModel(path, "given")
+        return FoundModel(path, known.origin)
     found = [path for path in (working / RUNS_FOLDER).glob(f"*/{RESTORER_FILE}") if path.is_file()]
     if not found:
         raise CheckpointError(
