@@ -42,6 +42,14 @@ class TrainingError(DeflowError):
     """Training cannot go on."""
 
 
+class ToldElsewhere(DeflowError):
+    """Another process of a training failed, and says why itself."""
+
+    def __init__(self, message: str, *, next_step: str = "", exit_code: int = 1) -> None:
+        super().__init__(message, next_step=next_step)
+        self.exit_code = exit_code
+
+
 @contextmanager
 def naming(
     path: object, errors: type[DeflowError] = DeflowError, *, but: tuple[type[DeflowError], ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from deflow_cli.checkpoints.format import TRANSLATOR_KIND
 from deflow_cli.checkpoints.hub_models import pull_hub_model
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.paths import MODEL_FILE, RESTORER_FILE, RUNS_FOLDER, is_hub_name, weights_folder
@@ -29,7 +30,7 @@ class FoundModel:
 
 
 def default_model(given: Path | None) -> FoundModel:
-    """The given model, else the newest fit below the working directory, else the embedded model.
+    """The given model, else the newest DeFlow below the working directory, else the embedded model.
 
     Raises CheckpointError if there is none.
     """
@@ -99,9 +100,38 @@ def model_of_any_kind(given: Path) -> tuple[FoundModel, ModelKind]:
     return held[0]
 
 
-def newest_fit(working: Path) -> Path | None:
-    """The ``runs/*/model.safetensors`` written last; None without any."""
-    found = [path for path in (working / RUNS_FOLDER).glob(f"*/{MODEL_FILE}") if path.is_file()]
+def find_translator(given: Path | None, working: Path, method: str) -> FoundModel:
+    """The model given, else the newest fit of a method below ``working``/runs.
+
+    Raises CheckpointError where there is none.
+    """
+    if given is not None:
+        return find_model(given, working, None)
+    newest = newest_fit(working, method)
+    if newest is None:
+        raise CheckpointError(
+            f"there is no model of {method} here",
+            next_step=f"fit one: deflow fit --method {method} CLEAN NOISY, or name one with --model",
+        )
+    return FoundModel(newest, "newest fit here")
+
+
+def method_of_model(path: Path) -> str | None:
+    """The method that a model file says it is of, such as ``dsgan``; None for a DeFlow, or any other file."""
+    try:
+        metadata = read_safetensors_metadata(path)
+    except CheckpointError:
+        return None
+    return metadata.get("modelspec.architecture") if metadata.get("deflow.kind") == TRANSLATOR_KIND else None
+
+
+def newest_fit(working: Path, method: str | None = None) -> Path | None:
+    """The ``runs/*/model.safetensors`` written last, of a method, or None. method: None: a DeFlow."""
+    found = [
+        path
+        for path in (working / RUNS_FOLDER).glob(f"*/{MODEL_FILE}")
+        if path.is_file() and method_of_model(path) == method
+    ]
     return max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()), default=None)
 
 

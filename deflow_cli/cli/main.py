@@ -8,6 +8,7 @@ import typer
 
 from deflow_cli import __version__
 from deflow_cli.cli.degradation import degrade, demo, fit, inspect, report
+from deflow_cli.cli.experiments import reproduce, study
 from deflow_cli.cli.guard import guarded, set_debug
 from deflow_cli.cli.restoration import edit, make_pairs, restore, sr_train
 from deflow_cli.cli.scoring import score
@@ -60,6 +61,8 @@ app.add_typer(edit.app, name="edit")
 app.command("export")(guarded(export.export))
 app.command("push")(guarded(push.push))
 app.command("score")(guarded(score.score))
+app.command("reproduce")(guarded(reproduce.reproduce))
+app.add_typer(study.app, name="study")
 app.command("inspect")(guarded(inspect.inspect))
 app.command("report")(guarded(report.report))
 app.command("import-weights")(guarded(import_weights.import_weights))

@@ -85,7 +85,9 @@ class PairMaker:
         scale, rule = settings.scale, settings.resize
         cropped = gt[: gt.shape[0] // scale * scale, : gt.shape[1] // scale * scale]
         clean: NDArray[Any]
-        if planned.kernel is None:
+        if self._plan.chosen.shrinks is not None:
+            clean = np.ascontiguousarray(cropped)
+        elif planned.kernel is None:
             clean = downsample(cropped, scale, rule)
         else:
             kernel = self._plan.kernels[planned.kernel]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -156,9 +157,10 @@ def _plan(request: MakePairsRequest, workers: int, reporter: Reporter) -> PairPl
         device = torch.device("cpu")
     sources = examine(request.source, request.target, settings.least_side, workers, reporter)
     chosen = _prepare(degrader, sources, settings, device, reporter)
+    _check_shrinking(chosen, settings, kernels)
     images = plan_pairs(sources, settings, kernels)
-    if settings.variants > 1 and chosen.facts["name"] == "none" and not kernels:
-        reporter.warn("without a degrader and kernels all variants of an image are equal")
+    if not degrader.is_random:
+        _tell_not_random(degrader.name, settings, kernels, reporter)
     manifest = Manifest(
         settings,
         chosen.facts,
@@ -168,6 +170,29 @@ def _plan(request: MakePairsRequest, workers: int, reporter: Reporter) -> PairPl
         sum(len(planned.slots) for planned in images),
     )
     return PairPlan(manifest, chosen, kernels, images)
+
+
+def _check_shrinking(chosen: ReadyDegrader, settings: PairSettings, kernels: Sequence[BlurKernel]) -> None:
+    """Raise ConfigError where a degrader makes pictures smaller itself, and something else is to do it."""
+    chosen.check_scale(settings.scale)
+    if chosen.shrinks is not None and kernels:
+        raise ConfigError(
+            f"the degrader {chosen.facts['name']} makes pictures smaller itself: no kernel blurs them before",
+            next_step="leave out --kernels",
+        )
+
+
+def _tell_not_random(
+    name: str, settings: PairSettings, kernels: Sequence[BlurKernel], reporter: Reporter
+) -> None:
+    """Warn of variants that are equal, and of temperatures that change nothing."""
+    if settings.variants > 1 and not kernels:
+        who = "without a degrader and kernels" if name == "none" else f"the degrader {name} is not random:"
+        reporter.warn(f"{who} all variants of an image are equal")
+    if settings.temperature != (1.0, 1.0) and name != "none":
+        reporter.warn(
+            f"the degrader {name} is not random: temperature {settings.temperature} changes nothing"
+        )
 
 
 def _plan_again(request: MakePairsRequest, path: Path, workers: int, reporter: Reporter) -> PairPlan:

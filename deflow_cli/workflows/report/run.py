@@ -26,8 +26,8 @@ from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.texts import encoded
+from deflow_cli.training.domains import Domains
 from deflow_cli.training.run_folder import RunFolders, is_run, read_log, recorded_folders
-from deflow_cli.workflows.fit.data import Domains
 from deflow_cli.workflows.fit.verdict import judge_training
 from deflow_cli.workflows.realism.data import SMALLEST_SIDE, NoisyImage, NoisySet
 from deflow_cli.workflows.report.content import (

@@ -23,7 +23,7 @@ from deflow_cli.data.pairs.crops import CleanCrops, PairCrops, StoredCrops
 from deflow_cli.data.pairs.formats import open_pairs
 from deflow_cli.data.pairs.records import Pair, Pairs
 from deflow_cli.data.unpaired import split_held_out
-from deflow_cli.degraders.base import Degrader, DegraderContext, Draw
+from deflow_cli.degraders.base import Degrader, DegraderContext, Draw, ReadyDegrader
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
@@ -67,7 +67,8 @@ class SrSource:
 class SrData:
     """The training crops of a run, its held-out pairs, and the facts to record of both.
 
-    contents: of the files behind them, by role.
+    contents: of the files behind them, by role. shrinks: whether the degrader takes the large crops, and
+    makes them smaller itself.
     """
 
     def __init__(
@@ -79,8 +80,9 @@ class SrData:
         temperature: tuple[float, float] = (1.0, 1.0),
         reuse: CropReuse | None = None,
         contents: Mapping[str, Contents] | None = None,
+        shrinks: bool = False,
     ) -> None:
-        self.crops, self.held_out, self.facts = crops, tuple(held_out), facts
+        self.crops, self.held_out, self.facts, self._shrinks = crops, tuple(held_out), facts, shrinks
         self._degrader, self._temperature, self._reuse = degrader, temperature, reuse
         self.contents = dict(contents or {})
 
@@ -102,7 +104,7 @@ class SrData:
             lq = self._reuse.degrade(lq, step, lambda key: _draw(seed, key, self._temperature))
         else:
             draws = [_draw(seed, str(row), self._temperature) for row in range(len(lq))]
-            lq = self._degrader.degrade(lq, draws).to(device)
+            lq = self._degrader.degrade(gt if self._shrinks else lq, draws).to(device)
         return gt, (lq * 255).round().clamp(0, 255) / 255
 
 
@@ -158,6 +160,7 @@ def _live(
         )
     context = DegraderContext(scan.paths, scale, "matlab", device, reporter)
     chosen = source.degrader.config().prepare(context)
+    chosen.check_scale(scale)
     copies = find_copies(scan)
     if copies:
         reporter.warn(f"{folder}: {name_copies(copies)}; they stay on one side of the held-out split")
@@ -167,7 +170,7 @@ def _live(
         if not held:
             reporter.note("too few pictures to hold some out: validation is on those of the training")
         held_pairs = [
-            _degraded(path, sr, scale, chosen.degrader, source.temperature, device)
+            _degraded(path, sr, scale, chosen, source.temperature, device)
             for path in _spread(held or train, sr.validate_pairs)
         ]
     crops = CleanCrops(
@@ -195,7 +198,16 @@ def _live(
         facts |= {"crop_uses": crops.rounds.uses, "crop_pool_steps": crops.rounds.steps}
     reuse = CropReuse.of(crops, chosen.degrader, sr.batch_size, device)
     contents = {"pictures": folder_contents(scan.folder, scan.paths)}
-    return SrData(crops, held_pairs, facts, chosen.degrader, source.temperature, reuse, contents)
+    return SrData(
+        crops,
+        held_pairs,
+        facts,
+        chosen.degrader,
+        source.temperature,
+        reuse,
+        contents,
+        shrinks=chosen.shrinks is not None,
+    )
 
 
 def split_pairs(keys: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -277,7 +289,7 @@ def _degraded(
     path: Path,
     sr: TrainingConfig,
     scale: int,
-    degrader: Degrader,
+    chosen: ReadyDegrader,
     temperature: tuple[float, float],
     device: torch.device,
 ) -> Pair:
@@ -286,6 +298,7 @@ def _degraded(
     height, width = (side // scale * scale for side in image.shape[:2])
     small = downsample(image[:height, :width], scale, "matlab") if scale > 1 else image
     pair = _cut(Pair(path.name, image[:height, :width], small), sr, scale)
-    clean = torch.from_numpy(pair.lq.copy()).permute(2, 0, 1)[None].to(device).float() / 255
+    given = pair.lq if chosen.shrinks is None else pair.gt
+    clean = torch.from_numpy(given.copy()).permute(2, 0, 1)[None].to(device).float() / 255
     draw = _draw(derived_seed(sr.seed, "held-out"), path.name, temperature)
-    return Pair(pair.key, pair.gt, to_pixels(degrader.degrade(clean, [draw])))
+    return Pair(pair.key, pair.gt, to_pixels(chosen.degrader.degrade(clean, [draw])))

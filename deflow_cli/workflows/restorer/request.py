@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deflow_cli.config.restorer import SrConfig, TrainingConfig
+from deflow_cli.paths import RESTORER_FILE
 from deflow_cli.workflows.restorer.data import SrSource
 
 
@@ -47,6 +48,16 @@ class SrResult:
     scores: dict[str, float]
     input_scores: dict[str, float]
     seconds: float
+
+
+def kept_restorer(run_dir: Path, step: int) -> Path:
+    """The file of the weights that ``sr.keep_at`` keeps of a step.
+
+    >>> kept_restorer(Path("runs/sr"), 10_000).name
+    'restorer-0010000.safetensors'
+    """
+    stem, _, suffix = RESTORER_FILE.partition(".")
+    return run_dir / f"{stem}-{step:07d}.{suffix}"
 
 
 class StagedConfig(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ from deflow_cli.workflows.restorer.networks import (
     start_from,
     with_sizes_of,
 )
-from deflow_cli.workflows.restorer.request import SrRequest, SrResult, StagePace
+from deflow_cli.workflows.restorer.request import SrRequest, SrResult, StagePace, kept_restorer
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep
 from deflow_cli.workflows.restorer.validation import Measured, Validation, choose_scorers, is_better
 
@@ -186,6 +187,8 @@ class RestorerRun:
             "validate": (sr.validate_every, self.validate),
             "preview": (sr.preview_every, self.preview),
         }
+        if sr.keep_at:
+            hooks["keep"] = (math.gcd(*sr.keep_at), self.keep)
 
         def resumed() -> None:
             self._compare_data()
@@ -314,6 +317,12 @@ class RestorerRun:
             self.facts["best"] = {"step": step, "scores": measured.scores}
         self.monitor.on_validation(step, measured)
         self._log(step, measured)
+
+    def keep(self, step: int) -> None:
+        """Keep the weights of a step that ``sr.keep_at`` names, with their scores where it was validated."""
+        if step in self.config.sr.keep_at:
+            scores = self.facts["last_scores"] if self.facts.get("validated") == step else {}
+            self._save(kept_restorer(self.request.out, step), step, scores)
 
     def _log(self, step: int, measured: Measured) -> None:
         held = {f"held_out_{name}": round(value, 6) for name, value in measured.scores.items()}

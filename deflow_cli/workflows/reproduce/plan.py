@@ -1,0 +1,304 @@
+"""Plan: the steps of an experiment in order, from the data to the last score."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from deflow_cli.config.restorer import SrConfig
+from deflow_cli.workflows.fit.closed_form import SampleSizes
+from deflow_cli.workflows.reproduce.experiments import SR_SCALE, Experiment, Recipe
+from deflow_cli.workflows.reproduce.layouts import ChallengeLayout
+from deflow_cli.workflows.reproduce.methods import Method
+from deflow_cli.workflows.reproduce.rates import Rates
+from deflow_cli.workflows.reproduce.steps.base import (
+    PREPARED,
+    TUNED,
+    Cost,
+    ExperimentStep,
+    config_facts,
+    fit_name,
+)
+from deflow_cli.workflows.reproduce.steps.degrading import (
+    RULE,
+    FitStep,
+    PairsStep,
+    PrepareStep,
+    fit_of_seed,
+)
+from deflow_cli.workflows.reproduce.steps.ledger import Facts
+from deflow_cli.workflows.reproduce.steps.realism import RealismStep
+from deflow_cli.workflows.reproduce.steps.restoring import (
+    START,
+    ScoreStep,
+    StartStep,
+    TrainRestorerStep,
+    pairs_name,
+    restorer_name,
+)
+from deflow_cli.workflows.reproduce.steps.tuning import ChooseNoiseStep, TryNoiseStep
+
+SMALL_SAMPLES = SampleSizes(start=16, moments=40, final=40, held_out=8)  # with --scale-down
+
+
+def scores_name(method: str, seed: int) -> str:
+    """The step that scores a method's restorer."""
+    return f"scores/{method}/seed{seed}"
+
+
+def realism_name(method: str, seed: int) -> str:
+    """The step that measures how real a method's degradations are."""
+    return f"realism/{method}/seed{seed}"
+
+
+@dataclass
+class ExperimentPlan:
+    """What the steps are made of.
+
+    init, kernels: digests of the restorer to start from and of the blur kernels, where they were given.
+    restores: whether restorers are trained and scored, or the degradations alone.
+    """
+
+    experiment: Experiment
+    layout: ChallengeLayout
+    recipe: Recipe
+    methods: Sequence[Method]
+    seeds: int
+    small: bool
+    init: str = ""
+    kernels: str = ""
+    restores: bool = True
+    _prints: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rates(self) -> Rates:
+        return Rates(self.small)
+
+    def steps(self) -> list[ExperimentStep]:
+        """All steps, each after those that it needs."""
+        found: list[ExperimentStep] = [self._prepare()]
+        fitted = [step for seed in self._seeds for method in self.methods for step in self._fit(method, seed)]
+        tuned = [method for method in self.methods if method.fit == "sigma"]
+        start = [self._start()] if self.restores and not self.init else []
+        restored = [(method, seed) for seed in self._seeds for method in self.methods if self.restores]
+        found += fitted
+        if tuned and self.restores:
+            found += [*start, *self._tuning()]
+            start = []
+        found += [self._pairs(method, seed) for method, seed in restored if not self._is_fresh(method)]
+        found += start
+        found += [self._restorer(method, seed) for method, seed in restored]
+        for seed in self._seeds:
+            for method in self.methods:
+                if self.restores:
+                    found.append(self._scores(method, seed))
+                found.append(self._realism(method, seed))
+        return found
+
+    @property
+    def trainings(self) -> int:
+        """How many models are trained, which share a budget of time."""
+        return sum(step.trains for step in self.steps())
+
+    @property
+    def _seeds(self) -> range:
+        return range(self.seeds)
+
+    def _is_fresh(self, method: Method) -> bool:
+        return self.experiment.name in method.fresh
+
+    def _print(self, role: str) -> str:
+        """The fingerprint of a part of the data, read once."""
+        if role not in self._prints:
+            self._prints[role] = self.layout.parts[role].fingerprint()
+        return self._prints[role]
+
+    def _data(self, *roles: str) -> Facts:
+        return {role: self._print(role) for role in roles if role in self.layout.parts}
+
+    def _where(self, role: str) -> str:
+        part = self.layout.parts[role]
+        return f"{part.folder} ({len(part.images)} images)"
+
+    @property
+    def _hr(self) -> str:
+        return "noisy" if self.experiment.clean_is_noisy else "clean"
+
+    # -- degraders ------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> ExperimentStep:
+        parts = self.layout.parts
+        roles = [role for role in (self._hr, "valid_truth") if role in parts]
+        costs = [self.rates.pictures(parts[role]) for role in roles]
+        settings: Facts = {
+            "data": self._data(*roles),
+            "factor": self.experiment.factor,
+            "rule": RULE,
+            "kernels": self.kernels,
+        }
+        return PrepareStep(
+            PREPARED,
+            "prepare",
+            (),
+            settings,
+            f"clean images made small by {SR_SCALE}",
+            tuple(self._where(role) for role in roles),
+            Cost(sum(cost.seconds for cost in costs), sum(cost.bytes for cost in costs)),
+        )
+
+    def _fit(self, method: Method, seed: int) -> Iterator[ExperimentStep]:
+        if method.fit != "flow":
+            return
+        config = fit_of_seed(self.recipe.fit, method, seed)
+        samples = SMALL_SAMPLES if self.small else SampleSizes()
+        yield FitStep(
+            fit_name(method.name, seed),
+            "degraders",
+            (PREPARED,),
+            {**self._data("noisy"), **config_facts(config), "samples": config_facts(samples)},
+            f"fit of {method.title}, seed {seed}",
+            (f"{PREPARED}/clean", self._where("noisy")),
+            self.rates.fit(config),
+            config,
+            samples,
+        )
+
+    def _tuning(self) -> list[ExperimentStep]:
+        restorer = self.recipe.restorer
+        sr = dataclasses.replace(restorer.sr, keep_at=())
+        config = dataclasses.replace(restorer, sr=sr)
+        if self.recipe.tuning:
+            gan = dataclasses.replace(restorer.gan, iterations=self.recipe.tuning)
+            config = dataclasses.replace(config, gan=gan)
+        cost, scores = self.rates.restorer(config), self._scores_cost(1)
+        found: list[ExperimentStep] = [
+            TryNoiseStep(
+                f"tune/white-noise/sigma{sigma:g}",
+                "degraders",
+                self._start_needs,
+                {**self._restorer_settings(config, "hr"), "sigma": sigma},
+                f"white noise of {sigma:g} grey levels, tried for {self.recipe.tuning or 'some'} steps",
+                (self._where(self._hr), self._where("valid_input")),
+                Cost(cost.seconds + scores.seconds, cost.bytes + scores.bytes),
+                sigma,
+                config,
+            )
+            for sigma in self.recipe.sigmas
+        ]
+        tried = tuple(step.name for step in found)
+        choice = ChooseNoiseStep(
+            TUNED, "degraders", tried, {}, "the white noise with the best LPIPS", tried, Cost()
+        )
+        return [*found, choice]
+
+    # -- pairs and restorers --------------------------------------------------------------------------------
+
+    def _degrader_needs(self, method: Method, seed: int) -> tuple[str, ...]:
+        fitted = {"flow": fit_name(method.name, seed), "sigma": TUNED}
+        made = (PREPARED,) if "clean_small" in method.folders.values() else ()
+        return (*made, *([fitted[method.fit]] if method.fit else []))
+
+    def _degrader_settings(self, method: Method) -> Facts:
+        roles = [role for role in method.folders.values() if role in self.layout.parts]
+        options = dict(method.options.get(self.experiment.name, {}))
+        return {"degrader": method.degrader, "options": str(sorted(options.items())), **self._data(*roles)}
+
+    def _pairs(self, method: Method, seed: int) -> ExperimentStep:
+        needs = self._degrader_needs(method, seed)
+        settings: Facts = {
+            "hr": self._print(self._hr),
+            "rule": RULE,
+            "seed": seed,
+            "kernels": self.kernels if method.blurred else "",
+            **self._degrader_settings(method),
+        }
+        return PairsStep(
+            pairs_name(method.name, seed),
+            "pairs",
+            needs,
+            settings,
+            f"pairs by {method.title}, seed {seed}",
+            (self._where(self._hr), *needs),
+            self.rates.pairs(self.layout.parts[self._hr]),
+            method,
+            seed,
+        )
+
+    @property
+    def _start_needs(self) -> tuple[str, ...]:
+        return () if self.init else (START,)
+
+    def _start(self) -> ExperimentStep:
+        config = self.recipe.start
+        return StartStep(
+            START,
+            "restorers",
+            (),
+            self._restorer_settings(config, "hr"),
+            "the restorer that all others start from, by L1 alone",
+            (self._where(self._hr),),
+            self.rates.restorer(config),
+            config,
+        )
+
+    def _restorer_settings(self, config: SrConfig, trained_on: str) -> Facts:
+        hr = {"hr": self._print(self._hr)} if trained_on == "hr" else {}
+        unused = ("gan", "loss") if config.sr.stage == "psnr" else ("psnr",)
+        facts = {name: part for name, part in config_facts(config).items() if name not in unused}
+        return {**hr, "init": self.init, **facts}
+
+    def _restorer(self, method: Method, seed: int) -> ExperimentStep:
+        restorer = self.recipe.restorer
+        sr = dataclasses.replace(restorer.sr, seed=restorer.sr.seed + seed)
+        config = dataclasses.replace(restorer, sr=sr)
+        fresh = self._is_fresh(method)
+        source = self._degrader_needs(method, seed) if fresh else (pairs_name(method.name, seed),)
+        settings = self._restorer_settings(config, "hr" if fresh else "pairs")
+        return TrainRestorerStep(
+            restorer_name(method.name, seed),
+            "restorers",
+            (*self._start_needs, *source),
+            {**settings, **(self._degrader_settings(method) if fresh else {})},
+            f"restorer of {method.title}, seed {seed}",
+            ((self._where(self._hr),) if fresh else ()) + (*self._start_needs, *source),
+            self.rates.restorer(config),
+            method,
+            seed,
+            config,
+            None if fresh else pairs_name(method.name, seed),
+        )
+
+    # -- figures --------------------------------------------------------------------------------------------
+
+    def _scores_cost(self, models: int) -> Cost:
+        return self.rates.scores(self.layout.parts["valid_input"], models)
+
+    def _scores(self, method: Method, seed: int) -> ExperimentStep:
+        trained = restorer_name(method.name, seed)
+        return ScoreStep(
+            scores_name(method.name, seed),
+            "score",
+            (trained,),
+            {**self._data("valid_input", "valid_truth"), "measures": list(self.experiment.measures)},
+            f"scores of {method.title}, seed {seed}",
+            (trained, self._where("valid_input")),
+            self._scores_cost(len(self.recipe.kept) or 2),
+            trained,
+        )
+
+    def _realism(self, method: Method, seed: int) -> ExperimentStep:
+        needs = (PREPARED, *(need for need in self._degrader_needs(method, seed) if need != PREPARED))
+        recipe = self.recipe
+        settings = {**self._data("valid_input"), "seed": seed, "images": recipe.images, "quick": recipe.quick}
+        return RealismStep(
+            realism_name(method.name, seed),
+            "score",
+            needs,
+            {**settings, **self._degrader_settings(method)},
+            f"realism of {method.title}, seed {seed}",
+            (*needs, self._where("valid_input")),
+            self.rates.realism(self.layout.parts["valid_input"]),
+            method,
+            seed,
+        )

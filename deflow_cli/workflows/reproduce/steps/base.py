@@ -1,0 +1,124 @@
+"""Base: what the steps of an experiment have in common, and the place where they find what they work on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+from deflow_cli.degraders.choice import DegraderChoice
+from deflow_cli.errors import DataError
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.workflows.reproduce.experiments import Experiment, Recipe
+from deflow_cli.workflows.reproduce.layouts import ChallengeLayout
+from deflow_cli.workflows.reproduce.methods import Method
+from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
+
+Stage = Literal["prepare", "degraders", "pairs", "restorers", "score", "table"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+PREPARED = "prepare"  # the step, and its folder
+CLEAN_SMALL, VALID_SMALL = "clean", "valid-clean"  # below it
+TUNED = "tune/white-noise/choice"  # the step that chooses the std of white noise
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step takes, estimated: seconds on one GPU with 16 cores, and bytes on disk."""
+
+    seconds: float = 0.0
+    bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """An experiment at work. init: the restorer that all others start from; None: one is trained.
+
+    kernels: a folder of blur kernels for the clean side of DPED, if any.
+    """
+
+    experiment: Experiment
+    layout: ChallengeLayout
+    recipe: Recipe
+    ledger: Ledger
+    device: str
+    reporter: Reporter
+    init: Path | None = None
+    kernels: Path | None = None
+
+    @property
+    def hr(self) -> Path:
+        """Clean images at full size, which the restorers are to give."""
+        parts = self.layout.parts
+        return parts["noisy" if self.experiment.clean_is_noisy else "clean"].folder
+
+    def folder_of(self, role: str) -> Path:
+        """The folder of a role: a part of the data, or ``clean_small`` and ``valid_small`` of `prepare`."""
+        made = {"clean_small": CLEAN_SMALL, "valid_small": VALID_SMALL}
+        if role in made:
+            return self.ledger.folder(PREPARED) / made[role]
+        return self.layout.parts[role].folder
+
+
+@dataclass(frozen=True)
+class ExperimentStep:
+    """One step. needs: steps whose outputs it reads. settings: all else that its outputs depend on.
+
+    trains: whether it shares a budget of time. what: for people. inputs: what it reads, in words.
+    cost: an estimate.
+    """
+
+    trains: ClassVar[bool] = False
+
+    name: str
+    stage: Stage
+    needs: tuple[str, ...]
+    settings: Facts
+    what: str
+    inputs: tuple[str, ...]
+    cost: Cost
+
+    def run(self, bench: Bench) -> Facts:
+        """Do it, or go on where it was interrupted; returns what the later steps want to know.
+
+        Raises DeflowError as the command does that this step stands for, KeyboardInterrupt where that was
+        interrupted.
+        """
+        raise NotImplementedError
+
+
+def fit_name(method: str, seed: int) -> str:
+    """The step that fits a method's model."""
+    return f"fit/{method}/seed{seed}"
+
+
+def degrader_for(method: Method, seed: int, bench: Bench) -> DegraderChoice:
+    """A method's degrader as it was fitted for a seed, ready to be named to a command."""
+    options: dict[str, Any] = dict(method.options.get(bench.experiment.name, {}))
+    options |= {option: bench.folder_of(role) for option, role in method.folders.items()}
+    if method.fit == "flow":
+        options["model"] = bench.ledger.folder(fit_name(method.name, seed))
+    elif method.fit == "sigma":
+        options["sigma"] = bench.ledger.result(TUNED)["sigma"]
+    return DegraderChoice(method.degrader, **options)
+
+
+def config_facts(config: Any) -> dict[str, Any]:
+    """A configuration as nested settings, with tuples as lists."""
+    facts: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return facts
+
+
+def went_on(interrupted: bool) -> None:
+    """Raise KeyboardInterrupt where a training was interrupted: its state is saved, nothing may follow."""
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def require_all(failed: list[tuple[Path, str]]) -> None:
+    """Raise DataError naming the first image that could not be done: a table without it would be another."""
+    if failed:
+        path, reason = failed[0]
+        rest = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise DataError(f"{path}: {reason}{rest}", next_step="mend the image, and run the same command again")

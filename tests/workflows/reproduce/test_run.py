@@ -1,0 +1,208 @@
+"""An experiment on a miniature: every stage by the same code, resumed, redone where it must be, rehearsed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.paths import MODEL_FILE, STATE_FILE
+from deflow_cli.runtime.progress import Silent
+from deflow_cli.workflows.reproduce.run import ReproduceReport, ReproduceRequest, reproduce
+from deflow_cli.workflows.reproduce.steps import restoring
+from deflow_cli.workflows.reproduce.steps.base import STAGES
+
+from .conftest import SMALLEST, Hears
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A finished one. conditions: of the steps before each stage was run, by stage."""
+
+    request: ReproduceRequest
+    report: ReproduceReport
+    conditions: dict[str, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def finished(aim_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """`reproduce aim`, one stage after the other, each resumed from the one before."""
+    out = tmp_path_factory.mktemp("experiment") / "out"
+    request = ReproduceRequest(
+        "aim", aim_data, out, only=("none", "deflow"), settings=SMALLEST, scale_down=True, device="cpu"
+    )
+    conditions = {}
+    for stage in STAGES:
+        report = reproduce(dataclasses.replace(request, stage=stage), Silent())
+        conditions[stage] = {step.name: step.condition for step in report.steps}
+    return Experiment(request, report, conditions)
+
+
+def rehearse(request: ReproduceRequest, **changes: object) -> dict[str, str]:
+    """Conditions of the steps by a dry run."""
+    asked = dataclasses.replace(request, dry_run=True, **changes)
+    return {step.name: step.condition for step in reproduce(asked, Silent()).steps}
+
+
+def test_every_stage_does_its_steps_once(finished: Experiment) -> None:
+    before: set[str] = set()
+    for conditions in finished.conditions.values():
+        assert {name for name, how in conditions.items() if how == "done"} == before
+        assert {how for name, how in conditions.items() if name not in before} <= {"new"}
+        before = set(conditions)
+    assert before == {
+        "prepare",
+        "start",
+        *(f"{kind}/deflow/seed0" for kind in ("fit", "pairs", "restorers", "scores", "realism")),
+        *(f"{kind}/none/seed0" for kind in ("pairs", "restorers", "scores", "realism")),
+    }
+
+
+def test_each_step_is_a_command_whose_folder_can_be_looked_at(finished: Experiment) -> None:
+    out = finished.request.out
+    assert (out / "fit" / "deflow" / "seed0" / MODEL_FILE).is_file()
+    assert (out / "fit" / "deflow" / "seed0" / STATE_FILE).is_file()
+    assert len(list((out / "pairs" / "none" / "seed0" / "lq").iterdir())) == 12
+    kept = sorted(path.name for path in (out / "restorers" / "none" / "seed0").glob("restorer-00*"))
+    assert kept == ["restorer-0000010.safetensors", "restorer-0000012.safetensors"]
+    scores = json.loads((out / "scores" / "none" / "seed0" / "scores.json").read_text())
+    assert [method["name"] for method in scores["methods"]] == ["10", "12"]
+    assert scores["protocol"]["crop_border"] == 0
+    assert (out / "realism" / "deflow" / "seed0" / "realism.html").is_file()
+
+
+def test_the_table_is_published_and_measured(finished: Experiment) -> None:
+    table = finished.report.table
+    assert table is not None
+    rows = {row.method: row for row in table.rows}
+    assert list(rows) == ["none", "white-noise", "noise-patches", "dsgan", "dasr", "cyclegan", "deflow"]
+    assert rows["dasr"].scores == {}
+    assert set(rows["deflow"].scores) == {"test", "held-out", "last"}
+    assert 5 < rows["none"].scores["last"]["psnr"].median < 40
+    assert rows["none"].steps["last"] == ("12",)
+    assert "akld" in rows["deflow"].realism
+    text, document, page = (path.read_text(encoding="utf-8") for path in finished.report.files)
+    assert "Scaled down" in text
+    assert "| DeFlow | 22.25 | 0.62 | 0.349 |" in text
+    assert json.loads(document)["rows"][-1]["method"] == "deflow"
+    assert "no measure of the methods" in page
+
+
+def test_a_finished_experiment_is_done(finished: Experiment) -> None:
+    hears = Hears()
+    report = reproduce(finished.request, hears)
+    assert {step.condition for step in report.steps} == {"done"}
+    assert sum("done before" in note for note in hears.notes) == len(report.steps)
+    assert report.table == finished.report.table
+
+
+def test_a_change_redoes_what_depends_on_it_alone(finished: Experiment) -> None:
+    def changed(*settings: str) -> set[str]:
+        conditions = rehearse(finished.request, settings=(*SMALLEST, *settings))
+        assert set(conditions.values()) <= {"done", "changed"}
+        return {name for name, how in conditions.items() if how == "changed"}
+
+    methods = ("none", "deflow")
+    restorers = {f"restorers/{method}/seed0" for method in methods}
+    scores = {f"scores/{method}/seed0" for method in methods}
+    assert changed("gan.learning_rate=2e-5") == restorers | scores
+    kinds = ("fit", "pairs", "restorers", "scores", "realism")
+    assert changed("fit.learning_rate=1e-4") == {f"{kind}/deflow/seed0" for kind in kinds}
+
+
+def test_another_seed_adds_steps_and_redoes_none(finished: Experiment) -> None:
+    conditions = rehearse(finished.request, seeds=2)
+    assert {name for name, how in conditions.items() if how == "new"} == {
+        name for name in conditions if name.endswith("seed1")
+    }
+    assert {how for name, how in conditions.items() if not name.endswith("seed1")} == {"done"}
+
+
+def test_changed_data_redo_everything_that_saw_them(finished: Experiment, tmp_path: Path) -> None:
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(finished.request.data, data)
+    assert set(rehearse(finished.request, data=data).values()) == {"done"}
+    next((data / "valid-input-noisy").iterdir()).write_bytes(b"another picture")
+    conditions = rehearse(finished.request, data=data)
+    assert {name.partition("/")[0] for name, how in conditions.items() if how == "changed"} == {
+        "scores",
+        "realism",
+    }
+
+
+def test_an_interrupted_step_goes_on(finished: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "scores/none/seed0"
+    record = finished.request.out / "steps" / f"{name.replace('/', '.')}.json"
+    whole = record.read_text()
+    record.write_text(whole.replace('"done": true', '"done": false'))
+    hears = Hears()
+    restored: list[Path] = []
+    original = restoring.restore
+
+    def counting(request, reporter):
+        report = original(request, reporter)
+        restored.extend(record.target for record in report.records)
+        return report
+
+    monkeypatch.setattr(restoring, "restore", counting)
+    report = reproduce(finished.request, hears)
+    assert {step.name for step in report.steps if step.condition == "interrupted"} == {name}
+    assert restored == []  # the images were there
+    assert any("going on where it was interrupted" in note for note in hears.notes)
+    assert json.loads(record.read_text())["done"] is True
+
+
+def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:
+    """On empty pictures of the right names."""
+    for folder, names in {
+        "Corrupted-tr-x": ["Flickr2K_000001.png"],
+        "Corrupted-tr-y": [f"{k:04}.png" for k in range(1, 801)],
+        "Corrupted-va-x": ["0801.png"],
+        "track1-valid-gt": ["0801.png"],
+    }.items():
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "data" / folder / name).touch()
+    request = ReproduceRequest("ntire", tmp_path / "data", tmp_path / "out", dry_run=True)
+    report = reproduce(request, Silent())
+    assert report.missing_data == ()
+    names = [step.name for step in report.steps]
+    assert {"prepare", "start", "tune/white-noise/choice", "restorers/deflow/seed0"} <= set(names)
+    assert "pairs/white-noise/seed0" not in names  # its noise is drawn anew for every crop
+    for number, step in enumerate(report.steps):
+        assert step.what
+        assert step.condition == "new"
+        needed = [name for name in step.inputs if name in names]
+        assert all(names.index(name) < number for name in needed)
+    assert any("Corrupted-tr-y (800 images)" in text for text in report.steps[0].inputs)
+    assert report.estimate.seconds > 60_000 * 0.0348 * 5
+    assert report.estimate.bytes > 800 * 2.8e6 * 1.6
+    assert "H200" in report.how_estimated
+    assert any("deflow weights pull" in line for line in report.missing_weights) or not report.missing_weights
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_names_what_is_missing(tmp_path: Path) -> None:
+    request = ReproduceRequest("dped", tmp_path, tmp_path / "out", dry_run=True)
+    report = reproduce(request, Silent())
+    assert len(report.missing_data) == 2
+    assert report.steps == ()
+    with pytest.raises(DataError, match="no phone photographs to train on"):
+        reproduce(dataclasses.replace(request, dry_run=False), Silent())
+
+
+def test_options_that_do_not_fit(aim_data: Path, tmp_path: Path) -> None:
+    request = ReproduceRequest("aim", aim_data, tmp_path / "out", dry_run=True)
+    for changes, message in (
+        ({"experiment": "set5"}, "'set5' is no experiment"),
+        ({"seeds": 0}, "0 seeds"),
+        ({"kernels": tmp_path}, "--kernels is nothing to aim"),
+        ({"only": ("post-hoc",)}, "no method of aim"),
+    ):
+        with pytest.raises((ConfigError, DataError), match=message):
+            reproduce(dataclasses.replace(request, **changes), Silent())
