@@ -37,7 +37,7 @@ CARD_FILE = "README.md"
 SHEET_FILE = "samples.png"
 SHEET_NOTE = "The photographs come with deflow; none is of the training."
 QUICK_SECONDS = 3.0
-REALISM_COLUMNS = ("figure", "synthetic", "95 % interval", "reference", "which is")
+CARD_COLUMNS = ("figure", "synthetic", "95 % interval", "reference", "which is")
 
 
 @dataclass(frozen=True)
@@ -169,14 +169,14 @@ def _realism(request: PushRequest, reporter: Reporter) -> tuple[list[str], Table
         except DeflowError as error:
             reporter.warn(f"how real the samples are was not measured: {error}")
             return [], None, "Not measured."
-    rows = [[str(row.get(column, "")) for column in REALISM_COLUMNS] for row in result.figures]
+    rows = [[str(row.get(column, "")) for column in CARD_COLUMNS] for row in result.figures]
     with_real = result.noisy_images > 0
     note = f"Samples of {result.clean_images} clean images" + (
         f" against {result.noisy_images} real noisy ones."
         if with_real
         else "; there were no real noisy ones."
     )
-    return [sentence for _, sentence in result.verdict], (REALISM_COLUMNS, rows), note
+    return [sentence for _, sentence in result.verdict], (CARD_COLUMNS, rows), note
 
 
 # -- restorers --------------------------------------------------------------------------------------------

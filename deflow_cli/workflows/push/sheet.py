@@ -18,16 +18,16 @@ from deflow_cli.inference.super_resolving import SuperResolver
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.reports.contact_sheet import contact_sheet
 
-ROWS, SIDE = 3, 128
-TEMPERATURES = (0.5, 1.0, 1.0)  # of the samples beside each photograph
+_ROWS, _SIDE = 3, 128
+_TEMPERATURES = (0.5, 1.0, 1.0)  # of the samples beside each photograph
 _KEY = "sheet"
 
 
 def degrader_sheet(degrader: FlowDegrader) -> Pixels:
     """Photographs, and samples of each at half and full strength."""
     rows = []
-    for number, clean in enumerate(_photographs(SIDE)):
-        draws = [Draw(sample, f"{_KEY} {number}", 0, heat) for sample, heat in enumerate(TEMPERATURES)]
+    for number, clean in enumerate(_photographs(_SIDE)):
+        draws = [Draw(sample, f"{_KEY} {number}", 0, heat) for sample, heat in enumerate(_TEMPERATURES)]
         samples = degrader.degrade(to_tensor(clean).expand(len(draws), -1, -1, -1), draws)
         rows.append([clean, *(to_pixels(sample[None]) for sample in samples)])
     return contact_sheet(rows, ["clean", "at 0.5", "at 1", "at 1, again"])
@@ -36,7 +36,7 @@ def degrader_sheet(degrader: FlowDegrader) -> Pixels:
 def restorer_sheet(model: RestoringNetwork) -> Pixels:
     """Photographs made small by MATLAB's bicubic, enlarged by bicubic and restored, and as they were."""
     scale = model.scale
-    small_side = max(16, SIDE // scale)
+    small_side = max(16, _SIDE // scale)
     network = SuperResolver(model) if isinstance(model, SRFlow) else Restorer(model)
     rows = []
     for clean in _photographs(small_side * scale):
@@ -56,7 +56,7 @@ def _reduced(pixels: Pixels, side: int) -> Pixels:
 
 def _photographs(side: int) -> Sequence[Pixels]:
     found = []
-    for path in packaged_photos()[0][:: len(packaged_photos()[0]) // ROWS][:ROWS]:
+    for path in packaged_photos()[0][:: len(packaged_photos()[0]) // _ROWS][:_ROWS]:
         pixels = read_rgb8(path)
         top, left = ((length - side) // 2 for length in pixels.shape[:2])
         found.append(pixels[top : top + side, left : left + side])
