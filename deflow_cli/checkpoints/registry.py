@@ -34,11 +34,15 @@ def default_model(given: Path | None) -> FoundModel:
 
     Raises CheckpointError if there is none.
     """
+    return find_model(given, Path.cwd(), packaged_folder())
+
+
+def packaged_folder() -> Path | None:
+    """The folder of the packaged files; None where there is none."""
     try:
-        embedded = weights_folder()
+        return weights_folder()
     except DataError:
-        embedded = None
-    return find_model(given, Path.cwd(), embedded)
+        return None
 
 
 def local_copy(given: Path, *files: str) -> FoundModel:
@@ -149,10 +153,28 @@ def embedded_model(folder: Path | None) -> Path:
     next_step = "fit one: deflow fit CLEAN NOISY, or name one with --model"
     if folder is None or not (folder / WEIGHTS_MANIFEST).is_file():
         raise CheckpointError("there is no fit here, and no embedded model is installed", next_step=next_step)
-    manifest = _read_manifest(folder / WEIGHTS_MANIFEST)
-    name = manifest.get("default_model")
-    if not isinstance(name, str):
+    path = _packaged(folder, "default_model")
+    if path is None:
         raise CheckpointError("there is no fit here, and this package embeds no model", next_step=next_step)
+    return path
+
+
+def embedded_restorer(folder: Path | None, enlarges: bool) -> Path | None:
+    """The packaged restorer, one that enlarges or a denoiser; None where the package carries none.
+
+    Its checksum is verified. Raises CheckpointError where it is damaged.
+    """
+    if folder is None or not (folder / WEIGHTS_MANIFEST).is_file():
+        return None
+    return _packaged(folder, "default_enlarger" if enlarges else "default_denoiser")
+
+
+def _packaged(folder: Path, key: str) -> Path | None:
+    """The packaged file that a key of the manifest names; None where there is no such key."""
+    manifest = _read_manifest(folder / WEIGHTS_MANIFEST)
+    name = manifest.get(key)
+    if not isinstance(name, str):
+        return None
     path = folder / name
     if not path.is_file():
         raise CheckpointError(f"{path}: the embedded model is missing", next_step="install deflow-cli again")

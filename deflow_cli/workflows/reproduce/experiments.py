@@ -101,7 +101,7 @@ class Recipe:
 
     kept: steps of the restorer that are scored; none where it is trained by a time budget. tuning: steps of
     the restorers that white noise is tuned by; 0: as the others. images: at most so many validation images
-    are degraded for the realism columns, 0: all.
+    are degraded for the realism columns, 0: all. small: whether it is scaled down.
     """
 
     fit: RunConfig
@@ -111,7 +111,7 @@ class Recipe:
     tuning: int
     sigmas: tuple[float, ...]
     images: int = 0
-    quick: bool = False
+    small: bool = False
 
 
 # Small fits, for minutes on a CPU. Of the ablations: the experiment's own preset made small.

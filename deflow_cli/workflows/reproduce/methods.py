@@ -21,10 +21,11 @@ class Method:
     degrader: its name in the registry. fit: how it learns from the two folders: ``flow`` (`deflow fit`),
     ``sigma`` (white noise, tuned by LPIPS), or nothing but what the degrader itself estimates. experiments:
     those whose table has it. folders: options of the degrader that take a folder of the experiment, by the
-    folder's role. options: the other options, by experiment. fresh: experiments in which the restorer sees a
-    new degradation of every crop, as published for injected noise; elsewhere each clean image is degraded
-    once and for all. blurred: whether the clean images are blurred first where the experiment has kernels.
-    overrides: settings of the fit that differ from the experiment's preset.
+    folder's role. options: the other options, by experiment; small_options: those where it is scaled down.
+    fresh: experiments in which the restorer sees a new degradation of every crop, as published for injected
+    noise; elsewhere each clean image is degraded once and for all. blurred: whether the clean images are
+    blurred first where the experiment has kernels. overrides: settings of the fit that differ from the
+    experiment's preset.
     """
 
     name: str
@@ -36,7 +37,12 @@ class Method:
     options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     blurred: bool = True
+    small_options: Mapping[str, object] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+
+    def options_for(self, experiment: str, small: bool) -> dict[str, object]:
+        """The options of the degrader that are no folders."""
+        return {**self.options.get(experiment, {}), **(self.small_options if small else {})}
 
 
 METHODS = (
@@ -50,6 +56,7 @@ METHODS = (
         folders={"noisy": "noisy"},
         options={"dped": {"patch_mean": 50.0}},
         fresh=SYNTHETIC,
+        small_options={"patch_size": 64, "patch_variance": 400.0},
     ),
     Method("deflow", "DeFlow", "deflow", fit="flow"),
 )

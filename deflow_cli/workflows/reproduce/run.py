@@ -12,7 +12,7 @@ from pathlib import Path
 from deflow_cli.data.blur_kernels import load_kernels
 from deflow_cli.data.images.folders import file_sha256
 from deflow_cli.data.images.remarks import hears_remarks
-from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.errors import CheckpointError, ConfigError, DeflowError
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded
 from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, Experiment, recipe
@@ -69,6 +69,15 @@ class StepReport:
 
 
 @dataclass(frozen=True)
+class FailedStep:
+    """A step that could not be done; those that need it were left out."""
+
+    name: str
+    reason: str
+    next_step: str
+
+
+@dataclass(frozen=True)
 class ReproduceReport:
     """What was found, done, and measured.
 
@@ -86,6 +95,7 @@ class ReproduceReport:
     steps: tuple[StepReport, ...]
     estimate: Cost
     how_estimated: str
+    failed: tuple[FailedStep, ...] = ()
     table: ReproducedTable | None = None
     files: tuple[Path, ...] = ()
 
@@ -147,9 +157,8 @@ def reproduce(request: ReproduceRequest, reporter: Reporter) -> ReproduceReport:
         request.kernels,
     )
     standings = {step.name: ledger.standing(step.name) for step in steps}
-    for number, step in enumerate(steps, start=1):
-        _do(step, bench, f"step {number} of {len(steps)}")
-    report = _report(request, plan, steps, ledger, reporter)
+    failed = do_all(steps, bench)
+    report = dataclasses.replace(_report(request, plan, steps, ledger, reporter), failed=failed)
     found = [
         dataclasses.replace(one, condition=standings[one.name].condition, why=standings[one.name].why)
         for one in report.steps
@@ -198,6 +207,33 @@ def _warn_of_swapped(layout: ChallengeLayout, reporter: Reporter) -> None:
         warning = warn_of_swapped_sides(layout.parts["clean"].images, layout.parts["noisy"].images)
         if warning:
             reporter.warn(warning)
+
+
+def do_all(steps: Sequence[ExperimentStep], bench: Bench) -> tuple[FailedStep, ...]:
+    """Do the steps in their order; where one of a method fails, the other methods go on.
+
+    Raises the DeflowError of a step that all methods need, and the first one where nothing is left to go on.
+    """
+    errors: dict[str, DeflowError] = {}
+    for number, step in enumerate(steps, start=1):
+        lost = next((need for need in step.needs if need in errors), None)
+        if lost is not None:
+            errors[step.name] = errors[lost]
+            continue
+        try:
+            _do(step, bench, f"step {number} of {len(steps)}")
+        except DeflowError as error:
+            if not step.method_of:
+                raise
+            bench.reporter.warn(f"{step.name} failed, and the other methods go on: {error}")
+            errors[step.name] = error
+    methods = {step.method_of for step in steps if step.method_of}
+    if errors and methods == {step.method_of for step in steps if step.name in errors}:
+        raise next(iter(errors.values()))
+    found: dict[int, FailedStep] = {}
+    for name, one in errors.items():
+        found.setdefault(id(one), FailedStep(name, str(one), one.next_step))
+    return tuple(found.values())
 
 
 def _do(step: ExperimentStep, bench: Bench, place: str) -> None:

@@ -23,7 +23,7 @@ def test_every_table_names_its_methods() -> None:
 @pytest.mark.parametrize("method", [*METHODS, *ABLATIONS], ids=lambda method: method.name)
 def test_options_are_those_of_the_degrader(method: methods.Method) -> None:
     known = {name for name, each in degrader_options().items() if method.degrader in each.users}
-    given = set(method.folders).union(*map(set, method.options.values()))
+    given = set(method.folders).union(method.small_options, *map(set, method.options.values()))
     assert given <= known
     assert configuration(method.degrader).name == method.degrader
 

@@ -58,7 +58,7 @@ class RealismStep(ExperimentStep):
             (clean,),
             seed=0,
             device=bench.device,
-            quick=recipe.quick,
+            quick=recipe.small,
             html=folder / "realism.html",
         )
         report = measure_realism(request, bench.reporter)
