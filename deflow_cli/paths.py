@@ -21,6 +21,7 @@ RUN_FILE = "run.json"  # the folders that a run was given
 RUN_LOCK = ".lock"  # held by the process that trains in the folder
 LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
+POOL_FILE = "kernels.json"  # what the kernels of a folder are, beside them
 RUNS_FOLDER = "runs"  # below the working folder: where runs are written and looked for
 
 HUB_SCHEME = "hf://"  # of names on the Hugging Face Hub

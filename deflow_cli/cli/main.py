@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deflow_cli import __version__
-from deflow_cli.cli.degradation import degrade, demo, fit, inspect, report
+from deflow_cli.cli.degradation import degrade, demo, fit, inspect, kernels, report
 from deflow_cli.cli.experiments import reproduce, study
 from deflow_cli.cli.guard import guarded, set_debug
 from deflow_cli.cli.restoration import edit, make_pairs, restore, sr_train
@@ -54,6 +54,7 @@ def deflow(
 app.command("demo")(guarded(demo.demo))
 app.command("fit")(guarded(fit.fit))
 app.command("degrade")(guarded(degrade.degrade))
+app.command("kernels")(guarded(kernels.kernels))
 app.command("make-pairs")(guarded(make_pairs.make_pairs_command()))
 app.command("sr-train")(guarded(sr_train.sr_train_command()))
 app.command("restore")(guarded(restore.restore))
