@@ -15,6 +15,8 @@ DEFAULT = "deflow"
 CONFIGURATIONS = [
     ("deflow_cli.degraders.deflow", "FlowDegraderConfig"),
     ("deflow_cli.degraders.translation", "DsganDegraderConfig"),
+    ("deflow_cli.degraders.translation", "DasrDegraderConfig"),
+    ("deflow_cli.degraders.translation", "CycleGanDegraderConfig"),
     ("deflow_cli.degraders.simple", "WhiteNoiseConfig"),
     ("deflow_cli.degraders.spectral", "SpectralConfig"),
     ("deflow_cli.degraders.patches", "NoisePatchConfig"),

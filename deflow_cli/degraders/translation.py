@@ -64,3 +64,17 @@ class DsganDegraderConfig(TranslatorConfig):
     """DSGAN of FSSR."""
 
     name: ClassVar[str] = "dsgan"
+
+
+@dataclass(frozen=True)
+class DasrDegraderConfig(TranslatorConfig):
+    """DASR's down-sampling network, which takes the large pictures."""
+
+    name: ClassVar[str] = "dasr"
+
+
+@dataclass(frozen=True)
+class CycleGanDegraderConfig(TranslatorConfig):
+    """CycleGAN, which always gets whole pictures: its normalisation takes means over them."""
+
+    name: ClassVar[str] = "cyclegan"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli.errors import ConfigError
-from deflow_cli.presets.reader import DSGAN, FIT, Presets
+from deflow_cli.presets.reader import CYCLEGAN, DASR, DSGAN, FIT, Presets
 
 DEFAULT_METHOD = "deflow"
 
@@ -61,6 +61,23 @@ FIT_METHODS = [
         "FSSR's network, from NOISY alone",
         ("deflow_cli.workflows.translation.dsgan", "DsganTrainer"),
         _perceptual("dsgan"),
+    ),
+    FitMethod(
+        "dasr",
+        DASR,
+        "tiny",
+        "aim",
+        "DASR's network, which makes the clean images smaller itself",
+        ("deflow_cli.workflows.translation.dasr", "DasrTrainer"),
+        _perceptual("dasr"),
+    ),
+    FitMethod(
+        "cyclegan",
+        CYCLEGAN,
+        "tiny",
+        "paper",
+        "CycleGAN, from clean images made smaller",
+        ("deflow_cli.workflows.translation.cyclegan", "CycleGanTrainer"),
     ),
 ]
 

@@ -32,7 +32,7 @@ from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 
 if TYPE_CHECKING:
-    from deflow_cli.data.blur_kernels import KernelSampling
+    from deflow_cli.data.blur.kernels import KernelSampling
     from deflow_cli.data.images.resize import Rule
     from deflow_cli.data.pairs.formats import PairFormat
     from deflow_cli.workflows.degrade import DegradeReport
@@ -103,14 +103,16 @@ def load_restorer(
     *,
     tile: int | None = None,
     tta: bool = False,
+    outscale: float | None = None,
 ) -> Restorer | SuperResolver:
     """A restorer, ready for use: ours, or one of others, .pth or .safetensors.
 
     An ESRGAN is a `Restorer`, an SRFlow a `SuperResolver`; called with images, both restore them.
 
     path: a file, or a folder with a restorer.safetensors; None: the newest ``runs/*/restorer.safetensors``
-    here. device, tile: as for `load_model`. tta: the mean over the eight turned and mirrored variants. Raises
-    CheckpointError or DeviceError.
+    here, else an embedded one, which with an ``outscale`` above 1 enlarges. device, tile: as for
+    `load_model`. tta: the mean over the eight turned and mirrored variants. Raises CheckpointError or
+    DeviceError.
 
     An untrained restorer, only to show the calls:
 
@@ -144,9 +146,9 @@ def load_restorer(
     >>> bool((restorer.decode(latents, x) - y).abs().max() < 1e-3), restorer.log_prob(y, x).shape
     (True, torch.Size([1]))
     """
-    from deflow_cli.workflows.restore import find_restorer
+    from deflow_cli.workflows.restore import default_restorer
 
-    found = find_restorer(_path(path), Path.cwd())
+    found = default_restorer(_path(path), outscale)
     where = choose_device(str(device))
     model, _ = read_restorer_file(found.path)
     if isinstance(model, SRFlow):

@@ -202,7 +202,7 @@ def test_a_presets_file_names_its_method(deflow, folders, translation_workflow):
             ["--method", "dsgan", "--downsample", "4"],
             ["--downsample is nothing to the method dsgan"],
         ),
-        (["--perceptual", "none"], ["--perceptual is nothing to the method deflow", "dsgan"]),
+        (["--perceptual", "none"], ["--perceptual is nothing to the method deflow", "dsgan or dasr"]),
         (["--method", "dsgan", "--preset", "aim"], ["'aim' is no preset", "paper, tiny"]),
         (["--method", "dsgan", "--preset", "tiny", "--perceptual", "vgg"], ["'vgg'", "alexnet or none"]),
         (

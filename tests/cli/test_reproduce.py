@@ -21,7 +21,11 @@ def workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """An experiment that is done at once."""
     recorder = Recorder(
         SimpleNamespace(
-            files=(Path("out/table.md"),), missing_data=(), missing_weights=(), text="| DeFlow | 22.25 |"
+            files=(Path("out/table.md"),),
+            missing_data=(),
+            missing_weights=(),
+            failed=(),
+            text="| DeFlow | 22.25 |",
         )
     )
     install_workflow(
@@ -79,6 +83,18 @@ def test_errors_of_the_work_keep_their_next_step(deflow: Deflow, workflow: Recor
     result = deflow("reproduce", "aim", "aim")
     assert result.exit_code == 1
     assert "next: unpack them" in result.stderr
+
+
+def test_a_failed_method_ends_with_code_1_and_its_next_step(
+    deflow: Deflow, workflow: Recorder, tmp_path: Path
+) -> None:
+    failed = SimpleNamespace(name="pairs/noise-patches/seed0", reason="no flat tiles", next_step="lower it")
+    workflow.answer.failed = (failed,)
+    (tmp_path / "aim").mkdir()
+    result = deflow("reproduce", "aim", "aim")
+    assert result.exit_code == 1
+    assert "error: pairs/noise-patches/seed0: no flat tiles\n  next: lower it" in result.stderr
+    assert "| DeFlow | 22.25 |" in result.stdout
 
 
 def lay_out(folder: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deflow_cli.config.translation import ResidualGeneratorConfig
+from deflow_cli.config.translation import CycleGeneratorConfig, ResidualGeneratorConfig
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.degrader import FlowDegrader
 from deflow_cli.degraders.noise.patches import NoisePatchDegrader, NoisePatches
@@ -16,7 +16,7 @@ from deflow_cli.degraders.registry import configuration, degrader_names
 from deflow_cli.degraders.simple import NoDegradation
 from deflow_cli.degraders.translator.degrader import TranslatorDegrader
 from deflow_cli.errors import ConfigError, ShapeError
-from deflow_cli.models.translation.generators import ResidualGenerator
+from deflow_cli.models.translation.generators import CycleGenerator, ResidualGenerator
 from deflow_cli.runtime.seeding import generator as seeded
 from tests.inference.small import small_model, smooth_images
 
@@ -34,8 +34,13 @@ def patches():
     return NoisePatches(tuple(rng.integers(90, 130, (40, 40, 3), dtype=np.uint8) for _ in range(5)))
 
 
-def residual():
-    generator = ResidualGenerator(ResidualGeneratorConfig(channels=4, blocks=1), seeded(0, "residual"))
+def residual(scale=1):
+    config = ResidualGeneratorConfig(channels=4, blocks=1, scale=scale)
+    return TranslatorDegrader(ResidualGenerator(config, seeded(0, "residual")).eval())
+
+
+def cycle():
+    generator = CycleGenerator(CycleGeneratorConfig(channels=4, blocks=1), seeded(0, "cycle"))
     return TranslatorDegrader(generator.eval())
 
 
@@ -46,6 +51,8 @@ BUILT = {
     "noise-patches": lambda: NoisePatchDegrader.at_scale(patches(), 8),
     "none": NoDegradation,
     "dsgan": residual,
+    "dasr": lambda: residual(4),
+    "cyclegan": cycle,
 }
 
 
@@ -62,7 +69,8 @@ def test_a_result_does_not_depend_on_the_batch_or_the_order(name):
     images = smooth_images(3, 40, 44)
     draws = [Draw(5, "a", 0, 0.7), Draw(5, "b", 2, 1.0), Draw(5, "a", 1, 1.0)]
     together = built(name).degrade(images, draws)
-    assert together.shape == images.shape
+    shrinks = 4 if name == "dasr" else 1
+    assert together.shape == (3, 3, 40 // shrinks, 44 // shrinks)
     assert together.dtype == torch.float32
     assert 0 <= together.min() <= together.max() <= 1
     other = built(name)

@@ -79,7 +79,32 @@ def test_dsgan_is_published_so():
     assert (fit.iterations, fit.flips, fit.seed) == (2650 // 16 * 300, False, 0)
 
 
+def test_dasr_is_published_so():
+    presets = fit_method("dasr").presets
+    config = presets.load("aim")
+    dasr, fit = config.dasr, config.fit
+    assert (dasr.channels, dasr.blocks, dasr.scale, dasr.patch_size) == (64, 8, 4, 64)
+    assert (dasr.frequencies, dasr.normalisation) == ("average", "instance")
+    assert (dasr.colour, dasr.perceptual, dasr.adversarial) == (1.0, 0.01, 0.006)
+    assert (fit.batch_size, fit.learning_rate, fit.betas) == (8, 1e-4, (0.5, 0.999))
+    assert (fit.iterations, fit.constant_share) == (2650 // 8 * 400, 250 / 400)
+    assert presets.load("realsr").dasr.large_side == 128
+    assert (presets.load("wavelet").dasr.frequencies, presets.load("wavelet").dasr.adversarial) == (
+        "wavelet",
+        0.03,
+    )
+
+
+def test_cyclegan_is_published_so():
+    config = fit_method("cyclegan").presets.load("paper")
+    gan, fit = config.cyclegan, config.fit
+    assert (gan.channels, gan.blocks, gan.downsample, gan.patch_size, gan.scale) == (64, 9, 0, 128, 4)
+    assert (gan.cycle, gan.identity, gan.adversarial, gan.history) == (10.0, 5.0, 1.0, 50)
+    assert (fit.batch_size, fit.learning_rate, fit.betas) == (1, 2e-4, (0.5, 0.999))
+    assert (fit.iterations, fit.constant_share) == (800 * 200, 0.5)
+
+
 def test_an_unknown_one_is_told():
     with pytest.raises(ConfigError, match="'gan' is unknown") as caught:
         fit_method("gan")
-    assert "deflow, dsgan" in caught.value.next_step
+    assert "deflow, dsgan, dasr, cyclegan" in caught.value.next_step

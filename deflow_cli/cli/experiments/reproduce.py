@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
+from deflow_cli.cli.guard import tell_error
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.restoration.make_pairs import show_bytes
 from deflow_cli.cli.streams import visible
-from deflow_cli.errors import ConfigError
+from deflow_cli.errors import ConfigError, DeflowError
 from deflow_cli.presets.durations import parse_duration
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def reproduce(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a setting of the fits (flow, encoder, fit) or of the restorers (restorer, loss, "
-            "psnr, gan, sr): fit.iterations=50000. Repeatable.",
+            help="Override a setting of the flows' fits (flow, encoder, fit), of the restorers (restorer, "
+            "loss, psnr, gan, sr) or of another method: fit.iterations=50000, dsgan.fit.iterations=9000. "
+            "Repeatable.",
         ),
     ] = None,
     init: Annotated[
@@ -135,7 +137,9 @@ def reproduce(
         typer.echo(visible(workflow.report_text(report)))
         for path in report.files:
             typer.echo(f"written: {show_path(path)}", err=True)
-    if dry_run and report.missing_data:
+    for failed in report.failed:
+        tell_error(DeflowError(f"{failed.name}: {failed.reason}", next_step=failed.next_step))
+    if report.failed or (dry_run and report.missing_data):
         raise typer.Exit(1)
 
 

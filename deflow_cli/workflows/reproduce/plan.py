@@ -8,23 +8,27 @@ from dataclasses import dataclass, field
 
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.workflows.fit.closed_form import SampleSizes
-from deflow_cli.workflows.reproduce.experiments import SR_SCALE, Experiment, Recipe
+from deflow_cli.workflows.reproduce.experiments import SR_SCALE, Experiment
 from deflow_cli.workflows.reproduce.layouts import ChallengeLayout
 from deflow_cli.workflows.reproduce.methods import Method
 from deflow_cli.workflows.reproduce.rates import Rates
+from deflow_cli.workflows.reproduce.recipes import Recipe
 from deflow_cli.workflows.reproduce.steps.base import (
     PREPARED,
     TUNED,
     Cost,
     ExperimentStep,
+    Stage,
     config_facts,
     fit_name,
 )
 from deflow_cli.workflows.reproduce.steps.degrading import (
     RULE,
+    BaselineFitStep,
     FitStep,
     PairsStep,
     PrepareStep,
+    baseline_of_seed,
     fit_of_seed,
 )
 from deflow_cli.workflows.reproduce.steps.ledger import Facts
@@ -79,11 +83,11 @@ class ExperimentPlan:
         """All steps, each after those that it needs."""
         found: list[ExperimentStep] = [self._prepare()]
         fitted = [step for seed in self._seeds for method in self.methods for step in self._fit(method, seed)]
-        tuned = [method for method in self.methods if method.fit == "sigma"]
-        start = [self._start()] if self.restores and not self.init else []
+        tunes = self.restores and any(method.fit == "sigma" for method in self.methods)
+        start = [self._start("degraders" if tunes else "restorers")] if self._start_needs else []
         restored = [(method, seed) for seed in self._seeds for method in self.methods if self.restores]
         found += fitted
-        if tuned and self.restores:
+        if tunes:
             found += [*start, *self._tuning()]
             start = []
         found += [self._pairs(method, seed) for method, seed in restored if not self._is_fresh(method)]
@@ -148,6 +152,8 @@ class ExperimentPlan:
         )
 
     def _fit(self, method: Method, seed: int) -> Iterator[ExperimentStep]:
+        if method.fit == "network":
+            yield self._baseline(method, seed)
         if method.fit != "flow":
             return
         config = fit_of_seed(self.recipe.fit, method, seed)
@@ -164,6 +170,21 @@ class ExperimentPlan:
             samples,
         )
 
+    def _baseline(self, method: Method, seed: int) -> ExperimentStep:
+        config = baseline_of_seed(self.recipe.baselines[method.name], method, seed)
+        clean = method.learns_from.get(self.experiment.name, self._hr)
+        return BaselineFitStep(
+            fit_name(method.name, seed),
+            "degraders",
+            (),
+            {**self._data(clean, "noisy"), **config_facts(config)},
+            f"fit of {method.title}, seed {seed}",
+            (self._where(clean), self._where("noisy")),
+            self.rates.baseline(config),
+            method,
+            config,
+        )
+
     def _tuning(self) -> list[ExperimentStep]:
         restorer = self.recipe.restorer
         sr = dataclasses.replace(restorer.sr, keep_at=())
@@ -177,7 +198,7 @@ class ExperimentPlan:
                 f"tune/white-noise/sigma{sigma:g}",
                 "degraders",
                 self._start_needs,
-                {**self._restorer_settings(config, "hr"), "sigma": sigma},
+                {**self._restorer_settings(config, "hr"), **self._scored_on, "sigma": sigma},
                 f"white noise of {sigma:g} grey levels, tried for {self.recipe.tuning or 'some'} steps",
                 (self._where(self._hr), self._where("valid_input")),
                 Cost(cost.seconds + scores.seconds, cost.bytes + scores.bytes),
@@ -195,13 +216,14 @@ class ExperimentPlan:
     # -- pairs and restorers --------------------------------------------------------------------------------
 
     def _degrader_needs(self, method: Method, seed: int) -> tuple[str, ...]:
-        fitted = {"flow": fit_name(method.name, seed), "sigma": TUNED}
+        model = fit_name(method.name, seed)
+        fitted = {"flow": model, "network": model, "sigma": TUNED}
         made = (PREPARED,) if "clean_small" in method.folders.values() else ()
         return (*made, *([fitted[method.fit]] if method.fit else []))
 
     def _degrader_settings(self, method: Method) -> Facts:
         roles = [role for role in method.folders.values() if role in self.layout.parts]
-        options = dict(method.options.get(self.experiment.name, {}))
+        options = method.options_for(self.experiment.name, self.small)
         return {"degrader": method.degrader, "options": str(sorted(options.items())), **self._data(*roles)}
 
     def _pairs(self, method: Method, seed: int) -> ExperimentStep:
@@ -227,13 +249,14 @@ class ExperimentPlan:
 
     @property
     def _start_needs(self) -> tuple[str, ...]:
-        return () if self.init else (START,)
+        return (START,) if self.restores and not self.init else ()
 
-    def _start(self) -> ExperimentStep:
+    def _start(self, stage: Stage) -> ExperimentStep:
+        """The first stage that needs it has it: that of the degraders where white noise is tuned."""
         config = self.recipe.start
         return StartStep(
             START,
-            "restorers",
+            stage,
             (),
             self._restorer_settings(config, "hr"),
             "the restorer that all others start from, by L1 alone",
@@ -271,6 +294,11 @@ class ExperimentPlan:
 
     # -- figures --------------------------------------------------------------------------------------------
 
+    @property
+    def _scored_on(self) -> Facts:
+        data = self._data("valid_input", "valid_truth")
+        return {**data, "measures": list(self.experiment.measures)}
+
     def _scores_cost(self, models: int) -> Cost:
         return self.rates.scores(self.layout.parts["valid_input"], models)
 
@@ -280,7 +308,7 @@ class ExperimentPlan:
             scores_name(method.name, seed),
             "score",
             (trained,),
-            {**self._data("valid_input", "valid_truth"), "measures": list(self.experiment.measures)},
+            self._scored_on,
             f"scores of {method.title}, seed {seed}",
             (trained, self._where("valid_input")),
             self._scores_cost(len(self.recipe.kept) or 2),
@@ -290,7 +318,7 @@ class ExperimentPlan:
     def _realism(self, method: Method, seed: int) -> ExperimentStep:
         needs = (PREPARED, *(need for need in self._degrader_needs(method, seed) if need != PREPARED))
         recipe = self.recipe
-        settings = {**self._data("valid_input"), "seed": seed, "images": recipe.images, "quick": recipe.quick}
+        settings = {**self._data("valid_input"), "seed": seed, "images": recipe.images, "quick": recipe.small}
         return RealismStep(
             realism_name(method.name, seed),
             "score",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from deflow_cli.reports.pages.experiment_page import experiment_page
 from deflow_cli.texts import encoded, json_text
 from deflow_cli.workflows.reproduce.plan import ExperimentPlan, realism_name, scores_name
 from deflow_cli.workflows.reproduce.published import ROWS
-from deflow_cli.workflows.reproduce.steps.ledger import Ledger
+from deflow_cli.workflows.reproduce.steps.base import TUNED
+from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
 from deflow_cli.workflows.reproduce.tables import (
     SCALED_DOWN,
     ReproducedTable,
@@ -38,6 +40,7 @@ def missing_weights(plan: ExperimentPlan) -> list[str]:
 
 
 def reproduced_table(plan: ExperimentPlan, ledger: Ledger) -> ReproducedTable:
+    """The rows that the paper prints, measured where they could be, then those that it does not have."""
     experiment, seeds = plan.experiment, range(plan.seeds)
     measured = {method.name: method.title for method in plan.methods}
     printed = ROWS[experiment.name]
@@ -45,8 +48,8 @@ def reproduced_table(plan: ExperimentPlan, ledger: Ledger) -> ReproducedTable:
     rows = []
     for name, title in (*printed, *ours):
         done = seeds if name in measured else range(0)
-        scored = [ledger.result(scores_name(name, seed)) for seed in done if plan.restores]
-        realism = [ledger.result(realism_name(name, seed)) for seed in done]
+        scored = _results(ledger, [scores_name(name, seed) for seed in done if plan.restores])
+        realism = _results(ledger, [realism_name(name, seed) for seed in done])
         rows.append(measured_row(experiment, name, title, scored, realism))
     return ReproducedTable(
         experiment.name,
@@ -58,6 +61,11 @@ def reproduced_table(plan: ExperimentPlan, ledger: Ledger) -> ReproducedTable:
         plan.small,
         tuple(_notes(plan, ledger)),
     )
+
+
+def _results(ledger: Ledger, names: Sequence[str]) -> list[Facts]:
+    """What came of steps, but for those that failed."""
+    return [ledger.result(name) for name in names if ledger.standing(name).condition == "done"]
 
 
 def _notes(plan: ExperimentPlan, ledger: Ledger) -> list[str]:
@@ -78,9 +86,9 @@ def _notes(plan: ExperimentPlan, ledger: Ledger) -> list[str]:
             "Published NIQE and BRISQUE are probably of MATLAB's own models; ours use LIVE's, and only PIQE "
             "can be compared. The paper says that these metrics do not follow perception."
         )
-    sigma = next((step for step in plan.steps() if step.name.endswith("white-noise/choice")), None)
-    if sigma is not None:
-        found: dict[str, Any] = dict(ledger.result(sigma.name))
+    tuned = any(method.fit == "sigma" for method in plan.methods) and plan.restores
+    for result in _results(ledger, [TUNED] if tuned else []):
+        found: dict[str, Any] = dict(result)
         notes.append(
             f"White noise: sigma {found['sigma']:g} of 255, the best {found['metric']} on the validation "
             f"images after {plan.recipe.tuning or 'short'} steps ({found['tried']})."

@@ -9,18 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deflow_cli.data.blur_kernels import load_kernels
+from deflow_cli.data.blur.kernels import load_kernels
 from deflow_cli.data.images.folders import file_sha256
 from deflow_cli.data.images.remarks import hears_remarks
-from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.errors import CheckpointError, ConfigError, DeflowError
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded
-from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, Experiment, recipe
+from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, Experiment
 from deflow_cli.workflows.reproduce.layouts import ChallengeLayout, find_layout, warn_of_swapped_sides
-from deflow_cli.workflows.reproduce.methods import Method, chosen_methods
+from deflow_cli.workflows.reproduce.methods import Method, chosen_methods, missing_roles
 from deflow_cli.workflows.reproduce.miniature import write_miniature
 from deflow_cli.workflows.reproduce.plan import ExperimentPlan
 from deflow_cli.workflows.reproduce.rates import HOW, HOW_SMALL
+from deflow_cli.workflows.reproduce.recipes import recipe
 from deflow_cli.workflows.reproduce.results import missing_weights, reproduced_table, write_table
 from deflow_cli.workflows.reproduce.steps.base import STAGES, Bench, Cost, ExperimentStep, Stage
 from deflow_cli.workflows.reproduce.steps.ledger import Condition, Ledger
@@ -69,6 +70,15 @@ class StepReport:
 
 
 @dataclass(frozen=True)
+class FailedStep:
+    """A step that could not be done; those that need it were left out."""
+
+    name: str
+    reason: str
+    next_step: str
+
+
+@dataclass(frozen=True)
 class ReproduceReport:
     """What was found, done, and measured.
 
@@ -86,6 +96,7 @@ class ReproduceReport:
     steps: tuple[StepReport, ...]
     estimate: Cost
     how_estimated: str
+    failed: tuple[FailedStep, ...] = ()
     table: ReproducedTable | None = None
     files: tuple[Path, ...] = ()
 
@@ -126,7 +137,11 @@ def reproduce(request: ReproduceRequest, reporter: Reporter) -> ReproduceReport:
     layout = find_layout(request.data, experiment)
     for part in layout.parts.values():
         reporter.note(f"{part.role}: {part.text}")
-    methods = chosen_methods(experiment.name, request.only)
+    methods = [
+        method
+        for method in chosen_methods(experiment.name, request.only)
+        if not _is_left_out(method, experiment, layout, reporter)
+    ]
     plan = _plan(request, experiment, layout, methods)
     if request.dry_run and layout.missing:
         return _report(request, plan, [], None, reporter)
@@ -147,9 +162,8 @@ def reproduce(request: ReproduceRequest, reporter: Reporter) -> ReproduceReport:
         request.kernels,
     )
     standings = {step.name: ledger.standing(step.name) for step in steps}
-    for number, step in enumerate(steps, start=1):
-        _do(step, bench, f"step {number} of {len(steps)}")
-    report = _report(request, plan, steps, ledger, reporter)
+    failed = do_all(steps, bench)
+    report = dataclasses.replace(_report(request, plan, steps, ledger, reporter), failed=failed)
     found = [
         dataclasses.replace(one, condition=standings[one.name].condition, why=standings[one.name].why)
         for one in report.steps
@@ -159,6 +173,16 @@ def reproduce(request: ReproduceRequest, reporter: Reporter) -> ReproduceReport:
         return report
     table = reproduced_table(plan, ledger)
     return dataclasses.replace(report, table=table, files=write_table(request.out, table))
+
+
+def _is_left_out(method: Method, experiment: Experiment, layout: ChallengeLayout, reporter: Reporter) -> bool:
+    """Whether a method lacks a folder that only some need, which is told."""
+    roles = missing_roles(method, experiment.name, layout.parts.keys())
+    for part in experiment.parts:
+        if part.role in roles:
+            names = " or ".join(part.names)
+            reporter.warn(f"{method.name} is left out: it needs {part.what}, a folder {names}")
+    return bool(roles)
 
 
 def _holds_images(data: Path) -> bool:
@@ -198,6 +222,33 @@ def _warn_of_swapped(layout: ChallengeLayout, reporter: Reporter) -> None:
         warning = warn_of_swapped_sides(layout.parts["clean"].images, layout.parts["noisy"].images)
         if warning:
             reporter.warn(warning)
+
+
+def do_all(steps: Sequence[ExperimentStep], bench: Bench) -> tuple[FailedStep, ...]:
+    """Do the steps in their order; where one of a method fails, the other methods go on.
+
+    Raises the DeflowError of a step that all methods need, and the first one where nothing is left to go on.
+    """
+    errors: dict[str, DeflowError] = {}
+    for number, step in enumerate(steps, start=1):
+        lost = next((need for need in step.needs if need in errors), None)
+        if lost is not None:
+            errors[step.name] = errors[lost]
+            continue
+        try:
+            _do(step, bench, f"step {number} of {len(steps)}")
+        except DeflowError as error:
+            if not step.method_of:
+                raise
+            bench.reporter.warn(f"{step.name} failed, and the other methods go on: {error}")
+            errors[step.name] = error
+    methods = {step.method_of for step in steps if step.method_of}
+    if errors and methods == {step.method_of for step in steps if step.name in errors}:
+        raise next(iter(errors.values()))
+    found: dict[int, FailedStep] = {}
+    for name, one in errors.items():
+        found.setdefault(id(one), FailedStep(name, str(one), one.next_step))
+    return tuple(found.values())
 
 
 def _do(step: ExperimentStep, bench: Bench, place: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.data.images.remarks import hears_remarks
@@ -80,7 +81,9 @@ def _sr_train(
     config = _settle(request, data.scale)
     if request.init is not None and not resumes:
         init = request.init
-        model = ranks.on_main(lambda: start_from(init, data.scale, request.arch, reporter))
+        model = ranks.on_main(
+            lambda: start_from(local_copy(init, RESTORER_FILE).path, data.scale, request.arch, reporter)
+        )
         config = with_sizes_of(config, model)
     else:
         model = new_generator(config)

@@ -11,11 +11,18 @@ import pytest
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.paths import MODEL_FILE, STATE_FILE
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.reproduce.run import ReproduceReport, ReproduceRequest, reproduce
+from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
+from deflow_cli.workflows.reproduce.layouts import find_layout
+from deflow_cli.workflows.reproduce.recipes import recipe
+from deflow_cli.workflows.reproduce.run import ReproduceReport, ReproduceRequest, do_all, reproduce
 from deflow_cli.workflows.reproduce.steps import restoring
-from deflow_cli.workflows.reproduce.steps.base import STAGES
+from deflow_cli.workflows.reproduce.steps.base import STAGES, Bench, Cost, ExperimentStep
+from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
 
 from .conftest import SMALLEST, Hears
+
+pytestmark = pytest.mark.slow  # most of it are imports and plots
+METHODS = ("none", "white-noise", "dasr", "deflow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +39,7 @@ def finished(aim_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Experi
     """`reproduce aim`, one stage after the other, each resumed from the one before."""
     out = tmp_path_factory.mktemp("experiment") / "out"
     request = ReproduceRequest(
-        "aim", aim_data, out, only=("none", "deflow"), settings=SMALLEST, scale_down=True, device="cpu"
+        "aim", aim_data, out, only=METHODS, settings=SMALLEST, scale_down=True, device="cpu"
     )
     conditions = {}
     for stage in STAGES:
@@ -56,9 +63,22 @@ def test_every_stage_does_its_steps_once(finished: Experiment) -> None:
     assert before == {
         "prepare",
         "start",
-        *(f"{kind}/deflow/seed0" for kind in ("fit", "pairs", "restorers", "scores", "realism")),
+        *(
+            f"{kind}/{method}/seed0"
+            for method in ("dasr", "deflow")
+            for kind in ("fit", "pairs", "restorers", "scores", "realism")
+        ),
         *(f"{kind}/none/seed0" for kind in ("pairs", "restorers", "scores", "realism")),
+        *(f"tune/white-noise/{name}" for name in ("sigma4", "sigma8", "choice")),
+        *(f"{kind}/white-noise/seed0" for kind in ("restorers", "scores", "realism")),
     }
+
+
+def test_a_start_belongs_to_the_first_stage_that_needs_it(finished: Experiment) -> None:
+    assert "start" in finished.conditions["degraders"]  # white noise is tuned by restorers
+    without = dataclasses.replace(finished.request, only=("none",), dry_run=True)
+    stages = {step.name: step.stage for step in reproduce(without, Silent()).steps}
+    assert stages["start"] == "restorers"
 
 
 def test_each_step_is_a_command_whose_folder_can_be_looked_at(finished: Experiment) -> None:
@@ -79,11 +99,13 @@ def test_the_table_is_published_and_measured(finished: Experiment) -> None:
     assert table is not None
     rows = {row.method: row for row in table.rows}
     assert list(rows) == ["none", "white-noise", "noise-patches", "dsgan", "dasr", "cyclegan", "deflow"]
-    assert rows["dasr"].scores == {}
+    assert rows["cyclegan"].scores == {}
+    assert rows["dasr"].scores.keys() == rows["deflow"].scores.keys()
     assert set(rows["deflow"].scores) == {"test", "held-out", "last"}
     assert 5 < rows["none"].scores["last"]["psnr"].median < 40
     assert rows["none"].steps["last"] == ("12",)
     assert "akld" in rows["deflow"].realism
+    assert any(note.startswith("White noise: sigma ") for note in table.notes)
     text, document, page = (path.read_text(encoding="utf-8") for path in finished.report.files)
     assert "Scaled down" in text
     assert "| DeFlow | 22.25 | 0.62 | 0.349 |" in text
@@ -105,10 +127,11 @@ def test_a_change_redoes_what_depends_on_it_alone(finished: Experiment) -> None:
         assert set(conditions.values()) <= {"done", "changed"}
         return {name for name, how in conditions.items() if how == "changed"}
 
-    methods = ("none", "deflow")
-    restorers = {f"restorers/{method}/seed0" for method in methods}
-    scores = {f"scores/{method}/seed0" for method in methods}
-    assert changed("gan.learning_rate=2e-5") == restorers | scores
+    restorers = {f"restorers/{method}/seed0" for method in METHODS}
+    scores = {f"scores/{method}/seed0" for method in METHODS}
+    tuned = {f"tune/white-noise/{name}" for name in ("sigma4", "sigma8", "choice")}
+    noise = {"realism/white-noise/seed0"}  # its std may be another
+    assert changed("gan.learning_rate=2e-5") == restorers | scores | tuned | noise
     kinds = ("fit", "pairs", "restorers", "scores", "realism")
     assert changed("fit.learning_rate=1e-4") == {f"{kind}/deflow/seed0" for kind in kinds}
 
@@ -132,7 +155,10 @@ def test_changed_data_redo_everything_that_saw_them(finished: Experiment, tmp_pa
     assert {name.partition("/")[0] for name, how in conditions.items() if how == "changed"} == {
         "scores",
         "realism",
+        "tune",
+        "restorers",
     }
+    assert conditions["restorers/deflow/seed0"] == conditions["fit/deflow/seed0"] == "done"
 
 
 def test_an_interrupted_step_goes_on(finished: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +181,51 @@ def test_an_interrupted_step_goes_on(finished: Experiment, monkeypatch: pytest.M
     assert restored == []  # the images were there
     assert any("going on where it was interrupted" in note for note in hears.notes)
     assert json.loads(record.read_text())["done"] is True
+
+
+@dataclasses.dataclass(frozen=True)
+class Failing(ExperimentStep):
+    """A step that does what its name says."""
+
+    def run(self, bench: Bench) -> Facts:
+        if "bad" in self.name:
+            raise DataError(f"{self.name} cannot be", next_step="mend it")
+        return {"did": self.name}
+
+
+def failing_steps(*names: str) -> list[Failing]:
+    """Each needs the one before of its method."""
+    steps: list[Failing] = []
+    for name in names:
+        needs = tuple(step.name for step in steps if step.method_of == name.split("/")[-1])
+        steps.append(Failing(name, "score", needs, {}, name, (), Cost()))
+    return steps
+
+
+def bench_of(finished: Experiment, out: Path, steps: list[Failing], hears: Hears) -> Bench:
+    experiment = EXPERIMENTS["aim"]
+    how = recipe(experiment, small=True, settings=(), budget=0.0, trainings=1)
+    layout = find_layout(finished.request.data, experiment)
+    return Bench(experiment, layout, how, Ledger(out, steps), "cpu", hears)
+
+
+def test_a_method_that_fails_does_not_stop_the_others(finished: Experiment, tmp_path: Path) -> None:
+    steps = failing_steps("prepare", "fit/bad", "pairs/bad", "fit/good", "pairs/good")
+    hears = Hears()
+    bench = bench_of(finished, tmp_path, steps, hears)
+    [failed] = do_all(steps, bench)
+    assert (failed.name, failed.reason, failed.next_step) == ("fit/bad", "fit/bad cannot be", "mend it")
+    conditions = {step.name: bench.ledger.standing(step.name).condition for step in steps}
+    assert conditions["pairs/good"] == "done"
+    assert conditions["pairs/bad"] == "new"
+    assert any("the other methods go on" in warning for warning in hears.warnings)
+
+
+def test_what_all_methods_need_stops_all(finished: Experiment, tmp_path: Path) -> None:
+    for names in (("bad-start", "fit/good"), ("prepare", "fit/bad")):
+        steps = failing_steps(*names)
+        with pytest.raises(DataError, match="cannot be"):
+            do_all(steps, bench_of(finished, tmp_path / names[0], steps, Hears()))
 
 
 def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:
@@ -185,6 +256,21 @@ def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:
     assert "H200" in report.how_estimated
     assert any("deflow weights pull" in line for line in report.missing_weights) or not report.missing_weights
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_without_its_folder_is_left_out(tmp_path: Path) -> None:
+    for name in ("DPEDiphone-tr-x", "DPEDiphone-va"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    hears = Hears()
+    report = reproduce(ReproduceRequest("dped", tmp_path, tmp_path / "out", dry_run=True), hears)
+    assert "fit/cyclegan/seed0" not in {step.name for step in report.steps}
+    assert any(warning.startswith("cyclegan is left out: it needs") for warning in hears.warnings)
+    (tmp_path / "DIV2K_train_HR").mkdir()
+    (tmp_path / "DIV2K_train_HR" / "0001.png").touch()
+    report = reproduce(ReproduceRequest("dped", tmp_path, tmp_path / "out", dry_run=True), hears)
+    step = next(step for step in report.steps if step.name == "fit/cyclegan/seed0")
+    assert "DIV2K_train_HR (1 images)" in step.inputs[0]
 
 
 def test_a_dry_run_names_what_is_missing(tmp_path: Path) -> None:

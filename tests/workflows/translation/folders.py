@@ -17,6 +17,14 @@ SIGMA = 12.0  # grey levels, of the noisy photographs
 SIDE = 160  # px of the photographs' middles
 FAST = {
     "dsgan": ("dsgan.patch_size=32", "dsgan.channels=8", "dsgan.blocks=1", "dsgan.discriminator_channels=4"),
+    "dasr": ("dasr.patch_size=32", "dasr.channels=4", "dasr.blocks=1", "dasr.discriminator_channels=4"),
+    "cyclegan": (
+        "cyclegan.patch_size=32",
+        "cyclegan.channels=4",
+        "cyclegan.blocks=1",
+        "cyclegan.discriminator_channels=4",
+        "cyclegan.history=3",
+    ),
 }
 
 

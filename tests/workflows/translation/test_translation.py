@@ -14,12 +14,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from deflow_cli.checkpoints.translation import load_translator
+from deflow_cli.config.restorer import SrFitConfig
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.presets.methods import fit_method
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.degrade import DegradeRequest, degrade
 from deflow_cli.workflows.pairs.run import MakePairsRequest, PairSettings, make_pairs
+from deflow_cli.workflows.restorer.data import SrSource, open_data
 from deflow_cli.workflows.translation import frequency
 from deflow_cli.workflows.translation.data import TranslationBatch
 from deflow_cli.workflows.translation.dsgan import DsganTrainer
@@ -119,6 +121,30 @@ def test_lpips_is_a_part_of_the_loss_and_recorded(unpaired_folders: Folders, tmp
     assert config["dsgan"]["features_file"] == "alexnet.pth"  # not where it lies on this machine
 
 
+def test_cyclegan_learns_to_come_back_and_logs_what_eight_bits_cost(
+    unpaired_folders: Folders, tmp_path: Path
+) -> None:
+    settings = ("fit.learning_rate=2e-3", "fit.log_every=10", "fit.validate_every=20", "cyclegan.channels=8")
+    translate("cyclegan", unpaired_folders, tmp_path / "run", *settings, iterations=40)
+    logged = rows(tmp_path / "run")
+    for part in ("cycle", "identity"):
+        values = [row[part] for row in logged if part in row]
+        assert values[-1] < 0.85 * values[0]  # 0.76 and 0.79 where this was written
+    figures = [row for row in logged if "held_out_cycle" in row]
+    assert [row["step"] for row in figures] == [20, 40]
+    for row in figures:
+        gap = row["held_out_cycle_8bit"] - row["held_out_cycle"]
+        assert row["held_out_cycle_gap"] == pytest.approx(gap, abs=2e-6)
+        assert abs(gap) < 1  # grey levels: nothing is hidden after so few steps
+
+
+def test_dasr_learns_the_low_frequencies(unpaired_folders: Folders, tmp_path: Path) -> None:
+    settings = ("fit.learning_rate=5e-3", "fit.log_every=10", "dasr.frequencies=wavelet")
+    translate("dasr", unpaired_folders, tmp_path / "run", *settings, iterations=60)
+    colours = [row["colour"] for row in rows(tmp_path / "run") if "colour" in row]
+    assert colours[-1] < 0.6 * colours[0]
+
+
 def test_without_alexnets_weights_both_ways_out_are_told(
     unpaired_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +235,53 @@ def test_images_are_degraded_at_their_size(
     assert first.shape == (160, 160, 3)
     assert np.array_equal(first, second)
     assert any("is not random" in warning for warning in reporter.warnings)
+
+
+def test_a_network_that_shrinks_explains_itself(
+    models: dict[str, Path], unpaired_folders: Folders, tmp_path: Path
+) -> None:
+    clean, _ = unpaired_folders
+    with pytest.raises(ConfigError, match="makes images 4 times smaller itself; here they keep") as caught:
+        degrade(DegradeRequest(clean, tmp_path / "out", models["dasr"], device="cpu"), Silent())
+    assert "make-pairs HR OUT --degrader dasr --scale 4" in caught.value.next_step
+    choice = DegraderChoice("dasr", model=models["dasr"])
+    request = MakePairsRequest(clean, tmp_path / "p", PairSettings(scale=2), choice, device="cpu")
+    with pytest.raises(ConfigError, match="4 times smaller itself, and the scale is 2"):
+        make_pairs(request, Silent())
+    kernels = tmp_path / "kernels"
+    kernels.mkdir()
+    np.save(kernels / "k.npy", np.full((3, 3), 1 / 9))
+    request = MakePairsRequest(clean, tmp_path / "p", degrader=choice, kernels=kernels, device="cpu")
+    with pytest.raises(ConfigError, match="no kernel blurs them before"):
+        make_pairs(request, Silent())
+
+
+def test_a_small_picture_is_what_the_network_makes_of_the_large_one(
+    models: dict[str, Path], unpaired_folders: Folders, tmp_path: Path
+) -> None:
+    choice = DegraderChoice("dasr", model=models["dasr"])
+    make_pairs(MakePairsRequest(unpaired_folders[0], tmp_path / "p", degrader=choice, device="cpu"), Silent())
+    large, small = (np.asarray(Image.open(tmp_path / f"p/{side}/0000001.png")) for side in ("gt", "lq"))
+    generator = load_translator(models["dasr"]).generator
+    expected = generator(torch.from_numpy(large.copy()).permute(2, 0, 1)[None].float() / 255)
+    rounded = (expected[0].permute(1, 2, 0) * 255).round().numpy()  # the nearest, not cut off
+    assert np.array_equal(small, rounded)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_restorers_train_on_what_it_degrades(
+    name: str, models: dict[str, Path], unpaired_folders: Folders
+) -> None:
+    source = SrSource(hr=unpaired_folders[0], degrader=DegraderChoice(model=models[name]))
+    sr = SrFitConfig(batch_size=2, gt_size=64, crop_uses=1, validate_pairs=1, validate_side=128)
+    data = open_data(source, sr, torch.device("cpu"), Silent())
+    assert data.facts["degrader"]["name"] == name
+    gt, lq = data.ready(data.crops.batch(0, 2), 0, torch.device("cpu"))
+    assert (gt.shape, lq.shape) == ((2, 3, 64, 64), (2, 3, 16, 16))
+    generator = load_translator(models[name]).generator
+    given = gt if name == "dasr" else data.crops.batch(0, 2)[1].float() / 255
+    assert torch.allclose(lq, (generator(given) * 255).round() / 255, atol=1.01 / 255)
+    assert data.held_out[0].lq.shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("option", ["reverse", "like"])
