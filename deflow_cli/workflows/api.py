@@ -32,7 +32,7 @@ from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 
 if TYPE_CHECKING:
-    from deflow_cli.data.blur_kernels import KernelSampling
+    from deflow_cli.data.blur.kernels import KernelSampling
     from deflow_cli.data.images.resize import Rule
     from deflow_cli.data.pairs.formats import PairFormat
     from deflow_cli.workflows.degrade import DegradeReport

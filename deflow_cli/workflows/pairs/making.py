@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deflow_cli.data.blur_kernels import BlurKernel, blur_and_downsample
+from deflow_cli.data.blur.kernels import BlurKernel, blur_and_downsample
 from deflow_cli.data.images.files import read_rgb8, to_pixels, to_tensor
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.data.pairs.records import EncodedPair, encode_png

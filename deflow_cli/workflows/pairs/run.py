@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deflow_cli.data.blur_kernels import BlurKernel, load_kernels
+from deflow_cli.data.blur.kernels import BlurKernel, load_kernels
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.pairs.formats import check_format, make_writer
 from deflow_cli.degraders.base import DegraderConfig, DegraderContext, ReadyDegrader

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deflow_cli.data.blur_kernels import load_kernels
+from deflow_cli.data.blur.kernels import load_kernels
 from deflow_cli.data.images.folders import file_sha256
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.errors import CheckpointError, ConfigError, DeflowError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.data.blur_kernels import BlurKernel, blur_and_downsample, load_kernels
+from deflow_cli.data.blur.kernels import BlurKernel, blur_and_downsample, load_kernels
 from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.data.images.resize import Rule, downsample
 from deflow_cli.errors import DataError
