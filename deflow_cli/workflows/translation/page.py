@@ -18,8 +18,7 @@ from deflow_cli.degraders.translator.tiled import ImageTranslator
 from deflow_cli.errors import DataError
 from deflow_cli.metrics.noise.findings import ORDER
 from deflow_cli.paths import MODEL_FILE, REPORT_FILE
-from deflow_cli.reports.pages.fit_page import Points, RealismPart
-from deflow_cli.reports.pages.translation_page import TranslationPage, render_translation
+from deflow_cli.reports.pages.fit_page import Points, RealismPart, TranslationPage, render_translation
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded
 from deflow_cli.training.domains import Domains
@@ -30,7 +29,7 @@ from deflow_cli.workflows.report.samples import centre_crop
 from deflow_cli.workflows.report.sources import pick_subjects, sources_of_fit
 from deflow_cli.workflows.translation.records import LABELS, TranslationRecords, preview_rows
 
-LOOKED_AT = 8  # images of each folder
+IMAGES_SEEN = 8  # images of each folder
 LARGEST_SIDE = 256  # px of the small pictures that are compared
 SHOWN = 3
 NOT_CURVES = ("step", "seconds", "skipped", "rate")
@@ -68,9 +67,9 @@ def _write_page(
     model = load_translator(run_dir / MODEL_FILE, records.trainer.device)
     translator = ImageTranslator(model.generator, records.trainer.device)
     sources = sources_of_fit(domains, *folders)
-    clean = pick_subjects(sources.clean, LOOKED_AT, reporter)
+    clean = pick_subjects(sources.clean, IMAGES_SEEN, reporter)
     assert sources.noisy is not None
-    noisy = pick_subjects(sources.noisy, LOOKED_AT, reporter)
+    noisy = pick_subjects(sources.noisy, IMAGES_SEEN, reporter)
     fakes = [
         NoisyImage(subject.name, (degraded, degraded), small)  # a second sample is the same
         for subject in clean
