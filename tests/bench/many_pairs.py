@@ -1,8 +1,8 @@
 """Many pairs: time and memory of `deflow make-pairs` by the number of images.
 
-``python -m tests.bench.many_pairs --count 1000 4000 16000`` makes so many tiny pictures, then pairs of them in a process
-of its own: as one data set, and as the first of ten shards of a data set that is planned. Time should grow with
-the number, memory hardly.
+``python -m tests.bench.many_pairs --count 1000 4000 16000`` makes so many tiny pictures, then pairs of them,
+in processes apart: as one data set, and as one of ten shards of a data set that is planned. Time should grow
+with the number, memory hardly.
 """
 
 from __future__ import annotations

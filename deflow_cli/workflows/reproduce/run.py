@@ -201,7 +201,7 @@ def _plan(
         init = file_sha256(request.init)
     kernels = ""
     if request.kernels is not None:
-        if not experiment.clean_is_noisy:
+        if not experiment.blurs:
             raise ConfigError(f"--kernels is nothing to {experiment.name}", next_step="leave it out")
         digests = " ".join(kernel.sha256 for kernel in load_kernels(request.kernels))
         kernels = hashlib.sha256(encoded(digests)).hexdigest()

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deflow_cli.errors import ConfigError, DataError
@@ -256,6 +257,46 @@ def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:
     assert "H200" in report.how_estimated
     assert any("deflow weights pull" in line for line in report.missing_weights) or not report.missing_weights
     assert not (tmp_path / "out").exists()
+
+
+def test_ablations_scaled_down_are_scored_by_realism_alone(aim_data: Path, tmp_path: Path) -> None:
+    request = ReproduceRequest(
+        "ablations",
+        aim_data,
+        tmp_path / "out",
+        only=("no-conditional", "full"),
+        settings=SMALLEST,
+        scale_down=True,
+        device="cpu",
+    )
+    report = reproduce(request, Silent())
+    assert {step.name.partition("/")[0] for step in report.steps} == {"prepare", "fit", "realism"}
+    table = report.table
+    assert table is not None
+    assert len(table.rows) == 10
+    measured = {row.method for row in table.rows if row.realism}
+    assert measured == {"no-conditional", "full"}
+    assert all(row.scores == {} for row in table.rows)
+    text = report.files[0].read_text(encoding="utf-8")
+    assert text.count("| 22.25 | 0.62 | 0.349 |") == 3  # the full model stands thrice
+
+
+def test_photographs_of_phones_are_blurred_by_kernels_of_theirs(tmp_path: Path) -> None:
+    for name in ("DPEDiphone-tr-x", "DPEDiphone-va"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    request = ReproduceRequest("dped", tmp_path, tmp_path / "out", dry_run=True)
+    steps = {step.name: step for step in reproduce(request, Silent()).steps}
+    assert "kernelgan" in steps["kernels"].what
+    assert "kernels" in steps["pairs/deflow/seed0"].inputs
+    assert "kernels" in steps["pairs/kernelgan/seed0"].inputs
+    assert "kernels" not in steps["pairs/none/seed0"].inputs
+    given = tmp_path / "pool"
+    given.mkdir()
+    np.save(given / "one.npy", np.full((5, 5), 0.04))
+    steps = {step.name for step in reproduce(dataclasses.replace(request, kernels=given), Silent()).steps}
+    assert "kernels" not in steps
+    assert "pairs/kernelgan/seed0" in steps
 
 
 def test_a_method_without_its_folder_is_left_out(tmp_path: Path) -> None:

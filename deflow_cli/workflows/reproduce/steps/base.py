@@ -20,7 +20,8 @@ from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
 Stage = Literal["prepare", "degraders", "pairs", "restorers", "score", "table"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 PREPARED = "prepare"  # the step, and its folder
-CLEAN_SMALL, VALID_SMALL = "clean", "valid-clean"  # below it
+CLEAN_SMALL, CLEAN_PLAIN, VALID_SMALL = "clean", "clean-plain", "valid-clean"  # below it
+KERNELS = "kernels"  # the step that estimates blur kernels, and its folder
 TUNED = "tune/white-noise/choice"  # the step that chooses the std of white noise
 
 
@@ -36,7 +37,7 @@ class Cost:
 class Bench:
     """An experiment at work. init: the restorer that all others start from; None: one is trained.
 
-    kernels: a folder of blur kernels for the clean side of DPED, if any.
+    kernels: a folder of blur kernels that was given; None: they are estimated where the experiment blurs.
     """
 
     experiment: Experiment
@@ -54,9 +55,16 @@ class Bench:
         parts = self.layout.parts
         return parts["noisy" if self.experiment.clean_is_noisy else "clean"].folder
 
+    @property
+    def kernels_folder(self) -> Path | None:
+        """Where the blur kernels are; None for an experiment that does not blur."""
+        if not self.experiment.blurs:
+            return None
+        return self.kernels or self.ledger.folder(KERNELS)
+
     def folder_of(self, role: str) -> Path:
-        """The folder of a role: a part of the data, or ``clean_small`` and ``valid_small`` of `prepare`."""
-        made = {"clean_small": CLEAN_SMALL, "valid_small": VALID_SMALL}
+        """The folder of a role: a part of the data, or ``clean_small`` and others that `prepare` made."""
+        made = {"clean_small": CLEAN_SMALL, "clean_plain": CLEAN_PLAIN, "valid_small": VALID_SMALL}
         if role in made:
             return self.ledger.folder(PREPARED) / made[role]
         return self.layout.parts[role].folder
