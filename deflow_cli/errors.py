@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 
 class DeflowError(Exception):
@@ -46,6 +44,14 @@ class TrainingError(DeflowError):
     """Training cannot go on."""
 
 
+class ToldElsewhere(DeflowError):
+    """Another process of a training failed, and says why itself."""
+
+    def __init__(self, message: str, *, next_step: str = "", exit_code: int = 1) -> None:
+        super().__init__(message, next_step=next_step)
+        self.exit_code = exit_code
+
+
 @contextmanager
 def naming(
     path: object, errors: type[DeflowError] = DeflowError, *, but: tuple[type[DeflowError], ...] = ()
@@ -69,17 +75,6 @@ def naming(
 
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-def check_writable(path: Path) -> None:
-    """Check, before the work, that a file can be written at ``path``, as far as permissions tell.
-
-    Raises DataError naming the path and the folder that does not allow it.
-    """
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
-        reason = f"{os.strerror(errno.EACCES)}: {folder}"
-        raise unwritable(path, PermissionError(errno.EACCES, reason))
 
 
 def unwritable(path: object, error: OSError, *, next_step: str = "") -> DataError:

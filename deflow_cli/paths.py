@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import platform
 import zlib
 from pathlib import Path
 
-from deflow_cli.errors import DataError
+from deflow_cli.errors import DataError, unwritable
 
 MODEL_FILE = "model.safetensors"  # the degradation model that `deflow fit` writes
 RESTORER_FILE = "restorer.safetensors"  # the best restorer of `deflow sr-train`
@@ -21,7 +22,10 @@ RUN_FILE = "run.json"  # the folders that a run was given
 RUN_LOCK = ".lock"  # held by the process that trains in the folder
 LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
+POOL_FILE = "kernels.json"  # what the kernels of a folder are, beside them
 RUNS_FOLDER = "runs"  # below the working folder: where runs are written and looked for
+
+HUB_SCHEME = "hf://"  # of names on the Hugging Face Hub
 
 _numbers = itertools.count()
 _PACKAGE = Path(__file__).resolve().parent
@@ -35,6 +39,15 @@ def is_below(name: str) -> bool:
     """
     path = Path(name)
     return bool(path.parts) and not path.anchor and ".." not in path.parts
+
+
+def is_hub_name(path: Path) -> bool:
+    """Whether a path is a name on the Hugging Face Hub, whose two slashes become one in a path.
+
+    >>> is_hub_name(Path("hf://someone/film-noise")), is_hub_name(Path("hf/someone"))
+    (True, False)
+    """
+    return path.as_posix().startswith("hf:/")
 
 
 def weights_folders() -> tuple[Path, Path]:
@@ -57,6 +70,17 @@ def weights_folder() -> Path:
             next_step="install deflow-cli again",
         )
     return manifest.parent
+
+
+def check_writable(path: Path) -> None:
+    """Check, before the work, that a file can be written at ``path``, as far as permissions tell.
+
+    Raises DataError naming the path and the folder that does not allow it.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        reason = f"{os.strerror(errno.EACCES)}: {folder}"
+        raise unwritable(path, PermissionError(errno.EACCES, reason))
 
 
 def temporary_beside(path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from deflow_cli.cli.main import app
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, to_pixels, write_image
 from deflow_cli.models.esrgan.generator import RRDBNet
+from tests.checkpoints.fake_hub import FakeHub, connect, fake_hub
 from tests.inference.small import build, smooth_images
 from tests.test_tutorial import DOCS, commands
 
@@ -37,10 +38,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def hub() -> Iterator[FakeHub]:
+    with fake_hub() as served:
+        yield served
+
+
 @pytest.fixture
-def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(folder: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
+    connect(monkeypatch, hub.url, folder / "cache")
     return folder
 
 
@@ -62,7 +70,7 @@ def test_commands(here: Path, command: str) -> None:
 
 
 def test_blocks_of_python(here: Path) -> None:
-    checks: list[Callable[[dict[str, object]], None]] = [check_onnx]
+    checks: list[Callable[[dict[str, object]], None]] = [check_onnx, check_transform]
     assert len(checks) == len(blocks())
     for block, check in zip(blocks(), checks, strict=True):
         names: dict[str, object] = {"__name__": "page"}
@@ -74,3 +82,18 @@ def check_onnx(names: dict[str, object]) -> None:
     image, degraded = names["image"], names["degraded"]
     assert image.shape == degraded.shape  # type: ignore[attr-defined]
     assert abs(image - degraded).max() > 0.01  # type: ignore[operator]
+
+
+def check_transform(names: dict[str, object]) -> None:
+    picture = smooth_images(1, 80, 90)[0]
+    assert names["transform"](picture).shape == (3, 64, 64)  # type: ignore[operator]
+
+
+def test_what_the_commands_leave(here: Path) -> None:
+    assert (here / "src/process/deflow_degr.py").is_file()
+    assert sorted(path.name for path in (here / "hub/someone-camera-noise").iterdir()) == [
+        "README.md",
+        "model.safetensors",
+        "samples.png",
+    ]
+    assert len(list((here / "pulled").iterdir())) == 4

@@ -27,6 +27,8 @@ from deflow_cli.cli.main import app
 from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.data.images.listing import list_images
 from deflow_cli.workflows.demo import write_demo_data
+from deflow_cli.workflows.study.records import read_key
+from tests.workflows.study.participants import by_strength, write_answers
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIDE = 112
@@ -181,3 +183,34 @@ def test_srflow_tutorial(run, tmp_path):
     assert Path("temperatures.png").is_file()
     assert Path("space.html").is_file()
     assert "LR-PSNR" in printed["score"]
+
+
+def test_study_page(run, tmp_path):
+    names_of_methods = ("ours", "theirs", "bicubic")
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        truth = rng.integers(60, 190, (160, 160, 3))
+        pictures = {
+            name: truth + rng.normal(0, 9 * k, truth.shape) for k, name in enumerate(names_of_methods, 1)
+        }
+        for folder, pixels in {"gt": truth, "lq": truth[::4, ::4], **pictures}.items():
+            write_image(tmp_path / folder / f"{number}.png", Image(np.clip(pixels, 0, 255).astype(np.uint8)))
+    make, score = (
+        [line for line in runnable("study.md") if line.startswith(f"deflow study {word}")]
+        for word in ("make", "score")
+    )
+    for command in make:
+        run(command)
+    strengths = dict(zip(names_of_methods, (1.0, 0.0, -1.0), strict=True))
+    for person in range(3):
+        answers = Path("answers") / f"{person}.json"
+        write_answers(answers, read_key(Path("study/key.json")), str(person), by_strength(strengths, rng))
+    run(next(line for line in runnable("study.md") if line.startswith("deflow score")))
+    for command in score:
+        run(command)
+    assert [method["name"] for method in json.loads(Path("study.json").read_text())["methods"]] == [
+        "ours",
+        "theirs",
+        "bicubic",
+    ]
+    assert "bicubic" in Path("study.html").read_text()

@@ -25,6 +25,7 @@ from deflow_cli.tensor_files import read_safetensors
 
 FORMAT_VERSION = "1"
 RESTORER_KIND = "restorer"
+TRANSLATOR_KIND = "translator"  # a network that degrades, one answer for each picture
 CARD = ("title", "author", "description", "license")  # facts that ModelSpec has keys for
 
 
@@ -64,10 +65,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def restorer_metadata(
     path: Path, architecture: str, description: str, config: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, str]:
-    """The metadata of a restorer's file: ModelSpec's keys, then ours.
+    """The metadata of a restorer's file, as ``model_metadata`` has it."""
+    return model_metadata(path, architecture, RESTORER_KIND, description, config, facts)
 
-    config: the network's sizes, JSON-ready. facts: JSON-ready facts of the training (data, steps, scores).
-    Of these ``title``, ``author``, ``description`` and ``license`` (SPDX) become ModelSpec's, where given.
+
+def model_metadata(
+    path: Path,
+    architecture: str,
+    kind: str,
+    description: str,
+    config: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> dict[str, str]:
+    """The metadata of a model's file: ModelSpec's keys, then ours.
+
+    kind: restorer or translator. config: the network's sizes, JSON-ready. facts: JSON-ready facts of the
+    training (data, steps, scores). Of these ``title``, ``author``, ``description`` and ``license`` (SPDX)
+    become ModelSpec's, where given.
     """
     card = {"title": path.stem, "description": description} | {
         key: str(facts[key]) for key in CARD if facts.get(key)
@@ -78,7 +92,7 @@ def restorer_metadata(
         "modelspec.implementation": "deflow-cli",
         "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         **{f"modelspec.{key}": value for key, value in card.items()},
-        "deflow.kind": RESTORER_KIND,
+        "deflow.kind": kind,
         "deflow.format": FORMAT_VERSION,
         "deflow.version": __version__,
         "deflow.config": json.dumps(config),
@@ -134,6 +148,12 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, 
     if metadata.get("deflow.kind") == RESTORER_KIND:
         raise CheckpointError(
             f"{path}: a restorer, not a degradation model", next_step="pass the model.safetensors of a fit"
+        )
+    if metadata.get("deflow.kind") == TRANSLATOR_KIND:
+        method = metadata.get("modelspec.architecture", "another method")
+        raise CheckpointError(
+            f"{path}: a model of {method}, not a DeFlow",
+            next_step=f"use it by --degrader {method} in make-pairs and sr-train, or in degrade",
         )
     if "deflow.config" not in metadata:
         raise CheckpointError(

@@ -16,6 +16,7 @@ from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import (
     FORMAT_VERSION,
     RESTORER_KIND,
+    TRANSLATOR_KIND,
     facts_from_json,
     restorer_metadata,
     write_tensors,
@@ -61,7 +62,7 @@ def load_restorer(
     metadata = read_safetensors_metadata(path) if tensor_file_kind(path) == "safetensors" else {}
     architecture = metadata.get("modelspec.architecture")
     is_ours = metadata.get("deflow.kind") == RESTORER_KIND
-    if architecture == "deflow":
+    if architecture == "deflow" or metadata.get("deflow.kind") == TRANSLATOR_KIND:
         raise CheckpointError(
             f"{path}: a degradation model, not a restorer",
             next_step=f"pass the {RESTORER_FILE} of `deflow sr-train`, or an ESRGAN file",

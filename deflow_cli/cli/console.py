@@ -18,7 +18,7 @@ from deflow_cli.cli.tables import Column, TextTable, show_table
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, Task, TaskID
 
 LINE_INTERVAL = 30.0  # seconds between progress lines where there is no terminal
 
@@ -39,6 +39,14 @@ def format_seconds(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def format_rate(done: float, seconds: float) -> str:
+    """``12 a second``, ``3.2 s each`` or, where nothing is known yet, nothing."""
+    if done <= 0 or seconds <= 0:
+        return ""
+    rate = done / seconds
+    return f"{rate:.3g} a second" if rate >= 1 else f"{1 / rate:.3g} s each"
 
 
 class ConsoleReporter:
@@ -94,7 +102,14 @@ class ConsoleReporter:
         now = self._clock()
         if now - self._last_line >= LINE_INTERVAL:
             self._last_line = now
-            self._print(f"{self._title}: {self._latest} ({format_seconds(now - self._started)})")
+            self._print(f"{self._title}: {self._latest} ({self._pace(done, now - self._started)})")
+
+    def _pace(self, done: int, seconds: float) -> str:
+        """Time gone, the rate, and the time that is left at this rate."""
+        parts = [format_seconds(seconds), format_rate(done, seconds)]
+        if self._total and done:
+            parts.append(f"{format_seconds(seconds * (self._total - done) / done)} left")
+        return ", ".join(part for part in parts if part)
 
     def finish(self) -> None:
         if not self._open:
@@ -125,6 +140,7 @@ class ConsoleReporter:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            _rate_column(),
             TextColumn("{task.fields[fields]}", markup=False),
             console=self._console,
         )
@@ -145,6 +161,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _rate_column() -> ProgressColumn:
+    """A column of a live bar with the rate of the last while."""
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(format_rate(speed, 1.0) if speed else "")
+
+    return RateColumn()
 
 
 def print_json(record: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
@@ -10,7 +12,7 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from deflow_cli.cli.streams import visible
-from deflow_cli.errors import DeflowError, DeviceError, is_out_of_memory, memory_asked
+from deflow_cli.errors import DeflowError, DeviceError, ToldElsewhere, is_out_of_memory, memory_asked
 
 FREE_MEMORY = "close other programs, or raise the limit on memory that this one has"
 INTERRUPTED = 130  # the shell's code for Ctrl-C: 128 + SIGINT
@@ -46,7 +48,10 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except DeflowError as error:
             if _debug.get():
                 raise
-            tell_error(error)
+            if not isinstance(error, ToldElsewhere):
+                tell_error(error)
+            if is_one_of_ranks():
+                _leave_at_once(error.exit_code)
             raise typer.Exit(error.exit_code) from error
         except (MemoryError, RuntimeError, ImportError, OSError) as error:
             if _debug.get() or not is_out_of_memory(error):
@@ -58,6 +63,23 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(INTERRUPTED) from error
 
     return run
+
+
+def is_one_of_ranks() -> bool:
+    """Whether torchrun started this process beside others."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
+
+
+def is_main_rank() -> bool:
+    """Whether this process prints results: the first of those that torchrun started, or the only one."""
+    return not is_one_of_ranks() or os.environ["RANK"] == "0"
+
+
+def _leave_at_once(code: int) -> None:
+    """End the process although a GPU may still wait for what another process was to send."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def tell_error(error: DeflowError) -> None:

@@ -178,11 +178,13 @@ class SrFitConfig(TrainingConfig):
     # auto: lpips where its weights are on this machine, else psnr
     select: Literal["auto", "lpips", "psnr", "ssim", "niqe"] = "auto"
     psnr_drop: float = 3.0  # dB below the stage's best that are reported as a collapse
+    keep_at: tuple[int, ...] = ()  # steps of the run whose weights are kept, each in a file
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 < self.psnr_share < 1, "sr.psnr_share is a share of the time, between 0 and 1")
         require(self.psnr_drop > 0, "sr.psnr_drop is in dB, above 0")
+        require(all(step >= 1 for step in self.keep_at), "sr.keep_at are steps, from 1")
 
 
 @dataclass(frozen=True)

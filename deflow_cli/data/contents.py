@@ -7,6 +7,8 @@ and a PNG file ends with a checksum of all its pixels.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -51,6 +53,12 @@ def content_text(span: FileSpan) -> str:
 def folder_contents(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
     """The contents of files below a folder, by relative path."""
     return {path.relative_to(folder).as_posix(): content_text(whole_file(path)) for path in paths}
+
+
+def contents_digest(contents: Mapping[str, Contents]) -> str:
+    """A short text that two sets of data share if their contents do. contents: by role."""
+    text = json.dumps({role: dict(files) for role, files in contents.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differing_contents(before: Contents, now: Contents) -> str:

@@ -157,18 +157,23 @@ class UnpairedSampler:
     def dropped(self) -> list[tuple[Path, str]]:
         return self._drops.records
 
-    def batch(self, step: int, batch_size: int) -> Batch:
-        """Batch of a step: batch_size x 3 x P x P uint8, labels 0 1 0 1. Raises DataError if none is left."""
+    def batch(self, step: int, batch_size: int, places: range | None = None) -> Batch:
+        """Batch of a step: batch_size x 3 x P x P uint8, labels 0 1 0 1. Raises DataError if none is left.
+
+        places: those of the batch that are made, as many of either domain; None: all of them.
+        """
         assert batch_size % 2 == 0
-        patches = torch.empty(batch_size, 3, self.patch_size, self.patch_size, dtype=torch.uint8)
+        places = range(batch_size) if places is None else places
+        assert len(places) % 2 == 0
+        patches = torch.empty(len(places), 3, self.patch_size, self.patch_size, dtype=torch.uint8)
         keys = []
-        for i in range(batch_size):
+        for row, i in enumerate(places):
             rng = np.random.Generator(np.random.PCG64([self.seed, step, i]))
             path, image = draw_image(self.caches[i % 2], self.patch_size, rng, self._drops)
             corner, turned = cut_patch(image, self.patch_size, self.align, self.flips, rng)
-            patches[i].numpy()[...] = take_patch(image, self.patch_size, corner, turned)
+            patches[row].numpy()[...] = take_patch(image, self.patch_size, corner, turned)
             keys.append(str(path))
-        return Batch(patches, torch.arange(batch_size) % 2, tuple(keys))
+        return Batch(patches, torch.tensor(places) % 2, tuple(keys))
 
 
 def pinned(batch: Any) -> Any:

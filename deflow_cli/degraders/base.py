@@ -8,7 +8,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, get_args, get_type_hints
 
-from deflow_cli.errors import DataError, ShapeError
+from deflow_cli.errors import ConfigError, DataError, ShapeError
 
 if TYPE_CHECKING:
     import torch
@@ -52,8 +52,9 @@ class Degrader(Protocol):
     def degrade(self, image_bchw: Tensor, draws: Sequence[Draw]) -> Tensor:
         """Degrade B x 3 x H x W, float32 in [0, 1], with one draw for each picture.
 
-        The result has the same shape and device, and lies in [0, 1]. Raises ShapeError for another layout or
-        another number of draws.
+        The result has the same shape and device, and lies in [0, 1]. A degrader that shrinks
+        (``ReadyDegrader.shrinks``) takes the large pictures, and its result is so many times smaller. Raises
+        ShapeError for another layout or another number of draws.
         """
         ...
 
@@ -64,6 +65,16 @@ def check_draws(image_bchw: Tensor, draws: Sequence[Draw]) -> None:
         raise ShapeError(f"images of shape {tuple(image_bchw.shape)}; expected B x 3 x H x W, none of them 0")
     if len(draws) != image_bchw.shape[0]:
         raise ShapeError(f"{len(draws)} draws for {image_bchw.shape[0]} images")
+
+
+def check_same_model(found: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+    """Raise DataError unless the facts of a degrader's model name the content that a manifest recorded."""
+    ours, theirs = found["model"], recorded["model"]
+    if ours["sha256"] != theirs["sha256"]:
+        raise DataError(
+            f"{ours['file']}: not the manifest's model {theirs['file']} (sha256 {theirs['sha256'][:12]}...)",
+            next_step="pass that model as --model",
+        )
 
 
 def add_noise(image_bchw: Tensor, noise_bchw: Tensor) -> Tensor:
@@ -124,11 +135,23 @@ class ReadyDegrader:
     """A degrader that can be used.
 
     facts: JSON-ready, equal for equal degraders; a manifest records them. model: the file, if it has one.
+    shrinks: how many times smaller than its pictures the results are, of a degrader that takes the large
+    pictures and makes them smaller itself; None for those that take the small pictures and keep their size.
     """
 
     degrader: Degrader
     facts: Facts
     model: FoundModel | None = None
+    shrinks: int | None = None
+
+    def check_scale(self, scale: int) -> None:
+        """Raise ConfigError unless pictures that are made ``scale`` times smaller are what it gives."""
+        if self.shrinks is not None and self.shrinks != scale:
+            raise ConfigError(
+                f"the degrader {self.facts['name']} makes pictures {self.shrinks} times smaller itself, and "
+                f"the scale is {scale}",
+                next_step=f"use --scale {self.shrinks}",
+            )
 
 
 @dataclass(frozen=True)
@@ -140,11 +163,13 @@ class DegraderConfig:
     or NumPy; ``prepare`` imports what it needs.
 
     runs_on_device: whether the degrader runs on the device that was asked for. Most run on the CPU, where
-    they are done sooner than their pictures would be brought to a GPU.
+    they are done sooner than their pictures would be brought to a GPU. is_random: whether draws make a
+    difference; of the others every degradation of a picture is the same.
     """
 
     name: ClassVar[str]
     runs_on_device: ClassVar[bool] = False
+    is_random: ClassVar[bool] = True
 
     def prepare(self, context: DegraderContext) -> ReadyDegrader:
         """Load or estimate the degrader. Raises DataError, ConfigError or CheckpointError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deflow_cli.degraders.base import DegraderConfig
@@ -25,11 +26,14 @@ class DegraderChoice:
     name: str
     options: Mapping[str, Any]
 
-    def __init__(self, name: str = DEFAULT, **options: object) -> None:
-        """options: by their Python names; None counts as not given.
+    def __init__(self, name: str | None = None, **options: object) -> None:
+        """name: None: that of the method that the model's file names, where one is given, else the default.
 
-        Raises ConfigError for an unknown name or option, a value that cannot be, or a missing option.
+        options: by their Python names; None counts as not given. Raises ConfigError for an unknown name or
+        option, a value that cannot be, or a missing option.
         """
+        if name is None:
+            name = _name_of(options.get("model"))
         chosen, known = configuration(name), degrader_options()
         given = {key: value for key, value in options.items() if value is not None}
         for key in given:
@@ -60,3 +64,14 @@ class DegraderChoice:
     def _built(self, chosen: type[DegraderConfig]) -> DegraderConfig:
         names = {each.name for each in chosen.options()}
         return chosen(**{key: value for key, value in self.options.items() if key in names})
+
+
+def _name_of(model: object) -> str:
+    """The degrader that uses a model file; the default where none is given, or it does not tell."""
+    if model is None:
+        return DEFAULT
+    from deflow_cli.checkpoints.registry import local_copy, method_of_model
+    from deflow_cli.paths import MODEL_FILE
+
+    path = local_copy(Path(str(model)), MODEL_FILE).path
+    return method_of_model(path / MODEL_FILE if path.is_dir() else path) or DEFAULT

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from deflow_cli.degraders.base import DegraderConfig, DegraderContext, DegraderOption, ReadyDegrader
-from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.degraders.base import (
+    DegraderConfig,
+    DegraderContext,
+    DegraderOption,
+    ReadyDegrader,
+    check_same_model,
+)
+from deflow_cli.errors import ConfigError
 
 CUDA_TILE = (
     768  # px; on a CPU the tile follows from a fixed memory budget, for free memory must not change bits
@@ -74,10 +80,4 @@ class FlowDegraderConfig(DegraderConfig):
 
     def check_repeated(self, found: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
         """The model is the recorded one if its content is, whatever the file is called."""
-        ours, theirs = found["model"], recorded["model"]
-        if ours["sha256"] != theirs["sha256"]:
-            raise DataError(
-                f"{ours['file']}: not the manifest's model {theirs['file']}"
-                f" (sha256 {theirs['sha256'][:12]}...)",
-                next_step="pass that model as --model",
-            )
+        check_same_model(found, recorded)

@@ -14,6 +14,9 @@ DEFAULT = "deflow"
 # One line for each degrader, in the order in which users see them: the module and its configuration class.
 CONFIGURATIONS = [
     ("deflow_cli.degraders.deflow", "FlowDegraderConfig"),
+    ("deflow_cli.degraders.translation", "DsganDegraderConfig"),
+    ("deflow_cli.degraders.translation", "DasrDegraderConfig"),
+    ("deflow_cli.degraders.translation", "CycleGanDegraderConfig"),
     ("deflow_cli.degraders.simple", "WhiteNoiseConfig"),
     ("deflow_cli.degraders.spectral", "SpectralConfig"),
     ("deflow_cli.degraders.patches", "NoisePatchConfig"),

@@ -37,6 +37,7 @@ class NoDegradationConfig(DegraderConfig):
     """The degrader ``none``."""
 
     name: ClassVar[str] = "none"
+    is_random: ClassVar[bool] = False
 
     def prepare(self, context: DegraderContext) -> ReadyDegrader:
         return ReadyDegrader(NoDegradation(), self.facts())

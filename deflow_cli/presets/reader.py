@@ -13,13 +13,14 @@ from typing import Any, Generic, TypeVar, get_type_hints
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.config.srflow import SRFlowRunConfig
+from deflow_cli.config.translation import CycleGanRunConfig, DasrRunConfig, DsganRunConfig
 from deflow_cli.errors import ConfigError, naming
 from deflow_cli.presets.values import Value, ValueType, toml_value
 
-C = TypeVar("C", RunConfig, SrConfig, SRFlowRunConfig)
+C = TypeVar("C", RunConfig, SrConfig, SRFlowRunConfig, DsganRunConfig, DasrRunConfig, CycleGanRunConfig)
 
 _PACKAGE = "deflow_cli.presets"
-_PREFIXES = ("sr-", "srflow-")  # of the files that configure another command than fit
+_PREFIXES = ("sr-", "srflow-", "dsgan-", "dasr-", "cyclegan-")  # of the files that configure no DeFlow
 
 
 class Presets(Generic[C]):
@@ -186,3 +187,6 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 FIT = Presets(RunConfig, "", "A deflow run", "fit.seed=1")
 SR = Presets(SrConfig, "sr-", "A deflow sr-train run", "sr.seed=1")
 SRFLOW = Presets(SRFlowRunConfig, "srflow-", "A deflow sr-train --arch srflow run", "sr.seed=1")
+DSGAN = Presets(DsganRunConfig, "dsgan-", "A deflow fit --method dsgan run", "fit.seed=1")
+DASR = Presets(DasrRunConfig, "dasr-", "A deflow fit --method dasr run", "fit.seed=1")
+CYCLEGAN = Presets(CycleGanRunConfig, "cyclegan-", "A deflow fit --method cyclegan run", "fit.seed=1")

@@ -37,7 +37,8 @@ class GraphedFunction:
     before_recording: brings memory into the state that the recorded function begins with, for instance
     gradients that are None. warm_up_calls: plain calls before the recording; a function with a backward pass
     needs them. pool: gives, at the recording, the memory pool of other graphs whose results are no longer
-    needed when this one runs; None is a new pool. name: what is computed, for the log.
+    needed when this one runs; None is a new pool. name: what is computed, for the log. enabled: if not, all
+    calls are plain.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class GraphedFunction:
         warm_up_calls: int = WARM_UP_CALLS,
         pool: Callable[[], PoolId | None] = lambda: None,
         name: str = "steps",
+        enabled: bool = True,
     ) -> None:
         self.function, self.before_recording = function, before_recording
         self.warm_up_calls, self.pool, self.name = warm_up_calls, pool, name
         self._calls = 0
-        self._failed = False
+        self._failed = not enabled
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, ...] = ()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from deflow_cli.errors import TrainingError
 from deflow_cli.paths import LOG_FILE
@@ -24,6 +24,7 @@ TRAINING_SHARE = 0.93  # of a time budget; the rest is for what follows the last
 LEAST_STEPS = 5  # that a run takes, however short its time budget: a model of no step is none
 
 Hooks = Mapping[str, tuple[int, Callable[[int], None]]]  # by name: a period in steps, and what is called then
+T = TypeVar("T")
 OnRow = Callable[[int, Mapping[str, float]], None]  # takes a step and the means that the log has for it
 
 
@@ -82,7 +83,8 @@ class Engine:
     been read at once: a run that goes back drops the steps taken since. None: a CPU's at once, a GPU's for
     the lines of the log.
 
-    Of several ranks (``Ranks.current()``) the main one writes the log and the state; all take the same steps.
+    Of several ranks (``Ranks.current()``) the main one writes the log and the state; all take the same steps,
+    by the main one's clock, and stop when any of them is told to.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class Engine:
     ) -> None:
         self.take_step, self.pace, self.reporter = take_step, pace, reporter
         self.section, self.divergence_hint, self.on_row, self.turn = section, divergence_hint, on_row, turn
-        ranks = Ranks.current()
+        self.ranks = ranks = Ranks.current()
         self.state = TrainState(networks, run_dir, pace.ema, ranks)
         on_cpu = next(self.state.model.parameters()).device.type == "cpu"
         self.read_every = read_every or (1 if on_cpu else pace.log_every)
@@ -122,6 +124,15 @@ class Engine:
         self.log.go_back(-1)
         self.state.begin()
         self.save()
+
+    def on_main(self, function: Callable[[], T]) -> T:
+        """Call what only the main rank is to do; all ranks have its result, and the run's facts after it."""
+        result, self.progress.facts = self.ranks.on_main(lambda: (function(), self.progress.facts))
+        return result
+
+    def hook_of_main(self, hook: Callable[[int], None]) -> Callable[[int], None]:
+        """A hook that the main rank alone runs."""
+        return lambda step: self.on_main(lambda: hook(step))
 
     def save(self) -> None:
         """Write the whole state to one file, atomically."""
@@ -150,10 +161,10 @@ class Engine:
         self.reporter.start(self.section, self.pace.iterations or None)
         with self._interruptible():
             while True:
-                share = self.share
+                share, stop = self.ranks.agree(self.share, self._stop)
                 if share >= 1.0 and self._is_too_short():
                     share = self.progress.step / LEAST_STEPS  # so that the learning rate has its course
-                ends = self._stop or share >= 1.0
+                ends = stop or share >= 1.0
                 turn = None if ends else self._due_turn(share)
                 went_back = (ends or turn is not None) and self._settle()
                 if not went_back:
@@ -165,9 +176,13 @@ class Engine:
                     if self._is_to_be_read(hooks):
                         self._settle()
                 self._look_after(hooks)
+        if stop and not self._stop:
+            self.reporter.note(
+                "another process was told to stop: stopping after this step; the state is saved"
+            )
         self.save()
         self.reporter.finish()
-        return not self._stop
+        return not stop
 
     def _is_too_short(self) -> bool:
         """Whether the time budget ended before the least number of steps was taken; says so once."""
@@ -275,7 +290,11 @@ class Engine:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the step under way; a second Ctrl-C ends it at once."""
+        """Ctrl-C and SIGTERM end the run after the step under way; a second Ctrl-C ends it at once.
+
+        Of several ranks, each gets the signal at its own time, perhaps after the others have agreed to stop,
+        so they keep the handler until they part.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -290,5 +309,5 @@ class Engine:
         try:
             yield
         finally:
-            for kind, handler in before.items():
+            for kind, handler in before.items() if self.ranks.size == 1 else ():
                 signal.signal(kind, handler)

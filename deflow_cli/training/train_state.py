@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,14 @@ class TrainState:
         self.progress = Progress()
         self.average = self._copy_of_weights() if ema else None
 
+    def share_weights(self) -> None:
+        """Give all ranks the weights of the main one."""
+        if self.ranks.size == 1:
+            return
+        for network in self.networks:
+            weights = self.ranks.on_main(functools.partial(_on_cpu, network.module))
+            network.module.load_state_dict(weights)
+
     def begin(self) -> None:
         """The averages begin at the model's present weights."""
         if self.average is not None:
@@ -71,8 +80,11 @@ class TrainState:
         write_tensors(self.path, tensors, {"deflow.progress": json.dumps(asdict(self.progress))})
 
     def restore(self) -> None:
-        """Go back to the state on disk. Raises CheckpointError when it does not fit."""
-        tensors, metadata = read_tensors(self.path)
+        """Go back to the state on disk, which the main rank alone reads.
+
+        Raises CheckpointError when it does not fit.
+        """
+        tensors, metadata = self.ranks.on_main(lambda: read_tensors(self.path))
         try:
             self.progress = Progress(**json.loads(metadata["deflow.progress"]))
             for network in self.networks:
@@ -131,6 +143,10 @@ class TrainState:
         for key, value in self.model.state_dict().items():
             if value is not weights[key]:
                 value.copy_(weights[key])
+
+
+def _on_cpu(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.cpu() for key, value in module.state_dict().items()}
 
 
 def _misfit(error: Exception) -> str:

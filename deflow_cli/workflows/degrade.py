@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import load_model
-from deflow_cli.checkpoints.registry import default_model
+from deflow_cli.checkpoints.registry import FoundModel, default_model, method_of_model
 from deflow_cli.data.images.encoding import check_sides
 from deflow_cli.data.images.files import Image, read_image, to_tensor, write_image
 from deflow_cli.data.images.listing import list_images
@@ -42,6 +43,7 @@ from deflow_cli.workflows.image_jobs import (
 )
 from deflow_cli.workflows.images.pixels import sample_pixels
 from deflow_cli.workflows.images.strengths import check_sheet, write_strength_sheet
+from deflow_cli.workflows.images.translated import translate_images
 from deflow_cli.workflows.images.video import VideoJob, plan_video, run_video
 
 OUTPUT_BUDGET = 384 << 20  # bytes of finished samples that are held in memory before they are written
@@ -118,6 +120,8 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
         planned = plan_images(request.source, request.target, ext=request.ext, samples=request.samples)
     found = default_model(request.model)
     device = choose_device(request.device)
+    if method_of_model(found.path) is not None:
+        return _degrade_by_translator(request, found, planned, device, reporter)
     model, facts = load_model(found.path, device)
     reporter.note(f"model: {found.path} ({found.origin}), on {device}")
     translator = Translator(model, device, request.tile, GraphedFunction, available_memory(device))
@@ -155,6 +159,41 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
     if deep:
         reporter.note(f"images of 16 bits: {len(deep)}; their samples are not JPEG compressed")
     return DegradeReport(found.path, found.origin, done.records, done.skipped, done.failed)
+
+
+def _degrade_by_translator(
+    request: DegradeRequest,
+    found: FoundModel,
+    planned: Sequence[PlannedOutput],
+    device: torch.device,
+    reporter: Reporter,
+) -> DegradeReport:
+    """Degrade by a network of another method. Raises ConfigError for what such a network cannot do."""
+    if is_video(request.source):
+        raise ConfigError(
+            f"{request.source} is a video, and {found.path} is no DeFlow",
+            next_step="take a folder of its frames",
+        )
+    refused = {
+        "--reverse": request.reverse,
+        "--like": request.like is not None,
+        "--sheet": request.sheet is not None,
+        "--temperature": request.temperature != (1.0, 1.0),
+    }
+    done = translate_images(
+        found,
+        planned,
+        device,
+        reporter,
+        tile=request.tile,
+        skip_existing=request.skip_existing,
+        refused=refused,
+    )
+    records = [
+        DegradeRecord(each.source, each.targets, 1.0, [0] * len(each.targets), each.seconds)
+        for each in done.records
+    ]
+    return DegradeReport(found.path, found.origin, records, done.skipped, done.failed)
 
 
 def _shift(

@@ -12,8 +12,8 @@ from typing import Generic, NamedTuple, TypeVar
 from deflow_cli.data.images.files import read_header
 from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.outputs import PlannedOutput, plan_outputs
-from deflow_cli.errors import DataError, DeflowError, check_writable, is_out_of_memory, memory_asked
-from deflow_cli.paths import clear_temporaries
+from deflow_cli.errors import DataError, DeflowError, is_out_of_memory, memory_asked
+from deflow_cli.paths import check_writable, clear_temporaries
 from deflow_cli.runtime.progress import Reporter
 
 WRITERS = 4  # threads that encode and write files, and images that wait for them at most

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.arrays import Window
-from deflow_cli.checkpoints.registry import FoundModel
+from deflow_cli.checkpoints.registry import FoundModel, embedded_restorer, local_copy, packaged_folder
 from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.encoding import check_sides
@@ -41,6 +41,7 @@ from deflow_cli.workflows.super_resolve import (
     whole_numbers,
 )
 
+EMBEDDED = "embedded"  # how a restorer was found that comes with the package
 MEMORY_SHARE = 0.5  # of the free memory, for the network; the rest is for pictures and other programs
 
 
@@ -101,20 +102,33 @@ class RestoreReport:
     strayed: float = 0.0
 
 
-def find_restorer(given: Path | None, working: Path) -> FoundModel:
-    """The restorer given (a file, or a folder that holds one), else the newest of ``working``/runs.
+def default_restorer(given: Path | None, outscale: float | None = None) -> FoundModel:
+    """The restorer given, else the newest of a run here, else an embedded one.
 
-    Raises CheckpointError where there is none.
+    outscale: size of the outputs over the inputs'; above 1 the embedded one is the one that enlarges. Raises
+    CheckpointError where there is none.
+    """
+    enlarges = outscale is not None and outscale > 1
+    return find_restorer(given, Path.cwd(), embedded_restorer(packaged_folder(), enlarges))
+
+
+def find_restorer(given: Path | None, working: Path, embedded: Path | None = None) -> FoundModel:
+    """The restorer given (a file, its folder, or a name on the Hub), else the newest of ``working``/runs.
+
+    embedded: what is taken where there is neither. Raises CheckpointError where there is none.
     """
     if given is not None:
-        path = given / RESTORER_FILE if given.is_dir() else given
+        known = local_copy(given, RESTORER_FILE)
+        path = known.path / RESTORER_FILE if known.path.is_dir() else known.path
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: no such restorer",
                 next_step=f"pass an ESRGAN file, or a folder with {RESTORER_FILE}",
             )
-        return FoundModel(path, "given")
+        return FoundModel(path, known.origin)
     found = [path for path in (working / RUNS_FOLDER).glob(f"*/{RESTORER_FILE}") if path.is_file()]
+    if not found and embedded is not None:
+        return FoundModel(embedded, EMBEDDED)
     if not found:
         raise CheckpointError(
             f"there is no {RUNS_FOLDER}/*/{RESTORER_FILE} here, and no restorer is embedded",
@@ -132,7 +146,7 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     restorer, no images, no such device, options that are nothing to the restorer.
     """
     planned, video = _plan(request)
-    found = find_restorer(request.model, Path.cwd())
+    found = default_restorer(request.model, request.outscale)
     device = choose_device(request.device)
     model, _ = load_restorer(found.path, tell=reporter.note)
     if isinstance(model, SRFlow):
@@ -149,6 +163,11 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
             f"{found.path}: restores images of {config.image_channels} channels", next_step="use 1 or 3"
         )
     reporter.note(f"restorer: {found.path} ({found.origin}), {_sizes(config)}, on {device}{_in(dtype)}")
+    if found.origin == EMBEDDED:
+        reporter.note(
+            "it is a general one, for camera noise; one for your images: deflow fit CLEAN NOISY, then "
+            f"deflow sr-train --hr CLEAN --scale {config.scale}"
+        )
     restorer = Restorer(
         model,
         device,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from deflow_cli.cli.console import ConsoleReporter, format_seconds, plain
+from deflow_cli.cli.console import ConsoleReporter, format_rate, format_seconds, plain
 from deflow_cli.runtime.progress import Reporter, Silent
 
 
@@ -30,7 +32,7 @@ def test_plain_lines_are_rate_limited():
     lines = stream.getvalue().splitlines()
     # 100 seconds, a line each 30 of them, and the last.
     assert len(lines) == 4
-    assert lines[0].startswith("training: 300/1000 loss=0.003333")
+    assert lines[0] == "training: 300/1000 loss=0.003333 (30 s, 10 a second, 1:10 left)"
     assert lines[-1] == "training: 1000/1000 loss=0.001 (1:40)"
 
 
@@ -91,6 +93,40 @@ def test_plain_records():
         "pair": [1, 2.5],
         "on": True,
     }
+
+
+def test_rates():
+    shown = [format_rate(done, seconds) for done, seconds in ((25, 2), (2, 5), (0, 5), (3, 0))]
+    assert shown == ["12.5 a second", "2.5 s each", "", ""]
+
+
+def test_bar_has_the_rate_and_the_time_left():
+    reporter, stream = _reporter([0.0], terminal=True)
+    with reporter:
+        reporter.start("training", 4)
+        for step in range(1, 4):
+            time.sleep(0.02)
+            reporter.update(step)
+            reporter._progress.refresh()
+    shown = re.sub(r"\x1b\[[\d;?]*\w", "", stream.getvalue())
+    assert re.search(r"3/4 \S+ \S+ +[\d.]+ (a second|s each)", shown), shown
+
+
+@pytest.mark.parametrize("width", [20, 40])
+def test_no_color_and_narrow_terminals(monkeypatch, width):
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = io.StringIO()
+    reporter = ConsoleReporter(Console(file=stream, force_terminal=True, width=width))
+    with reporter:
+        reporter.warn("odd")
+        reporter.start("training", 10)
+        reporter.update(3, loss=0.5)
+        reporter._progress.refresh()
+    colours = re.findall(r"\x1b\[[\d;]*m", stream.getvalue())
+    assert not [code for code in colours if re.search(r"\b(3|4|9|10)\d\b", code)]
+    assert all(
+        len(re.sub(r"\x1b\[[\d;?]*\w", "", line)) <= width for line in re.split(r"[\r\n]", stream.getvalue())
+    )
 
 
 def test_seconds():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.presets.reader import FIT
+from deflow_cli.presets.reader import DSGAN, FIT
+from tests.cli.conftest import Recorder, install_workflow
 
 
 def test_request_has_the_preset_with_its_overrides(deflow, folders, fit_workflow):
@@ -123,3 +125,100 @@ def test_missing_folder_is_named(deflow, folders, fit_workflow):
     assert (result.exit_code, fit_workflow.requests) == (1, [])
     assert "nowhere: no such folder" in result.stderr
     assert "NOISY" in result.stderr
+
+
+# -- other methods ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def translation_workflow(monkeypatch):
+    """A fit by another method, which is done at once."""
+    result = SimpleNamespace(
+        run_dir=Path("runs/x"),
+        model_path=Path("runs/x/model.safetensors"),
+        method="dsgan",
+        step=7,
+        interrupted=False,
+        seconds=61.0,
+        figures={"low_pass_psnr": 31.5},
+        report_path=None,
+    )
+    recorder = Recorder(result)
+    install_workflow(
+        monkeypatch, "translation.run", fit_translation=recorder, TranslationRequest=SimpleNamespace
+    )
+    return recorder
+
+
+def test_a_method_has_its_own_presets_and_options(deflow, folders, translation_workflow):
+    args = (
+        "--method",
+        "dsgan",
+        "--perceptual",
+        "none",
+        "--seed",
+        3,
+        "--time-budget",
+        "90s",
+        "--device",
+        "cpu",
+    )
+    result = deflow("fit", *folders, *args, "--set", "dsgan.adversarial=0.006")
+    assert result.exit_code == 0, result.output
+    request = translation_workflow.requests[0]
+    assert (request.clean, request.noisy, request.out) == (*folders, Path("runs/grainy"))
+    assert (request.config.fit.seed, request.config.fit.time_budget, request.config.fit.iterations) == (
+        3,
+        90,
+        0,
+    )
+    assert (request.config.dsgan.features, request.config.dsgan.adversarial) == ("none", 0.006)
+    assert request.config.dsgan.patch_size == DSGAN.load("tiny").dsgan.patch_size
+    assert "held out: low_pass_psnr 31.500" in result.stdout
+
+
+def test_a_run_is_resumed_by_its_own_method(deflow, folders, translation_workflow, fit_workflow):
+    Path("run").mkdir()
+    Path("run/config.toml").write_text(DSGAN.to_toml(DSGAN.load("tiny")))
+    assert deflow("fit", *folders, "--out", "run", "--resume").exit_code == 0
+    assert translation_workflow.requests[0].method.name == "dsgan"
+    result = deflow("fit", *folders, "--out", "run", "--resume", "--method", "deflow")
+    assert (result.exit_code, fit_workflow.requests) == (2, [])
+    assert "run/config.toml is a configuration of the method dsgan, not of deflow" in result.stderr
+    assert "--method dsgan" in result.stderr
+
+
+def test_a_presets_file_names_its_method(deflow, folders, translation_workflow):
+    Path("mine.toml").write_text(DSGAN.to_toml(DSGAN.load("paper")))
+    assert deflow("fit", *folders, "--preset", "mine.toml").exit_code == 0
+    assert translation_workflow.requests[0].config == DSGAN.load("paper")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--method", "gan"], ["'gan' is unknown", "deflow, dsgan"]),
+        (
+            ["--method", "dsgan", "--downsample", "4"],
+            ["--downsample is nothing to the method dsgan"],
+        ),
+        (["--perceptual", "none"], ["--perceptual is nothing to the method deflow", "dsgan or dasr"]),
+        (["--method", "dsgan", "--preset", "aim"], ["'aim' is no preset", "paper, tiny"]),
+        (["--method", "dsgan", "--preset", "tiny", "--perceptual", "vgg"], ["'vgg'", "alexnet or none"]),
+        (
+            ["--method", "dsgan", "--preset", "tiny", "--set", "dsgan.patch_size=20"],
+            ["LPIPS needs at least 31"],
+        ),
+    ],
+)
+def test_wrong_options_of_methods(deflow, folders, fit_workflow, translation_workflow, args, words):
+    result = deflow("fit", *folders, *args)
+    assert (result.exit_code, fit_workflow.requests, translation_workflow.requests) == (2, [], [])
+    for word in words:
+        assert word in result.stderr
+
+
+def test_missing_weights_are_told_before_anything_is_done(deflow, folders, translation_workflow):
+    result = deflow("fit", *folders, "--method", "dsgan", "--perceptual-weights", "alexnet.pth")
+    assert result.exit_code == 1
+    assert "alexnet.pth: no such file" in result.stderr

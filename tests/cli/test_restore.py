@@ -109,7 +109,10 @@ def test_values() -> None:
     assert [parse_tile_pad(text) for text in ("auto", "0", "32")] == [None, 0, 32]
 
 
-def test_from_the_command_line_to_the_file(deflow: Deflow, tmp_path: Path) -> None:
+def test_from_the_command_line_to_the_file(
+    deflow: Deflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deflow_cli.workflows.restore.packaged_folder", lambda: None)
     write_image(tmp_path / "in/a.png", Image(to_pixels(smooth_images(1, 12, 10))))
     (tmp_path / "in/broken.png").write_bytes(b"no picture")
     assert "no restorer is embedded" in deflow("restore", "in", "out").stderr

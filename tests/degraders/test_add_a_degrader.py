@@ -79,7 +79,7 @@ def pictures(folder: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("command", ["make-pairs", "sr-train"])
 def test_help_names_it_and_its_option(program: Callable[..., Result], command: str) -> None:
     text = " ".join(program(command, "--help").stdout.split())
-    assert "deflow, white-noise, spectral, noise-patches, none or toy" in text
+    assert "deflow, dsgan, dasr, cyclegan, white-noise, spectral, noise-patches, none or toy" in text
     assert "For toy: grey levels that are added (default: 10)." in text
 
 

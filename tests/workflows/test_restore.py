@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -290,6 +291,7 @@ def test_default_is_the_newest_restorer_here(
     photos: Path, tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deflow_cli.workflows.restore.packaged_folder", lambda: None)
     with pytest.raises(CheckpointError, match="no restorer is embedded") as caught:
         run(photos / "a.png", tmp_path / "out.png", None)
     assert "sr-train" in caught.value.next_step
@@ -302,6 +304,31 @@ def test_default_is_the_newest_restorer_here(
         tmp_path / "runs/new/restorer.safetensors", "newest restorer here"
     )  # fmt: skip
     assert run(photos / "a.png", tmp_path / "out.png", tmp_path / "runs/old").model_origin == "given"
+
+
+def test_without_a_restorer_here_an_embedded_one_is_taken(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    save_restorer(package / "denoiser.safetensors", network(scale=1), {})
+    save_restorer(package / "enlarger.safetensors", network(scale=4), {})
+    digest = hashlib.sha256((package / "denoiser.safetensors").read_bytes()).hexdigest()
+    manifest = (
+        'default_denoiser = "denoiser.safetensors"\ndefault_enlarger = "enlarger.safetensors"\n'
+        f'[[file]]\npath = "denoiser.safetensors"\nsha256 = "{digest}"\n'
+    )
+    (package / "manifest.toml").write_text(manifest)
+    monkeypatch.setattr("deflow_cli.workflows.restore.packaged_folder", lambda: package)
+    monkeypatch.chdir(tmp_path)
+    size = read_image(photos / "a.png").pixels.shape[:2]
+    for outscale, name in ((None, "denoiser"), (1.0, "denoiser"), (2.0, "enlarger"), (4.0, "enlarger")):
+        report = run(photos / "a.png", tmp_path / "out.png", None, outscale=outscale)
+        assert (report.model.stem, report.model_origin) == (name, "embedded")
+        shown = read_image(tmp_path / "out.png").pixels.shape[:2]
+        assert shown == tuple(int(side * (outscale or 1)) for side in size)
+    (package / "manifest.toml").write_text(manifest.replace(digest, "0" * 64))
+    with pytest.raises(CheckpointError, match="checksum differs"):
+        run(photos / "a.png", tmp_path / "out.png", None)
 
 
 def test_what_concerns_all_images_is_an_error(photos: Path, tmp_path: Path, model_path: Path) -> None:

@@ -1,33 +1,48 @@
-"""`deflow fit`: learn a degradation model from two unpaired folders."""
+"""`deflow fit`: learn a degradation model from two unpaired folders, by any of the methods."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
-from deflow_cli.cli.guard import INTERRUPTED
+from deflow_cli.cli.guard import INTERRUPTED, is_main_rank
 from deflow_cli.cli.options import AcceptChangedData, AsJson, Debug, Device, check_device, check_folder
-from deflow_cli.errors import ConfigError
+from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.paths import CONFIG_FILE, RUNS_FOLDER
 from deflow_cli.presets.durations import parse_duration
-from deflow_cli.presets.reader import FIT
+from deflow_cli.presets.methods import (
+    DEFAULT_METHOD,
+    FIT_METHODS,
+    FitMethod,
+    choose_method,
+    fit_methods,
+)
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.fit.run import FitResult
+    from deflow_cli.workflows.fitting import FoldersToFit
+    from deflow_cli.workflows.translation.run import TranslationResult
+
+_ABOUT = "; ".join(f"{method.name}: {method.about}" for method in FIT_METHODS)
 
 
 def fit(
     clean: Annotated[Path, typer.Argument(metavar="CLEAN", help="Folder of clean images (recursive).")],
     noisy: Annotated[Path, typer.Argument(metavar="NOISY", help="Folder of degraded images, of any scenes.")],
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(fit_methods()), help=f"How: {_ABOUT} (default: {DEFAULT_METHOD})."),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="tiny, base, aim, ntire, dped or a .toml file (default: tiny; with a GPU, base).",
+            help="tiny, base, aim, ntire, dped or a .toml file (default: tiny; with a GPU, base); the other "
+            "methods have presets of their own.",
         ),
     ] = None,
     out: Annotated[
@@ -60,6 +75,16 @@ def fit(
         str | None,
         typer.Option(metavar="normal|low", help="low: a fraction of the memory, for a third more time."),
     ] = None,
+    perceptual: Annotated[
+        str | None,
+        typer.Option(
+            metavar="alexnet|none", help="The perceptual loss of dsgan and dasr (default: alexnet, by LPIPS)."
+        ),
+    ] = None,
+    perceptual_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="AlexNet's weights for it (default: those on this machine)."),
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -68,67 +93,69 @@ def fit(
     clean, noisy = check_folder(clean, "CLEAN"), check_folder(noisy, "NOISY")
     if pairs is not None:
         check_folder(pairs, "--pairs")
-    settings = collect_overrides(overrides or [], seed, time_budget, downsample, memory)
-    # What can be wrong is said before torch loads.
-    FIT.parse_overrides(settings)
-    if preset is not None:
-        FIT.apply_overrides(FIT.load(preset), settings)
-    run_dir = choose_run_dir(out, name or noisy.resolve().name, resume)
-
-    with ConsoleReporter() as reporter:
-        result = run(
-            clean, noisy, run_dir, preset, settings, pairs, device, resume, reporter, accept_changed_data
+    if perceptual_weights is not None and not perceptual_weights.is_file():
+        raise CheckpointError(
+            f"{perceptual_weights}: no such file",
+            next_step="pass torchvision's AlexNet, .pth or .safetensors",
         )
-    tell(result, as_json)
+    run_dir = choose_run_dir(out, name or noisy.resolve().name, resume)
+    chosen = choose_method(method, run_dir / CONFIG_FILE, preset)
+    own: dict[str, object] = {
+        "pairs": pairs,
+        "downsample": downsample,
+        "memory": memory,
+        "perceptual": perceptual,
+        "perceptual_weights": perceptual_weights,
+    }
+    own = {option: value for option, value in own.items() if value is not None}
+    settings = collect_overrides(chosen, overrides or [], seed, time_budget, own)
+    # What can be wrong is said before torch loads.
+    chosen.presets.parse_overrides(settings)
+    if preset is not None:
+        chosen.presets.apply_overrides(chosen.presets.load(preset), settings)
+
+    from deflow_cli.workflows.fitting import FoldersToFit
+
+    folders = FoldersToFit(clean, noisy, run_dir, pairs, device, resume, accept_changed_data)
+    with ConsoleReporter() as reporter:
+        result = run(chosen, folders, preset, settings, reporter)
+    tell(chosen, result, as_json)
 
 
 def run(
-    clean: Path,
-    noisy: Path,
-    run_dir: Path,
+    method: FitMethod,
+    folders: FoldersToFit,
     preset: str | None,
     settings: Sequence[str],
-    pairs: Path | None,
-    device: str,
-    resume: bool,
     reporter: ConsoleReporter,
-    accepts_changed_data: bool = False,
-) -> FitResult:
+) -> FitResult | TranslationResult:
     """Choose the configuration, the run's own if it has one, and call the workflow."""
-    from deflow_cli.workflows.fit import run as workflow
+    from deflow_cli.workflows.fitting import fit_by, preset_for
 
-    own_config = run_dir / CONFIG_FILE
+    presets, own_config = method.presets, folders.out / CONFIG_FILE
     if own_config.exists():
-        config = FIT.load(own_config)
-        if ignored := FIT.ignored_overrides(config, settings):
+        config = presets.load(own_config)
+        if ignored := presets.ignored_overrides(config, settings):
             reporter.warn(
                 f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
                 f"Edit {show_path(own_config)} to change them"
             )
     else:
-        config = FIT.apply_overrides(FIT.load(preset or workflow.default_preset(device)), settings)
-    request = workflow.FitRequest(
-        clean=clean,
-        noisy=noisy,
-        out=run_dir,
-        config=config,
-        pairs=pairs,
-        device=device,
-        resume=resume,
-        accepts_changed_data=accepts_changed_data,
-    )
-    return workflow.fit(request, reporter)
+        config = presets.load(preset or preset_for(method, folders.device))
+        config = presets.apply_overrides(config, settings)
+    return fit_by(method, folders, config, reporter)
 
 
-def tell(result: FitResult, as_json: bool) -> None:
+def tell(method: FitMethod, result: FitResult | TranslationResult, as_json: bool) -> None:
     """Print a fit's result on stdout; an interrupted one ends the program with 130."""
+    if not is_main_rank():
+        raise typer.Exit(INTERRUPTED if result.interrupted else 0)
     if as_json:
         print_json(result)
     else:
-        bits = f"clean {result.bits_per_dim_clean:.3f}, noisy {result.bits_per_dim_noisy:.3f}"
         typer.echo(f"{'interrupted' if result.interrupted else 'done'} at step {result.step}")
         typer.echo(f"time: {format_seconds(result.seconds)}")
-        typer.echo(f"bits per dimension: {bits}")
+        typer.echo(_figures(method, result))
         typer.echo(f"model: {show_path(result.model_path)}")
         if result.report_path is not None:
             typer.echo(f"report: {show_path(result.report_path)}")
@@ -137,23 +164,41 @@ def tell(result: FitResult, as_json: bool) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
+def _figures(method: FitMethod, result: Any) -> str:
+    """What was measured on held-out pictures, in a line."""
+    if method.name == DEFAULT_METHOD:
+        bits = f"clean {result.bits_per_dim_clean:.3f}, noisy {result.bits_per_dim_noisy:.3f}"
+        return f"bits per dimension: {bits}"
+    return "held out: " + ", ".join(f"{name} {value:.3f}" for name, value in result.figures.items())
+
+
 def collect_overrides(
+    method: FitMethod,
     overrides: Sequence[str],
     seed: int | None,
     time_budget: str | None,
-    downsample: int | None,
-    memory: str | None = None,
+    own: Mapping[str, object],
 ) -> list[str]:
-    """Options that are short for ``--set``, as such; an explicit ``--set`` comes after them and wins."""
+    """Options that are short for ``--set``, as such; an explicit ``--set`` comes after them and wins.
+
+    own: options that some methods have, where they were given. Raises ConfigError for one of another method.
+    """
     settings: list[str] = []
     if seed is not None:
         settings.append(f"fit.seed={seed}")
     if time_budget is not None:
         settings += [f"fit.time_budget={parse_duration(time_budget)!r}", "fit.iterations=0"]
-    if downsample is not None:
-        settings += [f"flow.downsample={downsample}", "fit.leak_test=false"]
-    if memory is not None:
-        settings.append(f"fit.memory={memory}")
+    for option, value in own.items():
+        if option not in method.options:
+            users = " or ".join(each.name for each in FIT_METHODS if option in each.options)
+            raise ConfigError(
+                f"--{option.replace('_', '-')} is nothing to the method {method.name}",
+                next_step=f"leave it out, or use --method {users}",
+            )
+        if key := method.options[option]:
+            settings.append(f"{key}={value}")
+    if "downsample" in own:
+        settings.append("fit.leak_test=false")
     return settings + list(overrides)
 
 

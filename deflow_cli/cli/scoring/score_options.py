@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from deflow_cli.errors import ConfigError, DataError, check_writable
+from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.metrics.registry import metrics_in_words
+from deflow_cli.paths import check_writable
 
 QUALITY, REALISM = "Image quality", "Realism of a degradation (--realism)"
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from deflow_cli.data.images.files import read_header, read_image, read_rgb8
 from deflow_cli.data.images.listing import list_images, name_some
-from deflow_cli.errors import DataError
+from deflow_cli.errors import DataError, DeflowError
 from deflow_cli.texts import encoded
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -41,7 +41,7 @@ class FolderScan:
         return path.relative_to(self.folder).as_posix()
 
 
-def reason_of(error: DataError, path: Path) -> str:
+def reason_of(error: DeflowError, path: Path) -> str:
     """The error's text without the file name in front."""
     return str(error).removeprefix(f"{path}: ")
 

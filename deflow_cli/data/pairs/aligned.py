@@ -94,10 +94,14 @@ class AlignedSampler:
     def dropped(self) -> list[tuple[Path, str]]:
         return self._drops.records
 
-    def batch(self, step: int, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Clean and noisy patches, each batch_size x 3 x P x P uint8. Raises DataError if none is left."""
-        out = torch.empty(2, batch_size, 3, self.patch_size, self.patch_size, dtype=torch.uint8)
-        for i in range(batch_size):
+    def batch(self, step: int, batch_size: int, places: range | None = None) -> tuple[Tensor, Tensor]:
+        """Clean and noisy patches, each batch_size x 3 x P x P uint8. Raises DataError if none is left.
+
+        places: those of the batch that are made; None: all of them.
+        """
+        places = range(batch_size) if places is None else places
+        out = torch.empty(2, len(places), 3, self.patch_size, self.patch_size, dtype=torch.uint8)
+        for row, i in enumerate(places):
             rng = np.random.Generator(np.random.PCG64([self.seed, step, i, 2]))
             while True:
                 path, clean = draw_image(self.clean, self.patch_size, rng, self._drops)
@@ -111,5 +115,5 @@ class AlignedSampler:
                 self._drops.add(path, "its noisy partner has another size")
             corner, turned = cut_patch(clean, self.patch_size, self.align, self.flips, rng)
             for side, image in enumerate((clean, noisy)):
-                out[side, i].numpy()[...] = take_patch(image, self.patch_size, corner, turned)
+                out[side, row].numpy()[...] = take_patch(image, self.patch_size, corner, turned)
         return out[0], out[1]

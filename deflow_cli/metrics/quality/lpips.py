@@ -81,6 +81,17 @@ class Lpips:
             distances_b111 = self._model(self._signed(images_bchw), self._signed(references_bchw))
         return [Score(value) for value in distances_b111.flatten().tolist()]
 
+    def distances(self, images_bchw: Tensor, references_bchw: Tensor) -> Tensor:
+        """LPIPS of floating pictures B x 3 x H x W in [0, 1], B values, through which gradients pass.
+
+        For trainings that use LPIPS as a loss; they are not rounded to 8 bits. Raises ShapeError where a side
+        is too small.
+        """
+        if reason := self.too_small(*images_bchw.shape[2:]):
+            raise ShapeError(reason)
+        values: Tensor = self._model(2 * images_bchw - 1, 2 * references_bchw - 1)
+        return values.flatten()
+
     def features(self, image_chw: Tensor) -> list[Tensor]:
         """Features of a uint8 image at every layer, 1 x C x h x w, scaled at each position to the norm 1."""
         with torch.inference_mode(), full_float32(self._device):

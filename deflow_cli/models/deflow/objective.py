@@ -34,6 +34,18 @@ def draw_training_noise(
     return TrainingNoise(uniform, torch.randn(small, generator=random, device=device))
 
 
+def part_of_noise(noise: TrainingNoise, part: range) -> TrainingNoise:
+    """The noise of some places of either half of a batch, whose first half is clean."""
+    half = len(noise.uniform) // 2
+    if len(part) == half:
+        return noise
+    first, last = part.start, part.stop
+    uniform, normal = (
+        torch.cat((values[first:last], values[half + first : half + last])) for values in noise
+    )
+    return TrainingNoise(uniform, normal)
+
+
 def flow_inputs(
     model: DeFlow, clean_bchw: Tensor, noisy_bchw: Tensor, noise: TrainingNoise
 ) -> tuple[Tensor, Tensor]:

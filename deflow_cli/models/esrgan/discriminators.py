@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import torch
@@ -10,9 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deflow_cli.errors import ConfigError, ShapeError
+from deflow_cli.layers.networks.patch_discriminator import (
+    SLOPE,
+    PatchDiscriminator,
+    draw_start,
+    draw_uniform,
+)
 
 DISCRIMINATOR_KINDS = ("vgg", "patch", "unet")
-SLOPE = 0.2  # of every leaky ReLU
 
 
 def build_discriminator(
@@ -86,32 +90,6 @@ def _stages(size: int) -> tuple[int, int]:
     return stages, rest
 
 
-class PatchDiscriminator(nn.Module):
-    """A map of logits, each of a patch of 70 px (three layers): B x 1 x H / 8 - 2 x W / 8 - 2 (PatchGAN).
-
-    The discriminator of RealSR and DeFlow for DPED, with their tensors' names. It learns batch statistics.
-    """
-
-    def __init__(self, channels: int = 64, layers: int = 3, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        parts: list[nn.Module] = [nn.Conv2d(3, channels, 4, 2, 1), nn.LeakyReLU(SLOPE)]
-        inputs = channels
-        for layer in range(1, layers + 1):
-            outputs = channels * min(2**layer, 8)
-            stride = 2 if layer < layers else 1
-            parts += [
-                nn.Conv2d(inputs, outputs, 4, stride, 1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.LeakyReLU(SLOPE),
-            ]
-            inputs = outputs
-        self.model = nn.Sequential(*parts, nn.Conv2d(inputs, 1, 4, 1, 1))
-        _start(self, generator)
-
-    def forward(self, images_bchw: Tensor) -> Tensor:
-        return cast(Tensor, self.model(images_bchw))
-
-
 class UnetDiscriminator(nn.Module):
     """A logit a pixel, B x 1 x H x W: a U-Net under spectral norm (Real-ESRGAN, ICCVW 2021).
 
@@ -169,7 +147,7 @@ class SpectralConv2d(nn.Module):
     def start(self, generator: torch.Generator | None) -> None:
         """Draw the weight as PyTorch does, and the singular vectors at random."""
         with torch.no_grad():
-            _draw(self.weight_orig, self.weight_orig[0].numel(), generator)
+            draw_uniform(self.weight_orig, self.weight_orig[0].numel(), generator)
             for vector in (self.weight_u, self.weight_v):
                 if not vector.is_meta:  # there a normal draw would import torch's compiler for seconds
                     vector.copy_(F.normalize(vector.normal_(generator=generator), dim=0, eps=1e-12))
@@ -192,17 +170,8 @@ class SpectralConv2d(nn.Module):
 
 def _start(module: nn.Module, generator: torch.Generator | None) -> None:
     """Draw all weights as PyTorch's own start does, in the modules' order, from ``generator``."""
-    with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, SpectralConv2d):
-                part.start(generator)
-            elif isinstance(part, nn.Conv2d | nn.Linear):
-                fan_in = part.weight[0].numel()
-                _draw(part.weight, fan_in, generator)
-                if part.bias is not None:
-                    _draw(part.bias, fan_in, generator)
-
-
-def _draw(tensor: Tensor, fan_in: int, generator: torch.Generator | None) -> None:
-    limit = math.sqrt(1 / fan_in)
-    tensor.uniform_(-limit, limit, generator=generator)
+    for part in module.modules():
+        if isinstance(part, SpectralConv2d):
+            part.start(generator)
+        elif isinstance(part, nn.Conv2d | nn.Linear):
+            draw_start(part, generator)

@@ -11,37 +11,18 @@ import torch
 from torch import Tensor
 
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.data.contents import Contents, folder_contents
-from deflow_cli.data.images.folders import (
-    FolderScan,
-    check_domains,
-    find_copies,
-    fingerprint,
-    name_copies,
-    scan_folder,
-)
-from deflow_cli.data.images.image_cache import ImageCache
+from deflow_cli.data.contents import folder_contents
 from deflow_cli.data.images.statistics import channel_statistics, differ
 from deflow_cli.data.pairs.aligned import AlignedSampler, scan_aligned
-from deflow_cli.data.unpaired import Batch, UnpairedSampler, split_held_out
+from deflow_cli.data.unpaired import Batch, UnpairedSampler
 from deflow_cli.errors import ConfigError
+from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
+from deflow_cli.training.domains import Domains, open_folders
 from deflow_cli.workflows.fit.compression import choose_compression
 from deflow_cli.workflows.fit.conditioning import choose_conditioning
 
 LEAK_CANDIDATES = (4, 8, 16)  # downsamplings of h that the domain-leak test tries, in this order
-
-
-@dataclass(frozen=True)
-class Domains:
-    """The two folders, split into training and held-out images. contents: of their files, by role."""
-
-    clean: ImageCache
-    noisy: ImageCache
-    held_clean: ImageCache
-    held_noisy: ImageCache
-    facts: dict[str, Any]
-    contents: dict[str, Contents] = field(default_factory=dict)
 
 
 def patch_size(config: RunConfig) -> int:
@@ -58,46 +39,7 @@ def patch_size(config: RunConfig) -> int:
 def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, reporter: Reporter) -> Domains:
     """Scan, check and split both folders. Raises DataError early, with the reason."""
     size = patch_size(config)
-    scans = (scan_folder(clean, size), scan_folder(noisy, size))
-    for note in check_domains(*scans, allow_pairs=has_pairs):
-        reporter.note(note)
-    for name, scan in zip(("clean", "noisy"), scans, strict=True):
-        _tell(name, scan, size, reporter)
-    share, seed, cache = config.fit.held_out, config.fit.seed, config.fit.cache_mib * 2**20
-    pools: list[ImageCache] = []
-    held_out = []
-    for scan in scans:
-        copies = find_copies(scan)
-        if copies:
-            sides = "they stay on one side of the held-out split"
-            reporter.warn(f"{scan.folder}: {name_copies(copies)}; {sides}")
-        train, held = split_held_out(scan.paths, share, seed, copies)
-        bound = int(cache * len(scan.paths) / max(sum(len(s.paths) for s in scans), 1))
-        # a set too small to hold images out is validated on its own images
-        pools += [ImageCache(train, bound), ImageCache(held or train, bound // 4)]
-        held_out.append(len(held))
-    facts = {
-        "clean_images": len(scans[0].paths),
-        "noisy_images": len(scans[1].paths),
-        "held_out_images": held_out,
-        "clean_fingerprint": fingerprint(scans[0]),
-        "noisy_fingerprint": fingerprint(scans[1]),
-    }
-    contents: dict[str, Contents] = {
-        name: folder_contents(scan.folder, scan.paths)
-        for name, scan in zip(("clean", "noisy"), scans, strict=True)
-    }
-    return Domains(pools[0], pools[2], pools[1], pools[3], facts, contents)
-
-
-def _tell(name: str, scan: FolderScan, size: int, reporter: Reporter) -> None:
-    reporter.note(f"{name}: {len(scan.paths)} images in {scan.folder}")
-    if scan.too_small:
-        reporter.warn(f"{name}: {len(scan.too_small)} images smaller than {size} px skipped")
-    for path, reason in scan.broken[:5]:
-        reporter.warn(f"{name}: {path} skipped: {reason}")
-    if len(scan.broken) > 5:
-        reporter.warn(f"{name}: {len(scan.broken) - 5} more broken images skipped")
+    return open_folders((clean, noisy), (size, size), config.fit, reporter, has_pairs=has_pairs)
 
 
 @dataclass(frozen=True)
@@ -179,12 +121,21 @@ StepBatch = tuple[Batch, tuple[Tensor, Tensor] | None]  # unpaired patches; clea
 
 @dataclass(frozen=True)
 class Samplers:
-    """Stateless samplers of training patches. size: of a batch; pair_share: of it, where there are pairs."""
+    """Stateless samplers of training patches. size: of a batch; pair_share: of it, where there are pairs.
+
+    ranks: among which a batch is divided.
+    """
 
     unpaired: UnpairedSampler
     aligned: AlignedSampler | None
     size: int
     pair_share: float
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def __post_init__(self) -> None:
+        self.ranks.check_parts("fit.batch_size", self.unpaired_size, 2)
+        if self.aligned is not None:
+            self.ranks.check_parts("fit.batch_size", self.paired_size)
 
     @property
     def unpaired_size(self) -> int:
@@ -193,12 +144,17 @@ class Samplers:
             return self.size
         return max(2, 2 * round(self.size * (1 - self.pair_share) / 2))
 
+    @property
+    def paired_size(self) -> int:
+        """Pairs per batch, where there are some."""
+        return max(1, self.size - self.unpaired_size)
+
     def batch(self, step: int, unpaired_size: int) -> StepBatch:
-        """What a step is trained on. Raises DataError if nothing is left."""
+        """This rank's part of what a step is trained on. Raises DataError if nothing is left."""
         pairs = None
         if self.aligned is not None:
-            pairs = self.aligned.batch(step, max(1, self.size - unpaired_size))
-        return self.unpaired.batch(step, unpaired_size), pairs
+            pairs = self.aligned.batch(step, self.paired_size, self.ranks.part(self.paired_size))
+        return self.unpaired.batch(step, unpaired_size, self.ranks.part(unpaired_size)), pairs
 
 
 def pair_contents(pairs: Path) -> dict[str, str]:
@@ -206,8 +162,11 @@ def pair_contents(pairs: Path) -> dict[str, str]:
     return folder_contents(pairs, (path for pair in scan_aligned(pairs) for path in pair))
 
 
-def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Samplers:
-    """The samplers of a run. Raises DataError for pairs that do not match."""
+def samplers(domains: Domains, pairs: Path | None, config: RunConfig, ranks: Ranks) -> Samplers:
+    """The samplers of a run.
+
+    Raises DataError for pairs that do not match, ConfigError for a batch that cannot be divided among ranks.
+    """
     fit = config.fit
     unpaired = UnpairedSampler(
         domains.clean,
@@ -218,7 +177,7 @@ def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Sampler
         seed=fit.seed,
     )
     if pairs is None:
-        return Samplers(unpaired, None, fit.batch_size, fit.pair_share)
+        return Samplers(unpaired, None, fit.batch_size, fit.pair_share, ranks)
     cache = fit.cache_mib * 2**18
     aligned = AlignedSampler(
         scan_aligned(pairs),
@@ -228,4 +187,4 @@ def samplers(domains: Domains, pairs: Path | None, config: RunConfig) -> Sampler
         seed=fit.seed,
         cache_bytes=cache,
     )
-    return Samplers(unpaired, aligned, fit.batch_size, fit.pair_share)
+    return Samplers(unpaired, aligned, fit.batch_size, fit.pair_share, ranks)

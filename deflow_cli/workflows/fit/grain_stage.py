@@ -24,7 +24,7 @@ from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import generator
-from deflow_cli.workflows.fit.data import Domains
+from deflow_cli.training.domains import Domains
 from deflow_cli.workflows.fit.grain import GrainData, GrainMatch, GrainMatcher, Pattern
 
 MATCH_CROPS, FEWER_CROPS = 64, 32  # of each domain, that levels are matched on; fewer where time is short

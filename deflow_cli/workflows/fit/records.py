@@ -13,7 +13,7 @@ from deflow_cli.data.unpaired import eval_crops
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import draw_training_noise, flow_inputs, unpaired_bits
 from deflow_cli.runtime.seeding import generator
-from deflow_cli.workflows.fit.data import Domains
+from deflow_cli.training.domains import Domains
 from deflow_cli.workflows.fit.previews import component_grid, preview_grid
 
 HELD_OUT_CHUNK = 8  # patches of each domain that are measured together

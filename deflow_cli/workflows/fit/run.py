@@ -11,31 +11,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from deflow_cli.arrays import Pixels
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import save_model, write_atomically
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.data.contents import contents_digest
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.jpeg_history import FolderCompression, compress_alike
 from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
+from deflow_cli.models.deflow.objective import (
+    Objective,
+    TrainingNoise,
+    draw_training_noise,
+    part_of_noise,
+)
 from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_device, choose_precision
+from deflow_cli.runtime.distributed import Ranks
+from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import generator
 from deflow_cli.training.batches import BatchStream
+from deflow_cli.training.domains import Domains
 from deflow_cli.training.engine import Engine
-from deflow_cli.training.loop import run_training
+from deflow_cli.training.loop import describe_ranks, run_training
 from deflow_cli.training.run_data import compare_data, record_data, renew_facts
 from deflow_cli.training.run_folder import sole_trainer, training_facts, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.fit.closed_form import ClosedForm, SampleSizes
 from deflow_cli.workflows.fit.data import (
-    Domains,
     StepBatch,
     choose_settings,
     open_domains,
@@ -98,8 +107,6 @@ def default_preset(device: str) -> str:
 
 
 @hears_remarks
-@sole_trainer
-@memory_advice("lower fit.batch_size or fit.patch_size, or use --memory low")
 def fit(
     request: FitRequest, reporter: Reporter | None = None, *, wrap_objective: WrapObjective = unchanged
 ) -> FitResult:
@@ -107,31 +114,56 @@ def fit(
 
     wrap_objective: takes the objective of a batch and returns the one to minimise, for instance with another
     term.
+
+    Of several processes that torchrun started, each trains on its part of every batch; the request of the
+    first one counts, and it alone writes files and reports. All return its result.
     """
     started = time.monotonic()
-    reporter = reporter or Silent()
-    device = choose_device(request.device)
-    resumes = request.resume and can_resume(request.out, reporter)
+    with joined_ranks(request.device) as (ranks, device):
+        listens = reporter if reporter is not None and ranks.is_main else Silent()
+        request = ranks.on_main(lambda: request)
+        return _fit(request, ranks, device, listens, started, wrap_objective)
+
+
+@sole_trainer
+@memory_advice("lower fit.batch_size or fit.patch_size, or use --memory low")
+def _fit(
+    request: FitRequest,
+    ranks: Ranks,
+    device: torch.device,
+    reporter: Reporter,
+    started: float,
+    wrap_objective: WrapObjective,
+) -> FitResult:
+    resumes = ranks.on_main(lambda: request.resume and can_resume(request.out, reporter))
     has_pairs = request.pairs is not None
     domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
     if request.pairs is not None:
         domains.contents["pairs"] = pair_contents(request.pairs)
+    ranks.check_same(contents_digest(domains.contents), "the images", "give all machines the same folders")
     if resumes:
-        compare_data(request.out, domains.contents, request.accepts_changed_data, reporter)
-    config, colour, facts = choose_settings(domains, request.config, reporter)
+        ranks.on_main(
+            lambda: compare_data(request.out, domains.contents, request.accepts_changed_data, reporter)
+        )
+    config, colour, facts = ranks.on_main(lambda: choose_settings(domains, request.config, reporter))
     model = DeFlow(config.model, seed=config.fit.seed)
-    if config.fit.encoder_weights and not resumes:
+    if config.fit.encoder_weights and not resumes and ranks.is_main:  # the others get them with the start
         _start_encoder(model, Path(config.fit.encoder_weights), reporter)
     if colour is not None:
         model.statistics.set(colour.mean, colour.std)
     model.to(device)
     model.set_net_precision(choose_precision(config.fit.precision, device))
     run = FitRun(request, config, domains, model, reporter, started, wrap_objective)
-    if not resumes:  # from here on it is a run: what is refused above leaves no trace
+    ranks.on_main(lambda: _begin_folder(request, config, domains, resumes))
+    return run.go({**domains.facts, **facts}, resumes)
+
+
+def _begin_folder(request: FitRequest, config: RunConfig, domains: Domains, resumes: bool) -> None:
+    """Make the folder that of a run. What was refused before has left no trace."""
+    if not resumes:
         write_atomically(request.out / CONFIG_FILE, FIT.to_toml(config).encode())
     record_data(request.out, domains.contents)
     write_run_record(request.out, {"clean": request.clean, "noisy": request.noisy, "pairs": request.pairs})
-    return run.go({**domains.facts, **facts}, resumes)
 
 
 def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:
@@ -156,12 +188,12 @@ class FitRun:
         wrap_objective: WrapObjective = unchanged,
     ) -> None:
         self.request, self.config, self.domains, self.model = request, config, domains, model
-        self.reporter = reporter
+        self.reporter, self.ranks = reporter, Ranks.current()
         self.device = next(model.parameters()).device
         self.precision = choose_precision(config.fit.precision, self.device)
         accelerate(model, config.fit, self.device, reporter)
-        made = samplers(domains, request.pairs, config)
-        self.sampler = made.unpaired
+        made = samplers(domains, request.pairs, config, self.ranks)
+        self.sampler, self.samplers = made.unpaired, made
         self.batches: BatchStream[StepBatch] = BatchStream(made.batch, made.unpaired_size, self.device)
         self.post_hoc = config.flow.shift == "post-hoc"
         self.renews = config.fit.shift_update == "moments" and not self.post_hoc
@@ -193,8 +225,8 @@ class FitRun:
         self._describe()
         self.engine.progress.facts = facts
         hooks = {
-            "validate": (fit.validate_every, self.validate),
-            "preview": (fit.preview_every, self.preview),
+            "validate": (fit.validate_every, self.engine.hook_of_main(self.validate)),
+            "preview": (fit.preview_every, self.engine.hook_of_main(self.preview)),
         }
         if self.renews:
             hooks = {"shift": (fit.moments_every, self.renew_shift), **hooks}
@@ -206,7 +238,7 @@ class FitRun:
         finished = run_training(self.engine, self.batches, hooks, begin=begin, resumed=resumed)
         for path, reason in self.sampler.dropped:
             self.reporter.warn(f"{path} left out: {reason}")
-        return self._finish(finished)
+        return self.engine.on_main(lambda: self._finish(finished))
 
     def _describe(self) -> None:
         flow, fit = self.config.flow, self.config.fit
@@ -220,6 +252,7 @@ class FitRun:
             f"training: {length}, batch {fit.batch_size} x {fit.patch_size} px, rate {fit.learning_rate:g}, "
             f"{'bf16 nets' if self.precision else 'fp32'} on {self.device}, seed {fit.seed}"
         )
+        describe_ranks(self.ranks, fit.batch_size, self.device, self.reporter)
 
     def _start(self) -> None:
         """Initialise the model from data, before the first step."""
@@ -288,16 +321,24 @@ class FitRun:
                 self.model.set_net_precision(self.precision)
 
     def inputs_of(self, step: int) -> Inputs:
-        """Batch and random numbers of a step: images (uint8), uniform, normal; then those of pairs."""
+        """Batch and random numbers of a step: images (uint8), uniform, normal; then those of pairs.
+
+        Each rank draws the noise of the whole batch, and uses that of its part.
+        """
         batch, pairs = self.batches.of_step(step)
         random = generator(self.config.fit.seed, "step", step, device=self.device)
-        noise = draw_training_noise(self.model, batch.images_bchw.shape, random)
+        noise = self._noise(self.samplers.unpaired_size // 2, random)
         inputs = (self._on_device(batch.images_bchw), *noise)
         if pairs is None:
             return inputs
         clean, noisy = (self._on_device(images) for images in pairs)
-        shape = (len(clean) + len(noisy), *clean.shape[1:])
-        return (*inputs, clean, noisy, *draw_training_noise(self.model, shape, random))
+        return (*inputs, clean, noisy, *self._noise(self.samplers.paired_size, random))
+
+    def _noise(self, half: int, random: torch.Generator) -> TrainingNoise:
+        """This rank's part of the noise of a batch with ``half`` clean patches and as many degraded ones."""
+        side = self.config.fit.patch_size
+        shape = (2 * half, self.config.flow.in_channels, side, side)
+        return part_of_noise(draw_training_noise(self.model, shape, random), self.ranks.part(half))
 
     def loss_of(
         self, images: Tensor, uniform: Tensor, normal: Tensor, *pairs: Tensor
@@ -320,8 +361,14 @@ class FitRun:
 
         Averaging M over renewals would be wrong: a root of a covariance is known only up to signs.
         """
-        self.closed_form.match_moments(self.model, f"moments {step}", self.request.samples.moments)
-        average = self.engine.state.average
+
+        def moments() -> dict[str, Tensor]:
+            self.closed_form.match_moments(self.model, f"moments {step}", self.request.samples.moments)
+            return {key: value.cpu() for key, value in self.model.prior.state_dict().items()}
+
+        shift, average = self.engine.on_main(moments), self.engine.state.average
+        if not self.ranks.is_main:
+            self.model.prior.load_state_dict(shift)
         if average is not None:
             for key, value in self.model.prior.state_dict().items():
                 average[f"prior.{key}"].copy_(value)

@@ -17,6 +17,7 @@ from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
+from deflow_cli.training.shared_loss import SharedLoss, mean_figures
 
 Inputs = tuple[Tensor, ...]
 LONG_RUN = (2000, 600.0)  # steps, or seconds, from which compiling (40 s on a GPU) pays
@@ -29,6 +30,9 @@ class LossStep:
     loss_of(*inputs): the loss and the figures to log, a function of the inputs and the weights alone. On a
     CUDA device forward and backward pass, clipping and update are replayed as one CUDA graph;
     before_recording: asks the device what the loss would ask it, as a recording must not.
+
+    Several ranks compute the loss of their parts of the batch and average gradients and figures, without a
+    CUDA graph.
     """
 
     def __init__(
@@ -60,7 +64,9 @@ class LossStep:
             before_recording()
             optimizer.zero_grad(set_to_none=True)
 
-        self._update = GraphedFunction(self._computed, before_recording=before)
+        self._loss = SharedLoss(lambda *inputs: self.loss_of(*inputs), [model])
+        alone = Ranks.current().size == 1
+        self._update = GraphedFunction(self._computed, before_recording=before, enabled=alone)
         self._replacements = self.network.replacements
 
     def __call__(self, step: int, share: float, rate_factor: float) -> Outcome:
@@ -79,7 +85,7 @@ class LossStep:
 
     def _computed(self, *inputs: Tensor) -> list[Tensor]:
         """The update of the weights; returns the figures, the gradients' norm, and whether it was finite."""
-        loss, figures = self.loss_of(*inputs)
+        loss, figures = self._loss(*inputs)
         self._names = tuple(figures)
         self.network.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -87,7 +93,7 @@ class LossStep:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters, limit)
         finite = Ranks.current().all_true(torch.isfinite(norm) & torch.isfinite(loss.detach()))
         self.network.update(finite)
-        return [*(figure.detach() for figure in figures.values()), norm, finite]
+        return [*mean_figures(figures).values(), norm, finite]
 
 
 def schedule_factor(fit: FitConfig, share: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from deflow_cli import __version__
 from deflow_cli.arrays import Window
-from deflow_cli.data.blur_kernels import SAMPLINGS, BlurKernel, KernelSampling
+from deflow_cli.data.blur.kernels import SAMPLINGS, BlurKernel, KernelSampling
 from deflow_cli.data.crops import check_crop, crop_windows
 from deflow_cli.data.images.resize import RULES, Rule
 from deflow_cli.data.pairs.formats import FORMATS, PairFormat, pair_name
@@ -51,7 +51,7 @@ class PairSettings:
     crop: side in px of the sub-images that the large image is cut into, one every ``stride`` px (None: half
     the crop); None: whole images. temperature: lowest and highest, drawn per image and variant. resize: the
     rule of downsampling (``data.images.resize``). kernel_sampling: how a blurred picture is downsampled
-    (``data.blur_kernels``).
+    (``data.blur.kernels``).
     """
 
     scale: int = 4
@@ -109,6 +109,10 @@ class PlannedImage:
     kernel: int | None
     slots: tuple[PairSlot, ...]
     boxes: tuple[Window, ...]
+
+    def lacks(self, keys: Collection[str]) -> bool:
+        """Whether any of its pairs is among some that are missing."""
+        return any(slot.key in keys for slot in self.slots)
 
 
 def plan_pairs(

@@ -17,8 +17,8 @@ from deflow_cli.data.photos import packaged_photos
 from deflow_cli.data.unpaired import split_held_out
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
+from deflow_cli.training.domains import Domains
 from deflow_cli.training.run_folder import RunFolders
-from deflow_cli.workflows.fit.data import Domains
 
 SMALLEST_SHOWN = 64  # px of an image that is shown
 

@@ -23,10 +23,11 @@ from deflow_cli.data.pairs.crops import CleanCrops, PairCrops, StoredCrops
 from deflow_cli.data.pairs.formats import open_pairs
 from deflow_cli.data.pairs.records import Pair, Pairs
 from deflow_cli.data.unpaired import split_held_out
-from deflow_cli.degraders.base import Degrader, DegraderContext, Draw
+from deflow_cli.degraders.base import Degrader, DegraderContext, Draw, ReadyDegrader
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
+from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import derived_seed
 from deflow_cli.texts import encoded
@@ -67,7 +68,8 @@ class SrSource:
 class SrData:
     """The training crops of a run, its held-out pairs, and the facts to record of both.
 
-    contents: of the files behind them, by role.
+    contents: of the files behind them, by role. shrinks: whether the degrader takes the large crops, and
+    makes them smaller itself. Several ranks each have a part of every batch.
     """
 
     def __init__(
@@ -79,17 +81,37 @@ class SrData:
         temperature: tuple[float, float] = (1.0, 1.0),
         reuse: CropReuse | None = None,
         contents: Mapping[str, Contents] | None = None,
+        shrinks: bool = False,
     ) -> None:
-        self.crops, self.held_out, self.facts = crops, tuple(held_out), facts
+        self.crops, self.held_out, self.facts, self._shrinks = crops, tuple(held_out), facts, shrinks
         self._degrader, self._temperature, self._reuse = degrader, temperature, reuse
         self.contents = dict(contents or {})
+        self.ranks = Ranks.current()
 
     @property
     def scale(self) -> int:
         return self.crops.scale
 
-    def ready(self, batch: tuple[Tensor, Tensor], step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def part(self, step: int, batch_size: int) -> tuple[Tensor, Tensor]:
+        """This rank's clean and small crops of a step, uint8."""
+        return self.crops.batch(step, batch_size, self.ranks.part(batch_size))
+
+    def part_ready(
+        self, batch: tuple[Tensor, Tensor], step: int, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """What ``part`` gave, as ``ready`` makes it of a whole batch."""
+        return self.ready(batch, step, device, self.ranks.part(len(batch[0]) * self.ranks.size))
+
+    def ready(
+        self,
+        batch: tuple[Tensor, Tensor],
+        step: int,
+        device: torch.device,
+        places: range | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Clean and degraded crops of a step, float32 in [0, 1], on the device.
+
+        places: those of the batch that the crops have; None: all of them.
 
         Clean pictures are degraded here, with new noise in each step, also for crops that were used before;
         the result is rounded to 8 bits, as it would be on disk.
@@ -99,10 +121,11 @@ class SrData:
             return gt, lq
         seed = derived_seed(self.crops.seed, "degrade", step)
         if self._reuse is not None:
-            lq = self._reuse.degrade(lq, step, lambda key: _draw(seed, key, self._temperature))
+            lq = self._reuse.degrade(lq, step, lambda key: _draw(seed, key, self._temperature), places)
         else:
-            draws = [_draw(seed, str(row), self._temperature) for row in range(len(lq))]
-            lq = self._degrader.degrade(lq, draws).to(device)
+            rows = range(len(lq)) if places is None else places
+            draws = [_draw(seed, str(row), self._temperature) for row in rows]
+            lq = self._degrader.degrade(gt if self._shrinks else lq, draws).to(device)
         return gt, (lq * 255).round().clamp(0, 255) / 255
 
 
@@ -158,6 +181,7 @@ def _live(
         )
     context = DegraderContext(scan.paths, scale, "matlab", device, reporter)
     chosen = source.degrader.config().prepare(context)
+    chosen.check_scale(scale)
     copies = find_copies(scan)
     if copies:
         reporter.warn(f"{folder}: {name_copies(copies)}; they stay on one side of the held-out split")
@@ -167,7 +191,7 @@ def _live(
         if not held:
             reporter.note("too few pictures to hold some out: validation is on those of the training")
         held_pairs = [
-            _degraded(path, sr, scale, chosen.degrader, source.temperature, device)
+            _degraded(path, sr, scale, chosen, source.temperature, device)
             for path in _spread(held or train, sr.validate_pairs)
         ]
     crops = CleanCrops(
@@ -195,7 +219,16 @@ def _live(
         facts |= {"crop_uses": crops.rounds.uses, "crop_pool_steps": crops.rounds.steps}
     reuse = CropReuse.of(crops, chosen.degrader, sr.batch_size, device)
     contents = {"pictures": folder_contents(scan.folder, scan.paths)}
-    return SrData(crops, held_pairs, facts, chosen.degrader, source.temperature, reuse, contents)
+    return SrData(
+        crops,
+        held_pairs,
+        facts,
+        chosen.degrader,
+        source.temperature,
+        reuse,
+        contents,
+        shrinks=chosen.shrinks is not None,
+    )
 
 
 def split_pairs(keys: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -277,7 +310,7 @@ def _degraded(
     path: Path,
     sr: TrainingConfig,
     scale: int,
-    degrader: Degrader,
+    chosen: ReadyDegrader,
     temperature: tuple[float, float],
     device: torch.device,
 ) -> Pair:
@@ -286,6 +319,7 @@ def _degraded(
     height, width = (side // scale * scale for side in image.shape[:2])
     small = downsample(image[:height, :width], scale, "matlab") if scale > 1 else image
     pair = _cut(Pair(path.name, image[:height, :width], small), sr, scale)
-    clean = torch.from_numpy(pair.lq.copy()).permute(2, 0, 1)[None].to(device).float() / 255
+    given = pair.lq if chosen.shrinks is None else pair.gt
+    clean = torch.from_numpy(given.copy()).permute(2, 0, 1)[None].to(device).float() / 255
     draw = _draw(derived_seed(sr.seed, "held-out"), path.name, temperature)
-    return Pair(pair.key, pair.gt, to_pixels(degrader.degrade(clean, [draw])))
+    return Pair(pair.key, pair.gt, to_pixels(chosen.degrader.degrade(clean, [draw])))

@@ -11,7 +11,8 @@ import pytest
 
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.fit.data import Domains, open_domains
+from deflow_cli.training.domains import Domains
+from deflow_cli.workflows.fit.data import open_domains
 from tests.small import small_run
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.data.images.listing import list_images
 from deflow_cli.runtime.progress import Silent
+from deflow_cli.training.domains import Domains
 from deflow_cli.workflows.fit import grain as matching
 from deflow_cli.workflows.fit import grain_stage
-from deflow_cli.workflows.fit.data import Domains
 from deflow_cli.workflows.fit.grain_stage import GrainStage
 from tests.inference.small import build, smooth_images
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from deflow_cli.checkpoints.format import save_model
-from deflow_cli.data.blur_kernels import blur_and_downsample, load_kernels
+from deflow_cli.data.blur.kernels import blur_and_downsample, load_kernels
 from deflow_cli.data.images.files import read_rgb8, to_pixels, to_tensor
 from deflow_cli.data.images.resize import RULES, downsample
 from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting, compress, read_history

@@ -29,6 +29,7 @@ from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.esrgan.initialization import start_identity
 from deflow_cli.models.esrgan.losses import Vgg19Features
+from deflow_cli.paths import LAST_RESTORER_FILE
 from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.runtime.seeding import generator as seeded
@@ -37,6 +38,7 @@ from deflow_cli.workflows.restorer import networks as sr_networks
 from deflow_cli.workflows.restorer import run as workflow
 from deflow_cli.workflows.restorer.data import SrSource, open_data, split_pairs
 from deflow_cli.workflows.restorer.divergence import SATURATED_ROWS, DivergenceMonitor
+from deflow_cli.workflows.restorer.request import kept_restorer
 from deflow_cli.workflows.restorer.run import SrRequest, sr_train
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep, rate_factor
 from deflow_cli.workflows.restorer.validation import Measured, choose_scorers
@@ -387,6 +389,17 @@ def test_missing_vgg_names_both_ways_out(pairs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_weights")
+def test_steps_that_are_named_are_kept(pairs: Path, tmp_path: Path) -> None:
+    """Each in a file; a run of so many steps ends with the same weights."""
+    train(pairs, tmp_path / "all", "sr.stage=psnr", "sr.keep_at=4,6", "psnr.schedule=constant")
+    train(pairs, tmp_path / "four", "sr.stage=psnr", "psnr.iterations=4", "psnr.schedule=constant")
+    kept = [kept_restorer(tmp_path / "all", step) for step in (4, 6)]
+    assert sorted((tmp_path / "all").glob("restorer-00*")) == kept
+    assert_same(kept[0], tmp_path / "four" / LAST_RESTORER_FILE)
+    assert_same(kept[1], tmp_path / "all" / LAST_RESTORER_FILE)
+    assert load_restorer(kept[0])[1]["scores"]["psnr"] > 0  # it was validated
+
+
 def test_best_is_chosen_by_what_was_asked_for(pairs: Path, tmp_path: Path) -> None:
     heard = Listens()
     short = ["sr.stage=psnr", "psnr.iterations=2"]

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from scipy.io import savemat
 
-from deflow_cli.data.blur_kernels import BlurKernel, blur, blur_and_downsample, load_kernels, place_kernel
+from deflow_cli.data.blur.kernels import BlurKernel, blur, blur_and_downsample, load_kernels, place_kernel
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.errors import ConfigError, DataError
 

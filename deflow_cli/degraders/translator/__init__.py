@@ -1,0 +1,1 @@
+"""The trained networks that give one answer for each picture, as degraders."""
