@@ -11,7 +11,7 @@ import torch
 
 from deflow_cli.arrays import Pixels
 from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.checkpoints.translation import load_translator
+from deflow_cli.checkpoints.translation.files import load_translator
 from deflow_cli.data.images.files import to_pixels, to_tensor
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.degraders.translator.tiled import ImageTranslator

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.checkpoints.translation import save_translator
+from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
 from deflow_cli.presets.methods import FitMethod

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from deflow_cli.checkpoints.translation import load_translator
+from deflow_cli.checkpoints.translation.files import load_translator
 from deflow_cli.config.restorer import SrFitConfig
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
