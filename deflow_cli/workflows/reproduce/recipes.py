@@ -66,7 +66,8 @@ _SMALL_FIT = (
     "flow.grain=none",
     "fit.leak_test=false",
     "fit.time_budget=0",
-    "fit.iterations=200",
+    "fit.iterations=100",
+    "fit.batch_size=8",
     "fit.report=false",
 )
 _SMALL_BASELINE = ("fit.time_budget=0", "fit.iterations=100", "fit.report=false")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.paths import MODEL_FILE, STATE_FILE
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
@@ -92,7 +92,8 @@ def test_each_step_is_a_command_whose_folder_can_be_looked_at(finished: Experime
     scores = json.loads((out / "scores" / "none" / "seed0" / "scores.json").read_text())
     assert [method["name"] for method in scores["methods"]] == ["10", "12"]
     assert scores["protocol"]["crop_border"] == 0
-    assert (out / "realism" / "deflow" / "seed0" / "realism.html").is_file()
+    realism = json.loads((out / "realism" / "deflow" / "seed0" / "realism.json").read_text())
+    assert (realism["real"]["images"], realism["real"]["with_clean"]) == (4, 4)
 
 
 def test_the_table_is_published_and_measured(finished: Experiment) -> None:
@@ -227,6 +228,60 @@ def test_what_all_methods_need_stops_all(finished: Experiment, tmp_path: Path) -
         steps = failing_steps(*names)
         with pytest.raises(DataError, match="cannot be"):
             do_all(steps, bench_of(finished, tmp_path / names[0], steps, Hears()))
+
+
+def test_a_training_that_is_interrupted_ends_the_experiment(
+    finished: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = restoring.sr_train
+
+    def interrupted(request, reporter):
+        return dataclasses.replace(original(request, reporter), interrupted=True)
+
+    monkeypatch.setattr(restoring, "sr_train", interrupted)
+    request = dataclasses.replace(finished.request, out=tmp_path, only=("none",), stage="restorers")
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(request, Silent())
+    assert rehearse(request) == {
+        "prepare": "done",
+        "pairs/none/seed0": "done",
+        "start": "interrupted",
+        "restorers/none/seed0": "new",
+    }
+    monkeypatch.undo()
+    hears = Hears()
+    reproduce(request, hears)
+    assert any(note.startswith("resumed at step 2") for note in hears.notes)
+    assert set(rehearse(request).values()) == {"done"}
+
+
+def test_a_budget_of_time_and_a_given_start(finished: Experiment, tmp_path: Path) -> None:
+    init = finished.request.out / "start" / "restorer.safetensors"
+    report = reproduce(
+        dataclasses.replace(finished.request, out=tmp_path, only=("none",), budget=0.5, init=init), Silent()
+    )
+    assert "start" not in {step.name for step in report.steps}
+    assert report.table is not None
+    row = next(row for row in report.table.rows if row.method == "none")
+    assert row.steps["last"] == ("last",)
+    assert row.steps["held-out"] == ("held-out",)
+    with pytest.raises(CheckpointError, match="no such file"):
+        reproduce(dataclasses.replace(finished.request, init=tmp_path / "no.pth"), Silent())
+
+
+def test_what_is_missing_is_said_before_anything_is_done(finished: Experiment, tmp_path: Path) -> None:
+    """Not after days of fits."""
+    settings = (*SMALLEST, "loss.features=vgg19", f"loss.features_file={tmp_path / 'vgg19.pth'}")
+    request = dataclasses.replace(finished.request, out=tmp_path / "out", settings=settings)
+    with pytest.raises(CheckpointError, match=r"vgg19\.pth: no such file") as refused:
+        reproduce(request, Silent())
+    assert "--set loss.features=none" in refused.value.next_step
+    assert not (tmp_path / "out" / "prepare").exists()
+
+
+def test_settings_without_effect_redo_nothing(finished: Experiment) -> None:
+    quiet = (*SMALLEST, "fit.log_every=7", "sr.cache_mib=99", "fit.report=true")
+    assert set(rehearse(finished.request, settings=quiet).values()) == {"done"}
 
 
 def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ Stage = Literal["prepare", "degraders", "pairs", "restorers", "score", "table"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 PREPARED = "prepare"  # the step, and its folder
 CLEAN_SMALL, CLEAN_PLAIN, VALID_SMALL = "clean", "clean-plain", "valid-clean"  # below it
+# Settings of trainings that change what they record, what they hold in memory and how fast they are, no more.
+WITHOUT_EFFECT = frozenset(
+    ("cache_mib", "checkpoint_every", "crop_pool_mib", "log_every", "preview_every", "report", "tensorboard")
+)
 KERNELS = "kernels"  # the step that estimates blur kernels, and its folder
 TUNED = "tune/white-noise/choice"  # the step that chooses the std of white noise
 
@@ -74,11 +78,13 @@ class Bench:
 class ExperimentStep:
     """One step. needs: steps whose outputs it reads. settings: all else that its outputs depend on.
 
-    trains: whether it shares a budget of time. what: for people. inputs: what it reads, in words.
+    trains: whether it shares a budget of time. needs_features: whether it trains a restorer by a perceptual
+    loss, whose weights must be here. what: for people. inputs: what it reads, in words.
     cost: an estimate.
     """
 
     trains: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False
 
     name: str
     stage: Stage
@@ -119,8 +125,12 @@ def degrader_for(method: Method, seed: int, bench: Bench) -> DegraderChoice:
 
 
 def config_facts(config: Any) -> dict[str, Any]:
-    """A configuration as nested settings, with tuples as lists."""
+    """A configuration as nested settings, with tuples as lists, but for what no output depends on."""
     facts: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    for part in facts.values():
+        if isinstance(part, dict):
+            for name in part.keys() & WITHOUT_EFFECT:
+                del part[name]
     return facts
 
 

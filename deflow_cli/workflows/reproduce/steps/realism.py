@@ -61,7 +61,7 @@ class RealismStep(ExperimentStep):
             seed=0,
             device=bench.device,
             quick=recipe.small,
-            html=folder / "realism.html",
+            html=None if recipe.small else folder / "realism.html",
         )
         report = measure_realism(request, bench.reporter)
         write_atomically(folder / "realism.json", (json_text(report.as_dict(), indent=1) + "\n").encode())
