@@ -8,6 +8,7 @@ as a `DeflowError` with a ``next_step``. The examples run in a folder with photo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,7 @@ from deflow_cli.checkpoints.format import load_model as load_file
 from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.checkpoints.restorer import load_restorer as read_restorer_file
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.config.shards import Shard
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import ConfigError
@@ -26,7 +28,7 @@ from deflow_cli.inference.restoring import Restorer
 from deflow_cli.inference.super_resolving import SuperResolver
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.paths import CONFIG_FILE
-from deflow_cli.presets.reader import FIT
+from deflow_cli.presets.methods import choose_method
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.restore import RestoreReport
     from deflow_cli.workflows.score.run import ScoreReport
     from deflow_cli.workflows.space.run import SpaceReport
+    from deflow_cli.workflows.translation.run import TranslationResult
 
 # The workflows are imported by the functions that call them: reading a model needs none of them.
 
@@ -163,6 +166,7 @@ def fit(
     noisy: str | Path,
     *,
     out: str | Path,
+    method: str | None = None,
     preset: str | RunConfig | None = None,
     settings: Sequence[str] = (),
     pairs: str | Path | None = None,
@@ -170,12 +174,15 @@ def fit(
     resume: bool = False,
     accept_changed_data: bool = False,
     reporter: Reporter | None = None,
-) -> FitResult:
+) -> FitResult | TranslationResult:
     """Fit a model to two folders, as ``deflow fit`` does; ``load_model(result.model_path)`` uses it.
 
-    out: the run's folder. preset: a name, a .toml file, or a configuration; None: tiny, with a GPU base.
-    settings: overrides such as ``"fit.iterations=1000"``. accept_changed_data: a resumed run may go on with
-    other images than it began with. Raises DeflowError as the command does.
+    out: the run's folder. method: deflow, dsgan, dasr or cyclegan; None: that of a resumed run or a .toml
+    file, else deflow. Models of the other methods give a TranslationResult, and are used by `make_pairs`,
+    `sr_train` and `degrade`. preset: a name, a .toml file, or a configuration; None: the method's for the
+    device (of a DeFlow tiny, with a GPU base). settings: overrides such as ``"fit.iterations=1000"``.
+    accept_changed_data: a resumed run may go on with other images than it began with. Raises DeflowError as
+    the command does.
 
     >>> from deflow_cli import EncoderConfig, FitConfig, FlowConfig, RunConfig, fit
     >>> config = RunConfig(
@@ -187,30 +194,21 @@ def fit(
     >>> result.step, result.model_path.name
     (2, 'model.safetensors')
     """
-    from deflow_cli.workflows.fit import run as workflow
+    from deflow_cli.workflows.fitting import FoldersToFit, fit_by, preset_for
 
     out = Path(out)
     existing = out / CONFIG_FILE
     if existing.exists() and not resume:
         raise ConfigError(f"{out} holds a run already", next_step="pass resume=True, or another out")
+    chosen = choose_method(method, existing, None if isinstance(preset, RunConfig) else preset)
     if existing.exists():
-        config = FIT.load(existing)
+        config = chosen.presets.load(existing)
     else:
-        base = (
-            preset if isinstance(preset, RunConfig) else FIT.load(preset or workflow.default_preset(device))
-        )
-        config = FIT.apply_overrides(base, settings)
-    request = workflow.FitRequest(
-        clean=Path(clean),
-        noisy=Path(noisy),
-        out=out,
-        config=config,
-        pairs=_path(pairs),
-        device=device,
-        resume=resume,
-        accepts_changed_data=accept_changed_data,
-    )
-    return workflow.fit(request, reporter or Silent())
+        named = preset if isinstance(preset, RunConfig) else preset or preset_for(chosen, device)
+        base = named if isinstance(named, RunConfig) else chosen.presets.load(named)
+        config = chosen.presets.apply_overrides(base, settings)
+    folders = FoldersToFit(Path(clean), Path(noisy), out, _path(pairs), device, resume, accept_changed_data)
+    return fit_by(chosen, folders, config, reporter or Silent())
 
 
 def degrade(
@@ -341,13 +339,17 @@ def make_pairs(
     device: str = "auto",
     dry_run: bool = False,
     overwrite: bool = False,
+    shard: str | None = None,
+    merge: bool = False,
+    engine: str = "local",
     reporter: Reporter | None = None,
 ) -> MakePairsReport:
     """Make a data set of clean and degraded pairs, as ``deflow make-pairs`` does.
 
     degrader: a name, or a `DegraderChoice` with its options. manifest: of a data set to make again, whose
-    settings replace the ones given here. Called again, it goes on where it was interrupted. Raises
-    DeflowError naming the file or the option that will not do.
+    settings replace the ones given here. shard: such as "3/10", the part to make beside other processes;
+    merge: to join what they made. engine: "ray" for a running Ray cluster. Called again, it goes on where it
+    was interrupted. Raises DeflowError naming the file or the option that will not do.
 
     >>> from deflow_cli import DegraderChoice, make_pairs
     >>> report = make_pairs("clean", "pairs", degrader=DegraderChoice("white-noise", sigma=8.0), scale=2)
@@ -378,6 +380,9 @@ def make_pairs(
         device=device,
         dry_run=dry_run,
         overwrite=overwrite,
+        shard=None if shard is None else Shard.parse(shard, os.environ),
+        merge=merge,
+        engine=engine,
     )
     return workflow.make_pairs(request, reporter or Silent())
 
