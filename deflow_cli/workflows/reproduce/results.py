@@ -30,8 +30,8 @@ from deflow_cli.workflows.reproduce.tables import (
     shown_tables,
 )
 
-EXAMPLE_IMAGES = 6  # validation images on the page
-EXAMPLE_SIDE = 160  # px of their outputs
+_IMAGES_SHOWN = 6  # validation images on the page
+_SIDE_SHOWN = 160  # px of their outputs
 TABLE_FILES = ("table.md", "table.json", "table.html")
 
 
@@ -118,14 +118,14 @@ def example_crops(plan: ExperimentPlan, ledger: Ledger, table: ReproducedTable) 
     if not outputs:
         return []
     found = []
-    for path in spread(inputs.images, EXAMPLE_IMAGES):
+    for path in spread(inputs.images, _IMAGES_SHOWN):
         small = read_rgb8(path)
         large = small.repeat(SR_SCALE, axis=0).repeat(SR_SCALE, axis=1)
         shown = [("input", large)]
         shown += [(title, read_rgb8(files[path.stem])) for title, files in outputs.items()]
         if path.stem in truths:
             shown.append(("truth", read_rgb8(truths[path.stem])))
-        window = middle_window(large.shape[0], large.shape[1], EXAMPLE_SIDE)
+        window = middle_window(large.shape[0], large.shape[1], _SIDE_SHOWN)
         pictures = [(label, pixels[window.slices]) for label, pixels in shown]
         found.append(ExampleCrops(path.name, pictures))
     return found
