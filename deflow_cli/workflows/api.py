@@ -18,6 +18,7 @@ from deflow_cli.checkpoints.format import load_model as load_file
 from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.checkpoints.restorer import load_restorer as read_restorer_file
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.config.kernels import PUBLISHED_ITERATIONS, KernelSettings
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import ConfigError
@@ -32,11 +33,13 @@ from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 
 if TYPE_CHECKING:
+    from deflow_cli.config.kernels import KernelMethod
     from deflow_cli.data.blur.kernels import KernelSampling
     from deflow_cli.data.images.resize import Rule
     from deflow_cli.data.pairs.formats import PairFormat
     from deflow_cli.workflows.degrade import DegradeReport
     from deflow_cli.workflows.fit.run import FitResult
+    from deflow_cli.workflows.kernels.run import KernelsReport
     from deflow_cli.workflows.pairs.run import MakePairsReport
     from deflow_cli.workflows.restore import RestoreReport
     from deflow_cli.workflows.score.run import ScoreReport
@@ -166,6 +169,7 @@ def fit(
     preset: str | RunConfig | None = None,
     settings: Sequence[str] = (),
     pairs: str | Path | None = None,
+    kernels: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
     accept_changed_data: bool = False,
@@ -174,8 +178,9 @@ def fit(
     """Fit a model to two folders, as ``deflow fit`` does; ``load_model(result.model_path)`` uses it.
 
     out: the run's folder. preset: a name, a .toml file, or a configuration; None: tiny, with a GPU base.
-    settings: overrides such as ``"fit.iterations=1000"``. accept_changed_data: a resumed run may go on with
-    other images than it began with. Raises DeflowError as the command does.
+    settings: overrides such as ``"fit.iterations=1000"``. kernels: a folder of blur kernels, by which the
+    clean images are made small first. accept_changed_data: a resumed run may go on with other images than it
+    began with. Raises DeflowError as the command does.
 
     >>> from deflow_cli import EncoderConfig, FitConfig, FlowConfig, RunConfig, fit
     >>> config = RunConfig(
@@ -209,8 +214,39 @@ def fit(
         device=device,
         resume=resume,
         accepts_changed_data=accept_changed_data,
+        kernels=_path(kernels),
     )
     return workflow.fit(request, reporter or Silent())
+
+
+def estimate_kernels(
+    source: str | Path,
+    target: str | Path,
+    *,
+    method: KernelMethod = "spectrum",
+    scale: int = 2,
+    iterations: int = PUBLISHED_ITERATIONS,
+    seed: int = 0,
+    limit: int | None = None,
+    batch: int | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> KernelsReport:
+    """Estimate the blur kernel of each image of a folder to files, as ``deflow kernels`` does.
+
+    iterations, seed, batch: of ``kernelgan`` alone. An image without a kernel is among the report's ``failed``.
+    Raises DeflowError for what concerns all images.
+
+    >>> from deflow_cli import estimate_kernels
+    >>> report = estimate_kernels("noisy", "kernels", device="cpu")
+    >>> len(report.records), [reason for _, reason in report.failed][:1]
+    (0, ['64x64 is too small: a side of 96 px is needed'])
+    """
+    from deflow_cli.workflows.kernels import run as workflow
+
+    settings = KernelSettings(method, scale, iterations, seed)
+    request = workflow.KernelsRequest(Path(source), Path(target), settings, limit, batch, device)
+    return workflow.estimate_kernels(request, reporter or Silent())
 
 
 def degrade(
