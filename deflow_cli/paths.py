@@ -24,6 +24,8 @@ REPORT_FILE = "report.html"
 POOL_FILE = "kernels.json"  # what the kernels of a folder are, beside them
 RUNS_FOLDER = "runs"  # below the working folder: where runs are written and looked for
 
+HUB_SCHEME = "hf://"  # of names on the Hugging Face Hub
+
 _numbers = itertools.count()
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -36,6 +38,15 @@ def is_below(name: str) -> bool:
     """
     path = Path(name)
     return bool(path.parts) and not path.anchor and ".." not in path.parts
+
+
+def is_hub_name(path: Path) -> bool:
+    """Whether a path is a name on the Hugging Face Hub, whose two slashes become one in a path.
+
+    >>> is_hub_name(Path("hf://someone/film-noise")), is_hub_name(Path("hf/someone"))
+    (True, False)
+    """
+    return path.as_posix().startswith("hf:/")
 
 
 def weights_folders() -> tuple[Path, Path]:

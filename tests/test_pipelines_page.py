@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from deflow_cli.cli.main import app
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.files import Image, to_pixels, write_image
 from deflow_cli.models.esrgan.generator import RRDBNet
+from tests.checkpoints.fake_hub import FakeHub, connect, fake_hub
 from tests.inference.small import build, smooth_images
 from tests.test_tutorial import DOCS, commands
 
@@ -37,10 +38,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def hub() -> Iterator[FakeHub]:
+    with fake_hub() as served:
+        yield served
+
+
 @pytest.fixture
-def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(folder: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "200")
+    connect(monkeypatch, hub.url, folder / "cache")
     return folder
 
 

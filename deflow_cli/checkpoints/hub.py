@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deflow_cli.errors import CheckpointError, ConfigError
-from deflow_cli.paths import manifest_path
+from deflow_cli.paths import HUB_SCHEME, manifest_path
 
 TORCH_SOURCE = "https://download.pytorch.org/models/"
-HF_SCHEME = "hf://"
 TIMEOUT = 30.0  # seconds without an answer
 CHUNK = 1 << 20  # bytes
 DIGEST_DIGITS = 64  # of a whole sha256, in hexadecimal
@@ -90,7 +89,7 @@ def remote_file(name: str) -> RemoteFile:
     if name not in remotes:
         raise ConfigError(
             f"{name}: no weights of this name are known",
-            next_step=f"use one of {', '.join(remotes)}, or {HF_SCHEME}OWNER/REPO/FILE",
+            next_step=f"use one of {', '.join(remotes)}, or {HUB_SCHEME}OWNER/REPO/FILE",
         )
     return remotes[name]
 

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from deflow_cli.checkpoints.hub import HF_SCHEME, Pulled, cache_folder
+from deflow_cli.checkpoints.hub import Pulled, cache_folder
 from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.paths import HUB_SCHEME
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT = re.compile(r"[0-9a-f]{40}")  # of a file that lies in the repository itself, not in LFS
@@ -24,11 +25,11 @@ class HfFile(NamedTuple):
 
 def parse(name: str) -> HfFile:
     """``hf://OWNER/REPO/path/in/repo[@revision]``. Raises ConfigError for anything else."""
-    match = re.fullmatch(rf"{HF_SCHEME}([^/@]+/[^/@]+)/([^@]*[^/@])(?:@([^@]+))?", name)
+    match = re.fullmatch(rf"{HUB_SCHEME}([^/@]+/[^/@]+)/([^@]*[^/@])(?:@([^@]+))?", name)
     if match is None:
         raise ConfigError(
             f"{name}: not the name of a file on the hub",
-            next_step=f"write {HF_SCHEME}OWNER/REPO/path/in/repo, with @REVISION behind it if need be",
+            next_step=f"write {HUB_SCHEME}OWNER/REPO/path/in/repo, with @REVISION behind it if need be",
         )
     return HfFile(match[1], match[2], match[3])
 
@@ -56,23 +57,26 @@ def pull_hf(name: str) -> Pulled:
         # Asked for once before: the client would try an absent network again and again for half a minute.
         stated = get_hf_file_metadata(hf_hub_url(file.repo, file.path, revision=file.revision))
         path = Path(hf_hub_download(file.repo, file.path, revision=file.revision, cache_dir=_folder()))
-    except _hub_errors() as error:
+    except hub_errors() as error:
         raise CheckpointError(
             f"{name}: cannot be downloaded ({' '.join(str(error).split())})", next_step=_next_step(earlier)
         ) from error
-    etag = stated.etag or ""
+    verified = verify(name, path, stated.etag or "")
+    return Pulled(name, path, path == earlier, verified, f"see https://huggingface.co/{file.repo}")
+
+
+def verify(name: str, path: Path, etag: str) -> str:
+    """Compare a file with the checksum that the hub states; in words, with which. A wrong file is removed."""
     if _SHA256.fullmatch(etag):
         _check_digest(name, path, "sha256", _sha256(path), etag)
-        verified = "verified by its sha256"
-    elif _GIT.fullmatch(etag):
+        return "verified by its sha256"
+    if _GIT.fullmatch(etag):
         _check_digest(name, path, "Git hash", _git_hash(path), etag)
-        verified = "verified by its Git hash"
-    else:
-        _remove(path)
-        raise CheckpointError(
-            f"{name}: the hub states no checksum, so it was not kept", next_step="download it by hand"
-        )
-    return Pulled(name, path, path == earlier, verified, f"see https://huggingface.co/{file.repo}")
+        return "verified by its Git hash"
+    _remove(path)
+    raise CheckpointError(
+        f"{name}: the hub states no checksum, so it was not kept", next_step="download it by hand"
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -110,7 +114,7 @@ def _folder() -> Path:
     return cache_folder() / "hf"
 
 
-def _hub_errors() -> tuple[type[Exception], ...]:
+def hub_errors() -> tuple[type[Exception], ...]:
     """What the client raises: errors of the hub are OSErrors; newer clients raise httpx's errors too."""
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deflow_cli.checkpoints.format import TRANSLATOR_KIND
+from deflow_cli.checkpoints.hub_models import pull_hub_model
 from deflow_cli.errors import CheckpointError, DataError
-from deflow_cli.paths import MODEL_FILE, RESTORER_FILE, RUNS_FOLDER, weights_folder
+from deflow_cli.paths import MODEL_FILE, RESTORER_FILE, RUNS_FOLDER, is_hub_name, weights_folder
 from deflow_cli.tensor_files import read_safetensors_metadata, tensor_file_kind
 
 WEIGHTS_MANIFEST = "manifest.toml"
@@ -44,19 +45,32 @@ def packaged_folder() -> Path | None:
         return None
 
 
+def local_copy(given: Path, *files: str) -> FoundModel:
+    """A model on this machine: the file or folder given, or of a name on the Hub its file in the cache.
+
+    Everything that takes a model goes through here. files: the names that the file may have on the Hub, the
+    likeliest first. Raises CheckpointError where the Hub's file cannot be had.
+    """
+    if not is_hub_name(given):
+        return FoundModel(given, "given")
+    path, revision = pull_hub_model(given, files)
+    return FoundModel(path, revision)
+
+
 def find_model(given: Path | None, working: Path, embedded: Path | None) -> FoundModel:
     """The model given, else the newest fit below ``working``/runs, else the embedded one.
 
-    given: a file, or a run folder. embedded: the folder of packaged files, None where there is none.
-    Raises CheckpointError when there is no such file, or none of the three.
+    given: a file, a run folder, or a name on the Hub. embedded: the folder of packaged files, None where
+    there is none. Raises CheckpointError when there is no such file, or none of the three.
     """
     if given is not None:
-        path = given / MODEL_FILE if given.is_dir() else given
+        found = local_copy(given, MODEL_FILE)
+        path = found.path / MODEL_FILE if found.path.is_dir() else found.path
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: no such model", next_step=f"pass a {MODEL_FILE} or a run folder that holds one"
             )
-        return FoundModel(path, "given")
+        return FoundModel(path, found.origin)
     newest = newest_fit(working)
     if newest is not None:
         return FoundModel(newest, "newest fit here")
@@ -66,26 +80,34 @@ def find_model(given: Path | None, working: Path, embedded: Path | None) -> Foun
 def model_of_any_kind(given: Path) -> tuple[FoundModel, ModelKind]:
     """A degradation model or a restorer that is given, a file or a folder that holds one, and which it is.
 
-    Raises CheckpointError where there is none, or where a folder holds both.
+    Raises CheckpointError where there is none, where a folder holds both, and for a model of another method.
     """
-    if not given.is_dir():
-        found = FoundModel(given, "given")
-        if not given.is_file():
-            raise CheckpointError(f"{given}: no such model", next_step="pass a model file or its folder")
-        ours = tensor_file_kind(given) == "safetensors"
-        architecture = read_safetensors_metadata(given).get("modelspec.architecture") if ours else None
-        return found, "degradation" if architecture == DEGRADATION_ARCHITECTURE else "restorer"
-    names: dict[ModelKind, str] = {"degradation": MODEL_FILE, "restorer": RESTORER_FILE}
-    held: list[tuple[FoundModel, ModelKind]] = [
-        (FoundModel(given / name, "given"), kind) for kind, name in names.items() if (given / name).is_file()
-    ]
+    found = local_copy(given, MODEL_FILE, RESTORER_FILE)
+    if found.path.is_dir():
+        found = _only_model(found.path)
+    path = found.path
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such model", next_step="pass a model file or its folder")
+    if tensor_file_kind(path) != "safetensors":
+        return found, "restorer"
+    if (method := method_of_model(path)) is not None:
+        raise CheckpointError(
+            f"{path}: a model of {method}",
+            next_step="pass a model of `deflow fit` without --method, or a restorer",
+        )
+    architecture = read_safetensors_metadata(path).get("modelspec.architecture")
+    return found, "degradation" if architecture == DEGRADATION_ARCHITECTURE else "restorer"
+
+
+def _only_model(folder: Path) -> FoundModel:
+    held = [folder / name for name in (MODEL_FILE, RESTORER_FILE) if (folder / name).is_file()]
     if len(held) != 1:
         both = f"both {MODEL_FILE} and {RESTORER_FILE}"
         raise CheckpointError(
-            f"{given}: holds {both if held else f'no {MODEL_FILE} and no {RESTORER_FILE}'}",
+            f"{folder}: holds {both if held else f'no {MODEL_FILE} and no {RESTORER_FILE}'}",
             next_step="name the file itself" if held else "pass a model file or its folder",
         )
-    return held[0]
+    return FoundModel(held[0], "given")
 
 
 def find_translator(given: Path | None, working: Path, method: str) -> FoundModel:

@@ -11,8 +11,8 @@ from deflow_cli.cli.degradation import degrade, demo, fit, inspect, kernels, rep
 from deflow_cli.cli.experiments import reproduce, study
 from deflow_cli.cli.guard import guarded, set_debug
 from deflow_cli.cli.restoration import edit, make_pairs, restore, sr_train
-from deflow_cli.cli.scoring import score
-from deflow_cli.cli.weights import export, import_weights, weights
+from deflow_cli.cli.scoring import compare, score
+from deflow_cli.cli.weights import export, import_weights, push, weights
 
 EXIT_CODES = (
     "Exit codes: 0, all that was asked for was done. 1, something asked for was not: a file is missing or "
@@ -60,7 +60,9 @@ app.command("sr-train")(guarded(sr_train.sr_train_command()))
 app.command("restore")(guarded(restore.restore))
 app.add_typer(edit.app, name="edit")
 app.command("export")(guarded(export.export))
+app.command("push")(guarded(push.push))
 app.command("score")(guarded(score.score))
+app.command("compare")(guarded(compare.compare_images))
 app.command("reproduce")(guarded(reproduce.reproduce))
 app.add_typer(study.app, name="study")
 app.command("inspect")(guarded(inspect.inspect))

@@ -10,7 +10,7 @@ import typer
 
 from deflow_cli.cli.guard import add_debug
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
-from deflow_cli.paths import MODEL_FILE
+from deflow_cli.paths import MODEL_FILE, is_hub_name
 
 Debug = Annotated[
     bool, typer.Option("--debug", help="Show the traceback of an error.", callback=add_debug, is_eager=True)
@@ -52,7 +52,9 @@ def check_source(path: Path, name: str = "IN") -> Path:
 
 
 def model_file(path: Path) -> Path:
-    """A model file, or the one in a run folder. Raises CheckpointError if there is none."""
+    """A model file, the one in a run folder, or a name on the Hub. Raises CheckpointError for none."""
+    if is_hub_name(path):
+        return path
     inside = path / MODEL_FILE
     if path.is_dir() and inside.is_file():
         return inside

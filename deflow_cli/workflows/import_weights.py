@@ -10,8 +10,10 @@ from typing import Any
 from deflow_cli.checkpoints.architectures import SuperResolverArchitecture, importable
 from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import save_model
+from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.checkpoints.srflow.files import save_srflow, spare_tensors
 from deflow_cli.errors import CheckpointError, ConfigError, naming
+from deflow_cli.paths import MODEL_FILE
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def import_weights(
     CheckpointError naming the file and the tensor that does not fit, ConfigError where the options do not fit
     the file.
     """
+    source = local_copy(source, MODEL_FILE).path
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(f"{target}: would overwrite its own source", next_step="choose another OUT")
     notes: list[str] = []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.arrays import Window
-from deflow_cli.checkpoints.registry import FoundModel, embedded_restorer, packaged_folder
+from deflow_cli.checkpoints.registry import FoundModel, embedded_restorer, local_copy, packaged_folder
 from deflow_cli.checkpoints.restorer import load_restorer
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.images.encoding import check_sides
@@ -113,18 +113,19 @@ def default_restorer(given: Path | None, outscale: float | None = None) -> Found
 
 
 def find_restorer(given: Path | None, working: Path, embedded: Path | None = None) -> FoundModel:
-    """The restorer given (a file, or a folder that holds one), else the newest of ``working``/runs.
+    """The restorer given (a file, its folder, or a name on the Hub), else the newest of ``working``/runs.
 
     embedded: what is taken where there is neither. Raises CheckpointError where there is none.
     """
     if given is not None:
-        path = given / RESTORER_FILE if given.is_dir() else given
+        known = local_copy(given, RESTORER_FILE)
+        path = known.path / RESTORER_FILE if known.path.is_dir() else known.path
         if not path.is_file():
             raise CheckpointError(
                 f"{path}: no such restorer",
                 next_step=f"pass an ESRGAN file, or a folder with {RESTORER_FILE}",
             )
-        return FoundModel(path, "given")
+        return FoundModel(path, known.origin)
     found = [path for path in (working / RUNS_FOLDER).glob(f"*/{RESTORER_FILE}") if path.is_file()]
     if not found and embedded is not None:
         return FoundModel(embedded, EMBEDDED)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deflow_cli.checkpoints import hub, hub_hf
-from deflow_cli.checkpoints.hub import HF_SCHEME, Pulled
+from deflow_cli.checkpoints.hub import Pulled
 from deflow_cli.errors import CheckpointError, ConfigError
+from deflow_cli.paths import HUB_SCHEME
 from deflow_cli.runtime.progress import Reporter
 
 MEGABYTE = 1_000_000
@@ -54,7 +55,7 @@ def weights_path(name: str) -> Path:
 
     Raises CheckpointError with the command that brings them where they are not here.
     """
-    if not name.startswith(HF_SCHEME):
+    if not name.startswith(HUB_SCHEME):
         return hub.locate(name)
     found = hub_hf.find_hf(name)
     if found is None:
@@ -67,7 +68,7 @@ def pull_weights(name: str, file: Path | None, reporter: Reporter) -> Pulled:
 
     Raises CheckpointError naming the source and the cause, ConfigError for a name that is none.
     """
-    if name.startswith(HF_SCHEME):
+    if name.startswith(HUB_SCHEME):
         if file is not None:
             raise ConfigError(
                 f"{name}: --file goes with a name of the list", next_step="pass the file by its path instead"

@@ -55,8 +55,9 @@ def reproduce(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a setting of the fits (flow, encoder, fit) or of the restorers (restorer, loss, "
-            "psnr, gan, sr): fit.iterations=50000. Repeatable.",
+            help="Override a setting of the flows' fits (flow, encoder, fit), of the restorers (restorer, "
+            "loss, psnr, gan, sr) or of another method: fit.iterations=50000, dsgan.fit.iterations=9000. "
+            "Repeatable.",
         ),
     ] = None,
     init: Annotated[

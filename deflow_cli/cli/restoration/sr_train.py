@@ -25,7 +25,7 @@ from deflow_cli.cli.restoration.srflow_training import (
 )
 from deflow_cli.config.restorer import RESTORER_SIZES, SrConfig
 from deflow_cli.errors import CheckpointError, ConfigError
-from deflow_cli.paths import CONFIG_FILE
+from deflow_cli.paths import CONFIG_FILE, is_hub_name
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.reader import SR
 
@@ -139,7 +139,7 @@ def _check_places(
     if (pairs is None) == (hr is None):
         both = "both PAIRS and" if hr is not None else "neither PAIRS nor"
         raise ConfigError(f"{both} --hr given", next_step="pass a folder of pairs, or --hr DIR")
-    if init is not None and not init.exists():
+    if init is not None and not is_hub_name(init) and not init.exists():
         raise CheckpointError(f"{init}: no such file", next_step="pass an ESRGAN file as --init")
 
 

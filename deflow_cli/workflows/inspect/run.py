@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from deflow_cli.checkpoints.foreign import read_state_dict
+from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.checkpoints.srflow.files import SRFLOW_ARCHITECTURE
 from deflow_cli.checkpoints.srflow.published import PublishedSRFlow
+from deflow_cli.paths import MODEL_FILE, RESTORER_FILE
 from deflow_cli.tensor_files import read_safetensors_metadata, tensor_file_kind
 from deflow_cli.workflows.inspect.deflow import ModelReport, inspect_deflow
 from deflow_cli.workflows.inspect.srflow import SRFlowReport, inspect_srflow
@@ -17,6 +19,7 @@ def inspect_model(path: Path) -> ModelReport | SRFlowReport:
 
     Raises CheckpointError naming the file where it is neither.
     """
+    path = local_copy(path, MODEL_FILE, RESTORER_FILE).path
     return inspect_srflow(path) if _is_srflow(path) else inspect_deflow(path)
 
 

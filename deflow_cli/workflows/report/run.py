@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 
 from deflow_cli.checkpoints.format import load_model, write_atomically
+from deflow_cli.checkpoints.hub_models import parse_hub_model
+from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.inference.sampling import Translator
 from deflow_cli.metrics.noise.findings import ORDER
-from deflow_cli.paths import MODEL_FILE, REPORT_FILE
+from deflow_cli.paths import MODEL_FILE, REPORT_FILE, is_hub_name
 from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import FitPage, RealismPart, Sentence, render_fit
 from deflow_cli.reports.pages.tables import Cell
@@ -126,7 +128,7 @@ def report(
         configuration=FIT.to_toml(public(config)) if config else "",
         realism=look.realism,
     )
-    out = request.out or (run_dir / REPORT_FILE if run_dir else model_path.with_suffix(".report.html"))
+    out = request.out or _page_beside(request.source, model_path, run_dir)
     write_atomically(out, encoded(render_fit(page)))
     reporter.finish()
     result = ReportResult(out, model_path, verdict, list(look.notes), len(look.clean), len(look.noisy))
@@ -157,8 +159,16 @@ def report_of_fit(
         return None
 
 
+def _page_beside(source: Path, model_path: Path, run_dir: Path | None) -> Path:
+    """In the run, beside the model's file, or of a model on the Hub in the working folder."""
+    if is_hub_name(source):
+        return Path(f"{parse_hub_model(source).repo.replace('/', '-')}.report.html")
+    return run_dir / REPORT_FILE if run_dir else model_path.with_suffix(".report.html")
+
+
 def _locate(source: Path) -> tuple[Path, Path | None]:
     """The model file, and the run folder it lies in, if it does. Raises CheckpointError without a model."""
+    source = local_copy(source, MODEL_FILE).path
     path = source / MODEL_FILE if source.is_dir() else source
     if not path.is_file():
         missing = f"a folder without {MODEL_FILE}" if source.is_dir() else "no such model"

@@ -77,9 +77,9 @@ def find_layout(data: Path, experiment: Experiment) -> ChallengeLayout:
     missing = []
     for part in experiment.parts:
         found = _find(part, folders)
-        if found is None:
+        if found is None and part.needed:
             missing.append(f"no {part.what}: a folder {' or '.join(part.names)} with images")
-        else:
+        elif found is not None:
             parts[part.role] = found
     missing += _unpaired(parts)
     return ChallengeLayout(data, parts, tuple(missing))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from deflow_cli.degraders.registry import degrader_names
 from deflow_cli.errors import ConfigError
 
-FitKind = Literal["", "flow", "sigma"]
+FitKind = Literal["", "flow", "sigma", "network"]
 ALL = ("aim", "ntire", "dped")
 SYNTHETIC = ("aim", "ntire")  # those with ground truth
 
@@ -19,7 +19,9 @@ class Method:
     """A row of a table.
 
     degrader: its name in the registry. fit: how it learns from the two folders: ``flow`` (`deflow fit`),
-    ``sigma`` (white noise, tuned by LPIPS), or nothing but what the degrader itself estimates. experiments:
+    ``network`` (`deflow fit --method` of its name), ``sigma`` (white noise, tuned by LPIPS), or nothing but
+    what the degrader itself estimates. learns_from: role of the clean images of such a network's fit, by
+    experiment, where it is not the experiment's clean images at full size. experiments:
     those whose table has it. folders: options of the degrader that take a folder of the experiment, by the
     folder's role. options: the other options, by experiment; small_options: those where it is scaled down.
     fresh: experiments in which the restorer sees a new degradation of every crop, as published for injected
@@ -33,6 +35,7 @@ class Method:
     degrader: str
     fit: FitKind = ""
     experiments: tuple[str, ...] = ALL
+    learns_from: Mapping[str, str] = field(default_factory=dict)
     folders: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
@@ -58,6 +61,9 @@ METHODS = (
         fresh=SYNTHETIC,
         small_options={"patch_size": 64, "patch_variance": 400.0},
     ),
+    Method("dsgan", "Frequency separation", "dsgan", "network", learns_from={"dped": "other_clean"}),
+    Method("dasr", "DASR", "dasr", "network", experiments=SYNTHETIC),
+    Method("cyclegan", "CycleGAN", "cyclegan", "network", learns_from={"dped": "other_clean"}),
     Method("deflow", "DeFlow", "deflow", fit="flow"),
 )
 
@@ -87,6 +93,12 @@ def methods_of(experiment: str) -> tuple[Method, ...]:
         for method in (*METHODS, *ABLATIONS)
         if experiment in method.experiments and method.degrader in installed
     )
+
+
+def missing_roles(method: Method, experiment: str, roles: Collection[str]) -> list[str]:
+    """Roles of folders that a method needs and that were not found."""
+    needed = [role for name, role in method.learns_from.items() if name == experiment]
+    return [role for role in needed if role not in roles]
 
 
 def chosen_methods(experiment: str, only: tuple[str, ...]) -> tuple[Method, ...]:

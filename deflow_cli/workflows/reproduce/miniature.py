@@ -17,6 +17,7 @@ from deflow_cli.runtime.seeding import derived_seed
 from deflow_cli.workflows.reproduce.experiments import SR_SCALE, Experiment
 
 TRUTHS = 4  # photographs that are kept apart for the validation
+OTHERS_SHOWN = 4  # clean photographs of other scenes, where an experiment may have them
 NOISE = 6.0  # grey levels of the miniature's noise, white, over that of the camera
 
 
@@ -38,6 +39,10 @@ def write_miniature(data: Path, experiment: Experiment, seed: int = 0) -> None:
     if "clean" in names:
         for path in clean:
             _copy(path, data / names["clean"])
+    if "other_clean" in names:
+        for path in clean[:OTHERS_SHOWN]:
+            _copy(path, data / names["other_clean"])
+        clean = clean[OTHERS_SHOWN:]
     for path in noisy if "clean" in names else (*clean, *noisy):
         _write(data / names["noisy"], path, degraded(read_rgb8(path), path.name, seed))
     for path in truths:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.workflows.fit.closed_form import SampleSizes
-from deflow_cli.workflows.reproduce.experiments import SR_SCALE, Experiment, Recipe
+from deflow_cli.workflows.reproduce.experiments import SR_SCALE, Experiment
 from deflow_cli.workflows.reproduce.layouts import ChallengeLayout
 from deflow_cli.workflows.reproduce.methods import Method
 from deflow_cli.workflows.reproduce.rates import Rates
+from deflow_cli.workflows.reproduce.recipes import Recipe
 from deflow_cli.workflows.reproduce.steps.base import (
     PREPARED,
     TUNED,
@@ -23,9 +24,11 @@ from deflow_cli.workflows.reproduce.steps.base import (
 )
 from deflow_cli.workflows.reproduce.steps.degrading import (
     RULE,
+    BaselineFitStep,
     FitStep,
     PairsStep,
     PrepareStep,
+    baseline_of_seed,
     fit_of_seed,
 )
 from deflow_cli.workflows.reproduce.steps.ledger import Facts
@@ -149,6 +152,8 @@ class ExperimentPlan:
         )
 
     def _fit(self, method: Method, seed: int) -> Iterator[ExperimentStep]:
+        if method.fit == "network":
+            yield self._baseline(method, seed)
         if method.fit != "flow":
             return
         config = fit_of_seed(self.recipe.fit, method, seed)
@@ -163,6 +168,21 @@ class ExperimentPlan:
             self.rates.fit(config),
             config,
             samples,
+        )
+
+    def _baseline(self, method: Method, seed: int) -> ExperimentStep:
+        config = baseline_of_seed(self.recipe.baselines[method.name], method, seed)
+        clean = method.learns_from.get(self.experiment.name, self._hr)
+        return BaselineFitStep(
+            fit_name(method.name, seed),
+            "degraders",
+            (),
+            {**self._data(clean, "noisy"), **config_facts(config)},
+            f"fit of {method.title}, seed {seed}",
+            (self._where(clean), self._where("noisy")),
+            self.rates.baseline(config),
+            method,
+            config,
         )
 
     def _tuning(self) -> list[ExperimentStep]:
@@ -196,7 +216,8 @@ class ExperimentPlan:
     # -- pairs and restorers --------------------------------------------------------------------------------
 
     def _degrader_needs(self, method: Method, seed: int) -> tuple[str, ...]:
-        fitted = {"flow": fit_name(method.name, seed), "sigma": TUNED}
+        model = fit_name(method.name, seed)
+        fitted = {"flow": model, "network": model, "sigma": TUNED}
         made = (PREPARED,) if "clean_small" in method.folders.values() else ()
         return (*made, *([fitted[method.fit]] if method.fit else []))
 

@@ -13,6 +13,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.workflows.reproduce.experiments import SR_SCALE
 from deflow_cli.workflows.reproduce.layouts import FoundPart
+from deflow_cli.workflows.reproduce.recipes import BaselineConfig
 from deflow_cli.workflows.reproduce.steps.base import Cost
 
 AIM_STEP = 0.119  # s, 8 patches of 160 px
@@ -21,6 +22,7 @@ OTHER_WORK = 3292.0
 AIM_PIXELS = 8 * 160**2
 GAN_STEP = 0.0348  # s, 16 crops of 128 px
 L1_SHARE = 0.5
+BASELINE_STEP = 0.03  # s, of every method: assumed
 GAN_PIXELS = 16 * 128**2
 DEGRADE = 0.21  # s per megapixel
 RESTORE = 0.39  # s per megapixel of inputs
@@ -29,11 +31,13 @@ PICTURES = 0.1  # s per megapixel read, made small and written
 REALISM_SECONDS = 300.0  # s for a set
 CLEAN_PNG, NOISY_PNG = 1.6, 2.4  # bytes per pixel
 ASSUMED_SIZE = 2.8e6  # pixels of an image whose header cannot be read
+BASELINE_BYTES = 1e8
 FLOW_BYTES, RESTORER_BYTES = 1.0e9, 0.9e9  # run folders with weights, averages and optimisers' states
 HOW = (
     "Estimated for one NVIDIA H200 and 16 cores from rates: a step of AIM's fit 119 ms, a GAN step 34.8 ms, "
     "degrading 0.21 s and restoring 0.39 s a megapixel (measured, docs/benchmarks.md); other fits by their "
-    "multiply-adds and pixels, an L1 step half a GAN step; work of the CPU and sizes of files assumed."
+    "multiply-adds and pixels, an L1 step half a GAN step; a step of another method's fit, work of the CPU "
+    "and sizes of files assumed."
 )
 # With --scale-down: seconds on two cores, assumed for all.
 SMALL_TRAINING, SMALL_WORK = 60.0, 10.0
@@ -60,6 +64,12 @@ class Rates:
         work = (AIM_WORK if config.flow.downsample == 8 else OTHER_WORK) / AIM_WORK
         pixels = config.fit.batch_size * config.fit.patch_size**2 / AIM_PIXELS
         return Cost(config.fit.iterations * AIM_STEP * work * pixels, FLOW_BYTES)
+
+    def baseline(self, config: BaselineConfig) -> Cost:
+        """Train another method's network."""
+        if self.small or config.fit.time_budget:
+            return Cost(config.fit.time_budget or SMALL_TRAINING, 0.01 * FLOW_BYTES)
+        return Cost(config.fit.iterations * BASELINE_STEP, BASELINE_BYTES)
 
     def restorer(self, config: SrConfig) -> Cost:
         """Train a restorer, in its one stage."""

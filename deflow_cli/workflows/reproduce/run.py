@@ -15,12 +15,13 @@ from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.errors import CheckpointError, ConfigError, DeflowError
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded
-from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, Experiment, recipe
+from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, Experiment
 from deflow_cli.workflows.reproduce.layouts import ChallengeLayout, find_layout, warn_of_swapped_sides
-from deflow_cli.workflows.reproduce.methods import Method, chosen_methods
+from deflow_cli.workflows.reproduce.methods import Method, chosen_methods, missing_roles
 from deflow_cli.workflows.reproduce.miniature import write_miniature
 from deflow_cli.workflows.reproduce.plan import ExperimentPlan
 from deflow_cli.workflows.reproduce.rates import HOW, HOW_SMALL
+from deflow_cli.workflows.reproduce.recipes import recipe
 from deflow_cli.workflows.reproduce.results import missing_weights, reproduced_table, write_table
 from deflow_cli.workflows.reproduce.steps.base import STAGES, Bench, Cost, ExperimentStep, Stage
 from deflow_cli.workflows.reproduce.steps.ledger import Condition, Ledger
@@ -136,7 +137,11 @@ def reproduce(request: ReproduceRequest, reporter: Reporter) -> ReproduceReport:
     layout = find_layout(request.data, experiment)
     for part in layout.parts.values():
         reporter.note(f"{part.role}: {part.text}")
-    methods = chosen_methods(experiment.name, request.only)
+    methods = [
+        method
+        for method in chosen_methods(experiment.name, request.only)
+        if not _is_left_out(method, experiment, layout, reporter)
+    ]
     plan = _plan(request, experiment, layout, methods)
     if request.dry_run and layout.missing:
         return _report(request, plan, [], None, reporter)
@@ -168,6 +173,16 @@ def reproduce(request: ReproduceRequest, reporter: Reporter) -> ReproduceReport:
         return report
     table = reproduced_table(plan, ledger)
     return dataclasses.replace(report, table=table, files=write_table(request.out, table))
+
+
+def _is_left_out(method: Method, experiment: Experiment, layout: ChallengeLayout, reporter: Reporter) -> bool:
+    """Whether a method lacks a folder that only some need, which is told."""
+    roles = missing_roles(method, experiment.name, layout.parts.keys())
+    for part in experiment.parts:
+        if part.role in roles:
+            names = " or ".join(part.names)
+            reporter.warn(f"{method.name} is left out: it needs {part.what}, a folder {names}")
+    return bool(roles)
 
 
 def _holds_images(data: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.data.images.remarks import hears_remarks
@@ -65,7 +66,8 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
         compare_data(request.out, data.contents, request.accepts_changed_data, reporter)
     config = _settle(request, data.scale)
     if request.init is not None and not resumes:
-        model = start_from(request.init, data.scale, request.arch, reporter)
+        init = local_copy(request.init, RESTORER_FILE).path
+        model = start_from(init, data.scale, request.arch, reporter)
         config = with_sizes_of(config, model)
     else:
         model = new_generator(config)

@@ -7,7 +7,13 @@ import pytest
 from deflow_cli.degraders.registry import configuration, degrader_options
 from deflow_cli.errors import ConfigError
 from deflow_cli.workflows.reproduce import methods
-from deflow_cli.workflows.reproduce.methods import ABLATIONS, METHODS, chosen_methods, methods_of
+from deflow_cli.workflows.reproduce.methods import (
+    ABLATIONS,
+    METHODS,
+    chosen_methods,
+    methods_of,
+    missing_roles,
+)
 from deflow_cli.workflows.reproduce.published import TABLES
 
 
@@ -17,6 +23,8 @@ def test_every_table_names_its_methods() -> None:
         assert {"none", "deflow", "noise-patches"} <= set(names)
         assert len(set(names)) == len(names)
     assert "white-noise" not in [method.name for method in methods_of("dped")]
+    assert {"dsgan", "dasr", "cyclegan"} <= {method.name for method in methods_of("ntire")}
+    assert "dasr" not in [method.name for method in methods_of("dped")]
     assert {method.name for method in methods_of("ablations")} == set(TABLES["ablations"])
 
 
@@ -31,6 +39,14 @@ def test_options_are_those_of_the_degrader(method: methods.Method) -> None:
 def test_a_method_that_is_not_installed_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "degrader_names", lambda: ("none",))
     assert [method.name for method in methods_of("aim")] == ["none"]
+
+
+def test_networks_learn_from_clean_images_of_other_scenes_where_there_are_no_others() -> None:
+    found = {method.name: method for method in METHODS}
+    assert missing_roles(found["cyclegan"], "dped", {"noisy"}) == ["other_clean"]
+    assert missing_roles(found["cyclegan"], "dped", {"noisy", "other_clean"}) == []
+    assert missing_roles(found["cyclegan"], "aim", {"noisy"}) == []
+    assert missing_roles(found["deflow"], "dped", {"noisy"}) == []
 
 
 def test_only_keeps_the_tables_order_and_refuses_unknown_names() -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, recipe
+from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
 from deflow_cli.workflows.reproduce.layouts import FoundPart
 from deflow_cli.workflows.reproduce.rates import Rates
+from deflow_cli.workflows.reproduce.recipes import recipe
 
 
 def test_trainings_take_what_their_steps_take() -> None:

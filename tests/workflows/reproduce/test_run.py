@@ -11,8 +11,9 @@ import pytest
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.paths import MODEL_FILE, STATE_FILE
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, recipe
+from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
 from deflow_cli.workflows.reproduce.layouts import find_layout
+from deflow_cli.workflows.reproduce.recipes import recipe
 from deflow_cli.workflows.reproduce.run import ReproduceReport, ReproduceRequest, do_all, reproduce
 from deflow_cli.workflows.reproduce.steps import restoring
 from deflow_cli.workflows.reproduce.steps.base import STAGES, Bench, Cost, ExperimentStep
@@ -21,7 +22,7 @@ from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
 from .conftest import SMALLEST, Hears
 
 pytestmark = pytest.mark.slow  # most of it are imports and plots
-METHODS = ("none", "white-noise", "deflow")
+METHODS = ("none", "white-noise", "dasr", "deflow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,11 @@ def test_every_stage_does_its_steps_once(finished: Experiment) -> None:
     assert before == {
         "prepare",
         "start",
-        *(f"{kind}/deflow/seed0" for kind in ("fit", "pairs", "restorers", "scores", "realism")),
+        *(
+            f"{kind}/{method}/seed0"
+            for method in ("dasr", "deflow")
+            for kind in ("fit", "pairs", "restorers", "scores", "realism")
+        ),
         *(f"{kind}/none/seed0" for kind in ("pairs", "restorers", "scores", "realism")),
         *(f"tune/white-noise/{name}" for name in ("sigma4", "sigma8", "choice")),
         *(f"{kind}/white-noise/seed0" for kind in ("restorers", "scores", "realism")),
@@ -94,7 +99,8 @@ def test_the_table_is_published_and_measured(finished: Experiment) -> None:
     assert table is not None
     rows = {row.method: row for row in table.rows}
     assert list(rows) == ["none", "white-noise", "noise-patches", "dsgan", "dasr", "cyclegan", "deflow"]
-    assert rows["dasr"].scores == {}
+    assert rows["cyclegan"].scores == {}
+    assert rows["dasr"].scores.keys() == rows["deflow"].scores.keys()
     assert set(rows["deflow"].scores) == {"test", "held-out", "last"}
     assert 5 < rows["none"].scores["last"]["psnr"].median < 40
     assert rows["none"].steps["last"] == ("12",)
@@ -250,6 +256,21 @@ def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:
     assert "H200" in report.how_estimated
     assert any("deflow weights pull" in line for line in report.missing_weights) or not report.missing_weights
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_without_its_folder_is_left_out(tmp_path: Path) -> None:
+    for name in ("DPEDiphone-tr-x", "DPEDiphone-va"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    hears = Hears()
+    report = reproduce(ReproduceRequest("dped", tmp_path, tmp_path / "out", dry_run=True), hears)
+    assert "fit/cyclegan/seed0" not in {step.name for step in report.steps}
+    assert any(warning.startswith("cyclegan is left out: it needs") for warning in hears.warnings)
+    (tmp_path / "DIV2K_train_HR").mkdir()
+    (tmp_path / "DIV2K_train_HR" / "0001.png").touch()
+    report = reproduce(ReproduceRequest("dped", tmp_path, tmp_path / "out", dry_run=True), hears)
+    step = next(step for step in report.steps if step.name == "fit/cyclegan/seed0")
+    assert "DIV2K_train_HR (1 images)" in step.inputs[0]
 
 
 def test_a_dry_run_names_what_is_missing(tmp_path: Path) -> None:

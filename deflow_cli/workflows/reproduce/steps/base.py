@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal, get_args
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.workflows.reproduce.experiments import Experiment, Recipe
+from deflow_cli.workflows.reproduce.experiments import Experiment
 from deflow_cli.workflows.reproduce.layouts import ChallengeLayout
 from deflow_cli.workflows.reproduce.methods import Method
+from deflow_cli.workflows.reproduce.recipes import Recipe
 from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
 
 Stage = Literal["prepare", "degraders", "pairs", "restorers", "score", "table"]
@@ -102,7 +103,7 @@ def degrader_for(method: Method, seed: int, bench: Bench) -> DegraderChoice:
     """A method's degrader as it was fitted for a seed, ready to be named to a command."""
     options: dict[str, Any] = method.options_for(bench.experiment.name, bench.recipe.small)
     options |= {option: bench.folder_of(role) for option, role in method.folders.items()}
-    if method.fit == "flow":
+    if method.fit in ("flow", "network"):
         options["model"] = bench.ledger.folder(fit_name(method.name, seed))
     elif method.fit == "sigma":
         options["sigma"] = bench.ledger.result(TUNED)["sigma"]

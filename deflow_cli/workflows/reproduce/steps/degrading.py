@@ -14,14 +14,17 @@ from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.data.images.resize import Rule, downsample
 from deflow_cli.errors import DataError
 from deflow_cli.inference.positional_noise import stable_generator
+from deflow_cli.presets.methods import fit_method
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.fit.run import FitRequest, fit
+from deflow_cli.workflows.fitting import FoldersToFit, fit_by
 from deflow_cli.workflows.pairs.plan import PairSettings
 from deflow_cli.workflows.pairs.run import MakePairsRequest, make_pairs
 from deflow_cli.workflows.reproduce.experiments import SR_SCALE
 from deflow_cli.workflows.reproduce.methods import Method
+from deflow_cli.workflows.reproduce.recipes import BaselineConfig
 from deflow_cli.workflows.reproduce.steps.base import (
     CLEAN_SMALL,
     VALID_SMALL,
@@ -125,6 +128,29 @@ class FitStep(ExperimentStep):
         }
 
 
+@dataclass(frozen=True)
+class BaselineFitStep(ExperimentStep):
+    """A fit of another method's network, as ``deflow fit --method`` does it."""
+
+    trains: ClassVar[bool] = True
+
+    method: Method
+    config: BaselineConfig
+
+    def run(self, bench: Bench) -> Facts:
+        role = self.method.learns_from.get(bench.experiment.name)
+        folders = FoldersToFit(
+            bench.hr if role is None else bench.folder_of(role),
+            bench.folder_of("noisy"),
+            bench.ledger.folder(self.name),
+            device=bench.device,
+            resume=True,
+        )
+        result = fit_by(fit_method(self.method.name), folders, self.config, bench.reporter)
+        went_on(result.interrupted)
+        return {"step": result.step}
+
+
 # -- the pairs ----------------------------------------------------------------------------------------------
 
 
@@ -151,3 +177,11 @@ def fit_of_seed(config: RunConfig, method: Method, seed: int) -> RunConfig:
     """The experiment's configuration with a method's own settings, for a seed."""
     changed = FIT.apply_overrides(config, method.overrides)
     return dataclasses.replace(changed, fit=dataclasses.replace(changed.fit, seed=changed.fit.seed + seed))
+
+
+def baseline_of_seed(config: BaselineConfig, method: Method, seed: int) -> BaselineConfig:
+    """The configuration of another method's fit, for a seed."""
+    changed: BaselineConfig = fit_method(method.name).presets.apply_overrides(
+        config, [f"fit.seed={config.fit.seed + seed}"]
+    )
+    return changed

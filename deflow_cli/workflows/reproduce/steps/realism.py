@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.data.images.files import Image, read_rgb8, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.listing import list_images
@@ -82,10 +83,20 @@ def degrade_images(
         name = path.relative_to(root).as_posix()
         if not (target / name).is_file():
             draw = Draw(seed, name)
-            degraded = ready.degrader.degrade(to_tensor(read_rgb8(path)), [draw])
+            pixels = read_rgb8(path) if ready.shrinks is None else _large(path.relative_to(root), bench)
+            degraded = ready.degrader.degrade(to_tensor(pixels).to(device), [draw])
             write_image(target / name, Image(to_pixels(degraded)))
         bench.reporter.update(done)
     bench.reporter.finish()
+
+
+def _large(name: Path, bench: Bench) -> Pixels:
+    """The clean validation image at full size, for a degrader that makes it small itself."""
+    truth = bench.layout.parts["valid_truth"]
+    named = {path.relative_to(truth.folder).with_suffix(".png"): path for path in truth.images}
+    pixels = read_rgb8(named[name])
+    height, width = (side // SR_SCALE * SR_SCALE for side in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[:height, :width])
 
 
 def spread(images: Sequence[Path], most: int) -> list[Path]:

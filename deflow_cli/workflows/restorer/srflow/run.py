@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import write_atomically
+from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.srflow import SRFlowRunConfig
 from deflow_cli.data.images.remarks import hears_remarks
@@ -83,7 +84,7 @@ def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> Sr
     config = dataclasses.replace(request.config, srflow=srflow)
     model = SRFlow(config.model, derived_seed(config.sr.seed, "srflow"))
     if request.encoder is not None and not resumes:
-        _start_encoder(model, request.encoder, reporter)
+        _start_encoder(model, local_copy(request.encoder, RESTORER_FILE).path, reporter)
     run = SRFlowRun(request, config, data, model.to(device), reporter, started)
     if not resumes:
         run.look()

@@ -1,11 +1,12 @@
-"""Experiments: the paper's settings, small twins, budgets, and settings sorted to fits and restorers."""
+"""Recipes: the paper's settings, small twins, budgets, and settings sorted to fits and restorers."""
 
 from __future__ import annotations
 
 import pytest
 
 from deflow_cli.errors import ConfigError
-from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, Recipe, recipe
+from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
+from deflow_cli.workflows.reproduce.recipes import Recipe, recipe
 
 
 def of(name: str, *settings: str, small: bool = False, budget: float = 0.0) -> Recipe:
@@ -58,5 +59,20 @@ def test_settings_go_where_they_belong() -> None:
     found = of("aim", "fit.learning_rate=1e-3", "gan.learning_rate=1e-5")
     assert found.fit.fit.learning_rate == 1e-3
     assert found.restorer.gan.learning_rate == 1e-5
+    of_others = of("aim", "dasr.fit.iterations=9", "dasr.adversarial=0.1", "fit.iterations=7").baselines
+    assert (of_others["dasr"].fit.iterations, of_others["dasr"].translation.adversarial) == (9, 0.1)
+    assert of_others["dsgan"].fit.iterations == 49_500
     with pytest.raises(ConfigError, match="'color=red' names no setting"):
         of("aim", "color=red")
+
+
+def test_other_methods_are_fitted_as_published() -> None:
+    found = of("aim").baselines
+    assert {name: config.fit.iterations for name, config in found.items()} == {
+        "dsgan": 49_500,
+        "dasr": 132_400,
+        "cyclegan": 160_000,
+    }
+    small = of("aim", small=True, budget=80.0).baselines
+    assert {config.fit.time_budget for config in small.values()} == {20.0}
+    assert small["dsgan"].translation.features == "none"
