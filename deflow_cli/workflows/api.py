@@ -234,8 +234,8 @@ def estimate_kernels(
 ) -> KernelsReport:
     """Estimate the blur kernel of each image of a folder to files, as ``deflow kernels`` does.
 
-    iterations, seed, batch: of ``kernelgan`` alone. An image without a kernel is among the report's ``failed``.
-    Raises DeflowError for what concerns all images.
+    iterations, seed, batch: of ``kernelgan`` alone. An image without a kernel is among the report's
+    ``failed``. Raises DeflowError for what concerns all images.
 
     >>> from deflow_cli import estimate_kernels
     >>> report = estimate_kernels("noisy", "kernels", device="cpu")
