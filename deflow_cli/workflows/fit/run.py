@@ -44,7 +44,6 @@ from deflow_cli.training.loop import describe_ranks, run_training
 from deflow_cli.training.run_data import compare_data, record_data, renew_facts
 from deflow_cli.training.run_folder import sole_trainer, training_facts, write_run_record
 from deflow_cli.training.train_state import can_resume
-from deflow_cli.workflows.blurred_clean import blur_clean
 from deflow_cli.workflows.fit.closed_form import ClosedForm, SampleSizes
 from deflow_cli.workflows.fit.data import (
     StepBatch,
@@ -56,6 +55,7 @@ from deflow_cli.workflows.fit.data import (
 from deflow_cli.workflows.fit.grain_stage import GrainStage
 from deflow_cli.workflows.fit.records import BITS_UNKNOWN, FitRecords
 from deflow_cli.workflows.fit.step import Inputs, LossStep, accelerate
+from deflow_cli.workflows.kernels.clean_side import blur_clean
 from deflow_cli.workflows.report.run import report_of_fit
 
 BatchObjective = Callable[..., tuple[Tensor, Mapping[str, Tensor]]]
@@ -73,7 +73,7 @@ class FitRequest:
     """What `deflow fit` was asked to do. out: the run's folder. samples: as :class:`SampleSizes` has them.
 
     accepts_changed_data: a run that is resumed may go on with other data than it began with. kernels: a
-    folder of blur kernels, by which the clean images are made small first (``workflows.blurred_clean``).
+    folder of blur kernels, by which the clean images are made small first (``workflows.kernels.clean_side``).
     """
 
     clean: Path

@@ -25,7 +25,7 @@ from deflow_cli.training.loop import run_training
 from deflow_cli.training.run_data import compare_data, record_data, renew_facts
 from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
-from deflow_cli.workflows.blurred_clean import blur_clean
+from deflow_cli.workflows.kernels.clean_side import blur_clean
 from deflow_cli.workflows.translation.data import TranslationBatch, TranslationSampler
 from deflow_cli.workflows.translation.records import TranslationRecords
 from deflow_cli.workflows.translation.trainer import TranslationRunConfig, TranslationTrainer
@@ -36,7 +36,7 @@ class TranslationRequest:
     """What `deflow fit --method` was asked to do. config: of the method. out: the run's folder.
 
     accepts_changed_data: a run that is resumed may go on with other data than it began with. kernels: a
-    folder of blur kernels, by which the clean images are made small first (``workflows.blurred_clean``).
+    folder of blur kernels, by which the clean images are made small first (``workflows.kernels.clean_side``).
     """
 
     method: FitMethod

@@ -13,7 +13,7 @@ from deflow_cli.data.blur.shapes import gaussian_kernel
 from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.blurred_clean import blur_clean
+from deflow_cli.workflows.kernels.clean_side import blur_clean
 
 
 class Warnings(Silent):
@@ -109,7 +109,7 @@ def test_other_kernels_make_all_again(places):
 
 
 def test_what_a_killed_run_leaves_is_made_again(places, monkeypatch):
-    from deflow_cli.workflows import blurred_clean
+    from deflow_cli.workflows.kernels import clean_side
 
     whole = contents(blur_clean(places[0], places[1], places[2] / "whole", 0, Silent()).folder)
 
@@ -119,7 +119,7 @@ def test_what_a_killed_run_leaves_is_made_again(places, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
 
-    monkeypatch.setattr(blurred_clean, "write_image", killed)
+    monkeypatch.setattr(clean_side, "write_image", killed)
     with pytest.raises(KeyboardInterrupt):
         blur_clean(*places, 0, Silent())
     monkeypatch.undo()
