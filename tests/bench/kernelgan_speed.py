@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python tests/bench/kernelgan_speed.py [--runs 15] [--device cpu]
 
 "generator": down-sampling a 64 px crop and the gradient of all weights. "step": a whole training step of both
-networks. "step, 4 at once": the same of four pictures, by picture. Rivals take turns run by run, so that a busy
-machine is busy for both. Medians, after three runs that do not count.
+networks. "step, 4 at once": the same of four pictures, by picture. Rivals take turns run by run, so that a
+busy machine is busy for both. Medians, after three runs that do not count.
 """
 
 from __future__ import annotations
