@@ -70,7 +70,7 @@ def test_commands(here: Path, command: str) -> None:
 
 
 def test_blocks_of_python(here: Path) -> None:
-    checks: list[Callable[[dict[str, object]], None]] = [check_onnx]
+    checks: list[Callable[[dict[str, object]], None]] = [check_onnx, check_transform]
     assert len(checks) == len(blocks())
     for block, check in zip(blocks(), checks, strict=True):
         names: dict[str, object] = {"__name__": "page"}
@@ -82,3 +82,18 @@ def check_onnx(names: dict[str, object]) -> None:
     image, degraded = names["image"], names["degraded"]
     assert image.shape == degraded.shape  # type: ignore[attr-defined]
     assert abs(image - degraded).max() > 0.01  # type: ignore[operator]
+
+
+def check_transform(names: dict[str, object]) -> None:
+    picture = smooth_images(1, 80, 90)[0]
+    assert names["transform"](picture).shape == (3, 64, 64)  # type: ignore[operator]
+
+
+def test_what_the_commands_leave(here: Path) -> None:
+    assert (here / "src/process/deflow_degr.py").is_file()
+    assert sorted(path.name for path in (here / "hub/someone-camera-noise").iterdir()) == [
+        "README.md",
+        "model.safetensors",
+        "samples.png",
+    ]
+    assert len(list((here / "pulled").iterdir())) == 4

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.srflow.model import SRFlow
+from deflow_cli.models.translation.generators import ResidualGenerator
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -24,6 +25,7 @@ ARCHITECTURES = [
     ("deflow_cli.checkpoints.foreign", "PublishedDeFlow"),
     ("deflow_cli.checkpoints.esrgan.files", "Esrgan"),
     ("deflow_cli.checkpoints.srflow.published", "PublishedSRFlow"),
+    ("deflow_cli.checkpoints.translation.published", "PublishedTranslator"),
 ]
 
 
@@ -101,16 +103,28 @@ class SuperResolverArchitecture(Architecture[SRFlow]):
         return super().export(model, path, file_format)
 
 
-def architectures() -> list[Architecture[DeFlow] | Architecture[RRDBNet] | Architecture[SRFlow]]:
+class TranslatorArchitecture(Architecture[ResidualGenerator]):
+    """An architecture of networks that degrade, with one answer: ``import-weights`` reads its files."""
+
+    @abstractmethod
+    def method(self, model: ResidualGenerator) -> str:
+        """The method of fit, and the name of the degrader, that a model is of."""
+
+
+AnyArchitecture: TypeAlias = (
+    Architecture[DeFlow] | Architecture[RRDBNet] | Architecture[SRFlow] | Architecture[ResidualGenerator]
+)
+Importable: TypeAlias = DegraderArchitecture | SuperResolverArchitecture | TranslatorArchitecture
+
+
+def architectures() -> list[AnyArchitecture]:
     """All architectures, in the order of the list."""
     return [getattr(importlib.import_module(module), name)() for module, name in ARCHITECTURES]
 
 
-def importable(state: Mapping[str, Tensor]) -> DegraderArchitecture | SuperResolverArchitecture:
-    """The architecture of a state dict that ``import-weights`` reads: a degradation model or an SRFlow."""
-    known = [
-        each for each in architectures() if isinstance(each, DegraderArchitecture | SuperResolverArchitecture)
-    ]
+def importable(state: Mapping[str, Tensor]) -> Importable:
+    """The architecture of a state dict that ``import-weights`` reads: a model that degrades, or an SRFlow."""
+    known = [each for each in architectures() if isinstance(each, Importable)]
     return next((each for each in known if each.detects(state)), known[0])
 
 

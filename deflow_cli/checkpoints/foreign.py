@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from deflow_cli.checkpoints.architectures import DegraderArchitecture, Loaded, check_least_parameters, misfits
 from deflow_cli.checkpoints.esrgan.keys import dialect_of, sizes_of, tensor_names
-from deflow_cli.checkpoints.wrappers import unwrap
+from deflow_cli.checkpoints.wrappers import holds_tensors, unwrap
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.layers.networks.condition_encoder import ConditionEncoder
@@ -66,9 +66,16 @@ def read_state_dict(path: Path, tell: Callable[[str], None] | None = None) -> di
     Nothing in the file is executed. tell: is called with a sentence on what was stripped, where anything
     was. Raises CheckpointError naming the file.
     """
-    found = unwrap(read_content(path))
+    content = read_content(path)
+    found = unwrap(content)
     if found is None:
-        raise CheckpointError(f"{path}: holds no state dict", next_step="export the weights alone")
+        held = (
+            [str(key) for key, value in content.items() if holds_tensors(value)]
+            if isinstance(content, Mapping)
+            else []
+        )
+        beside = f" under a name that is known, only {', '.join(held)}" if held else ""
+        raise CheckpointError(f"{path}: holds no state dict{beside}", next_step="export the weights alone")
     if tell is not None and found.text:
         tell(f"{path}: {found.text}")
     return {key: value.float() if value.is_floating_point() else value for key, value in found.state.items()}

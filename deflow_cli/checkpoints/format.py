@@ -156,7 +156,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, 
         method = metadata.get("modelspec.architecture", "another method")
         raise CheckpointError(
             f"{path}: a model of {method}, not a DeFlow",
-            next_step=f"leave --degrader out, or use --degrader {method}, in make-pairs and sr-train",
+            next_step=f"use it by --degrader {method} in make-pairs and sr-train, or in degrade",
         )
     if "deflow.config" not in metadata:
         raise CheckpointError(

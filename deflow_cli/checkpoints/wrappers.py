@@ -86,7 +86,7 @@ def unwrap(content: object) -> Unwrapped | None:
     while (container := _container(content)) is not None:
         name, inner = container
         stripped.append(name)
-        left_out += [other for other in CONTAINERS if other != name and _holds_tensors(_get(content, other))]
+        left_out += [other for other in CONTAINERS if other != name and holds_tensors(_get(content, other))]
         content = inner
     if not isinstance(content, Mapping):
         return None
@@ -104,17 +104,17 @@ def _get(content: object, name: str) -> object:
     return content.get(name) if isinstance(content, Mapping) else None
 
 
-def _holds_tensors(content: object, depth: int = 4) -> bool:
+def holds_tensors(content: object, depth: int = 4) -> bool:
     """Whether there are tensors in nested mappings."""
     if not isinstance(content, Mapping) or not depth:
         return False
-    return any(isinstance(value, Tensor) or _holds_tensors(value, depth - 1) for value in content.values())
+    return any(isinstance(value, Tensor) or holds_tensors(value, depth - 1) for value in content.values())
 
 
 def _container(content: object) -> tuple[str, object] | None:
     """The first container of a mapping that is no state dict itself."""
     for name in CONTAINERS:
-        if _holds_tensors(inner := _get(content, name)):
+        if holds_tensors(inner := _get(content, name)):
             return name, inner
     return None
 

@@ -70,8 +70,8 @@ def _name_of(model: object) -> str:
     """The degrader that uses a model file; the default where none is given, or it does not tell."""
     if model is None:
         return DEFAULT
-    from deflow_cli.checkpoints.registry import method_of_model
+    from deflow_cli.checkpoints.registry import local_copy, method_of_model
     from deflow_cli.paths import MODEL_FILE
 
-    path = Path(str(model))
+    path = local_copy(Path(str(model)), MODEL_FILE).path
     return method_of_model(path / MODEL_FILE if path.is_dir() else path) or DEFAULT

@@ -37,7 +37,7 @@ class TranslatorConfig(DegraderConfig):
 
     def prepare(self, context: DegraderContext) -> ReadyDegrader:
         from deflow_cli.checkpoints.registry import find_translator
-        from deflow_cli.checkpoints.translation import load_translator
+        from deflow_cli.checkpoints.translation.files import load_translator
         from deflow_cli.data.images.folders import file_sha256
         from deflow_cli.degraders.translator.degrader import TranslatorDegrader
 

@@ -106,3 +106,23 @@ def method_of_file(path: Path) -> FitMethod | None:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return None
     return next((method for method in FIT_METHODS if method.section in sections), None)
+
+
+def choose_method(given: str | None, own_config: Path, preset: str | None) -> FitMethod:
+    """The method given, else that of a run's own configuration or of a preset's file, else the default.
+
+    own_config: the run's, which need not exist. Raises ConfigError for an unknown method, and where a
+    configuration is another method's.
+    """
+    chosen = fit_method(given) if given is not None else None
+    for path, option in ((own_config, "--out"), (Path(preset or ""), "--preset")):
+        found = method_of_file(path) if path.is_file() else None
+        if found is None:
+            continue
+        if chosen is not None and chosen != found:
+            raise ConfigError(
+                f"{path} is a configuration of the method {found.name}, not of {chosen.name}",
+                next_step=f"pass --method {found.name}, or another {option}",
+            )
+        chosen = found
+    return chosen or fit_method(DEFAULT_METHOD)

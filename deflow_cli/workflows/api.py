@@ -27,7 +27,7 @@ from deflow_cli.inference.restoring import Restorer
 from deflow_cli.inference.super_resolving import SuperResolver
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.paths import CONFIG_FILE
-from deflow_cli.presets.reader import FIT
+from deflow_cli.presets.methods import choose_method
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.restore import RestoreReport
     from deflow_cli.workflows.score.run import ScoreReport
     from deflow_cli.workflows.space.run import SpaceReport
+    from deflow_cli.workflows.translation.run import TranslationResult
 
 # The workflows are imported by the functions that call them: reading a model needs none of them.
 
@@ -166,6 +167,7 @@ def fit(
     noisy: str | Path,
     *,
     out: str | Path,
+    method: str | None = None,
     preset: str | RunConfig | None = None,
     settings: Sequence[str] = (),
     pairs: str | Path | None = None,
@@ -174,13 +176,15 @@ def fit(
     resume: bool = False,
     accept_changed_data: bool = False,
     reporter: Reporter | None = None,
-) -> FitResult:
+) -> FitResult | TranslationResult:
     """Fit a model to two folders, as ``deflow fit`` does; ``load_model(result.model_path)`` uses it.
 
-    out: the run's folder. preset: a name, a .toml file, or a configuration; None: tiny, with a GPU base.
-    settings: overrides such as ``"fit.iterations=1000"``. kernels: a folder of blur kernels, by which the
-    clean images are made small first. accept_changed_data: a resumed run may go on with other images than it
-    began with. Raises DeflowError as the command does.
+    out: the run's folder. method: deflow, dsgan, dasr or cyclegan; None: that of a resumed run or a .toml
+    file, else deflow. Models of the other methods give a TranslationResult, and are used by `make_pairs`,
+    `sr_train` and `degrade`. preset: a name, a .toml file, or a configuration; None: the method's for the
+    device (of a DeFlow tiny, with a GPU base). settings: overrides such as ``"fit.iterations=1000"``.
+    kernels: a folder of blur kernels, by which the clean images are made small first. accept_changed_data: a
+    resumed run may go on with other images than it began with. Raises DeflowError as the command does.
 
     >>> from deflow_cli import EncoderConfig, FitConfig, FlowConfig, RunConfig, fit
     >>> config = RunConfig(
@@ -192,31 +196,30 @@ def fit(
     >>> result.step, result.model_path.name
     (2, 'model.safetensors')
     """
-    from deflow_cli.workflows.fit import run as workflow
+    from deflow_cli.workflows.fitting import FoldersToFit, fit_by, preset_for
 
     out = Path(out)
     existing = out / CONFIG_FILE
     if existing.exists() and not resume:
         raise ConfigError(f"{out} holds a run already", next_step="pass resume=True, or another out")
+    chosen = choose_method(method, existing, None if isinstance(preset, RunConfig) else preset)
     if existing.exists():
-        config = FIT.load(existing)
+        config = chosen.presets.load(existing)
     else:
-        base = (
-            preset if isinstance(preset, RunConfig) else FIT.load(preset or workflow.default_preset(device))
-        )
-        config = FIT.apply_overrides(base, settings)
-    request = workflow.FitRequest(
+        named = preset if isinstance(preset, RunConfig) else preset or preset_for(chosen, device)
+        base = named if isinstance(named, RunConfig) else chosen.presets.load(named)
+        config = chosen.presets.apply_overrides(base, settings)
+    folders = FoldersToFit(
         clean=Path(clean),
         noisy=Path(noisy),
         out=out,
-        config=config,
         pairs=_path(pairs),
         device=device,
         resume=resume,
         accepts_changed_data=accept_changed_data,
         kernels=_path(kernels),
     )
-    return workflow.fit(request, reporter or Silent())
+    return fit_by(chosen, folders, config, reporter or Silent())
 
 
 def estimate_kernels(

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deflow_cli.checkpoints.architectures import SuperResolverArchitecture, importable
+from deflow_cli.checkpoints.architectures import SuperResolverArchitecture, TranslatorArchitecture, importable
 from deflow_cli.checkpoints.foreign import read_state_dict
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.checkpoints.srflow.files import save_srflow, spare_tensors
+from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.errors import CheckpointError, ConfigError, naming
 from deflow_cli.paths import MODEL_FILE
 
@@ -40,7 +41,7 @@ def import_weights(
     stacked_blocks: Sequence[int] | None = None,
     affine_eps: float | None = None,
 ) -> ImportReport:
-    """Save published weights of a degradation model or an SRFlow as a file of ours.
+    """Save published weights of a model that degrades, or of an SRFlow, as a file of ours.
 
     Any known architecture of these will do. The sizes follow from the tensors, which are loaded strictly.
     stacked_blocks, affine_eps: of an SRFlow, whose files do not tell them; None: as published. Raises
@@ -63,6 +64,13 @@ def import_weights(
             return ImportReport(config, len(state), flow.unused, notes, architecture.name, flow.assumed)
         if stacked_blocks is not None or affine_eps is not None:
             raise ConfigError("--blocks and --eps are for files of SRFlow", next_step="leave them out")
+        if isinstance(architecture, TranslatorArchitecture):
+            found = architecture.load(state)
+            method = architecture.method(found.model)
+            facts |= {"title": source.stem, "assumed": found.assumed}
+            save_translator(target, found.model, method, facts)
+            config = asdict(found.model.config)
+            return ImportReport(config, len(state), [], notes, method, found.assumed)
         loaded = architecture.load(state)
     facts |= {"unused_tensors": loaded.unused}
     save_model(target, loaded.model, facts, title=source.stem)

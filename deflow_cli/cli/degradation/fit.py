@@ -18,9 +18,8 @@ from deflow_cli.presets.methods import (
     DEFAULT_METHOD,
     FIT_METHODS,
     FitMethod,
-    fit_method,
+    choose_method,
     fit_methods,
-    method_of_file,
 )
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def fit(
             next_step="pass torchvision's AlexNet, .pth or .safetensors",
         )
     run_dir = choose_run_dir(out, name or noisy.resolve().name, resume)
-    chosen = choose_method(method, run_dir, preset)
+    chosen = choose_method(method, run_dir / CONFIG_FILE, preset)
     own: dict[str, object] = {
         "pairs": pairs,
         "downsample": downsample,
@@ -177,26 +176,6 @@ def _figures(method: FitMethod, result: Any) -> str:
         bits = f"clean {result.bits_per_dim_clean:.3f}, noisy {result.bits_per_dim_noisy:.3f}"
         return f"bits per dimension: {bits}"
     return "held out: " + ", ".join(f"{name} {value:.3f}" for name, value in result.figures.items())
-
-
-def choose_method(given: str | None, run_dir: Path, preset: str | None) -> FitMethod:
-    """The method given, else that of the run's own configuration or of a preset's file, else the default.
-
-    Raises ConfigError for an unknown one, and where a configuration is another method's.
-    """
-    chosen = fit_method(given) if given is not None else None
-    for path in (run_dir / CONFIG_FILE, Path(preset or "")):
-        found = method_of_file(path) if path.is_file() else None
-        if found is None:
-            continue
-        if chosen is not None and chosen != found:
-            other = "--out" if path.parent == run_dir else "--preset"
-            raise ConfigError(
-                f"{show_path(path)} is a configuration of the method {found.name}, not of {chosen.name}",
-                next_step=f"pass --method {found.name}, or another {other}",
-            )
-        chosen = found
-    return chosen or fit_method(DEFAULT_METHOD)
 
 
 def collect_overrides(

@@ -11,7 +11,7 @@ import typer
 from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
 from deflow_cli.cli.degradation.degrade import parse_temperature
 from deflow_cli.cli.degradation.fit import choose_run_dir
-from deflow_cli.cli.guard import INTERRUPTED
+from deflow_cli.cli.guard import INTERRUPTED, is_main_rank
 from deflow_cli.cli.options import AcceptChangedData, AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.restoration import sr_train_options as options
 from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
@@ -196,6 +196,8 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def print_result(result: SrResult, as_json: bool) -> None:
     """Print a result on stdout; an interrupted run ends the program with 130."""
+    if not is_main_rank():
+        raise typer.Exit(INTERRUPTED if result.interrupted else 0)
     if as_json:
         print_json(result)
     else:

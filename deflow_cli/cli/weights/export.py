@@ -16,7 +16,7 @@ from deflow_cli.errors import ConfigError
 if TYPE_CHECKING:
     from deflow_cli.workflows.export.onnx import OnnxNoise, OnnxRequest
 
-ONNX = "onnx"
+ONNX, WTP = "onnx", "wtp"
 
 
 def export(
@@ -40,9 +40,14 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a restorer or a degradation model as the file that other programs read."""
-    source, target = choose_places(places, model)
-    chosen = (file_format or format_of_name(target)).lower()
+    source, target, named = choose_places(places, model)
+    chosen = (file_format or named or format_of_name(target)).lower()
     card = {"title": name, "author": author, "license": license_id, "description": description}
+    if chosen == WTP:
+        refuse_for_format(openmodeldb=openmodeldb, id=entry_id, tag=tag, url=url, **card)
+        refuse_for_format(temperature=temperature, seed=seed, key=key, noise=noise, fixed=fixed)
+        _export_wtp(target, source, as_json=as_json)
+        return
     if chosen == ONNX:
         refuse_for_format(openmodeldb=openmodeldb, id=entry_id, tag=tag, url=url)
         source_of_noise = check_noise(noise)
@@ -84,17 +89,23 @@ def export(
         typer.echo(f"entry: {show_path(report.entry_path)} ({report.entry_id})")
 
 
-def choose_places(places: Sequence[Path], model: Path | None) -> tuple[Path | None, Path]:
-    """Model and target of ``MODEL OUT``, ``OUT --model MODEL`` and ``OUT``. Raises ConfigError for more."""
+def choose_places(places: Sequence[Path], model: Path | None) -> tuple[Path | None, Path, str | None]:
+    """Model, target and format of ``MODEL OUT``, of ``OUT --model MODEL``, and of both after ``wtp``.
+
+    Raises ConfigError for more places.
+    """
+    named = None
+    if len(places) > 1 and str(places[0]) == WTP:
+        named, places = WTP, places[1:]
     if len(places) > 2:
         raise ConfigError(f"{places[2]}: one place too many", next_step="write deflow export MODEL OUT")
     if len(places) == 1:
-        return model, places[0]
+        return model, places[0], named
     if model is not None:
         raise ConfigError(
             f"{places[0]} and --model {model}: two models", next_step="write deflow export OUT --model MODEL"
         )
-    return places[0], places[1]
+    return places[0], places[1], named
 
 
 def format_of_name(target: Path) -> str:
@@ -132,3 +143,15 @@ def _export_onnx(request: OnnxRequest, *, as_json: bool) -> None:
         return
     facts = f"{report.kind}, x{report.scale}, opset {report.opset}, {report.bytes / 1e6:.1f} MB"
     typer.echo(f"written: {show_path(report.path)} ({facts})")
+
+
+def _export_wtp(target: Path, source: Path | None, *, as_json: bool) -> None:
+    from deflow_cli.workflows.export import wtp as workflow
+
+    with ConsoleReporter() as reporter:
+        report = workflow.export_wtp(target, source, reporter)
+    if as_json:
+        print_json(report)
+        return
+    typer.echo(f"written: {show_path(report.adapter)}, {show_path(report.weights)}")
+    typer.echo(f'use it: degradation {{ type = "{report.type}" }}')

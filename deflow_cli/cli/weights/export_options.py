@@ -10,7 +10,7 @@ import typer
 Places = Annotated[
     list[Path],
     typer.Argument(
-        metavar="[MODEL] OUT", help="A model or its folder, then the file: .pth, .safetensors, .onnx."
+        metavar="[wtp] [MODEL] OUT", help="A model or its folder, then the file: .pth, .safetensors, .onnx."
     ),
 ]
 ModelToExport = Annotated[
@@ -28,7 +28,8 @@ FileFormat = Annotated[
         metavar="NAME",
         help="basicsr (BasicSR, Real-ESRGAN, chaiNNer), realsr (RealSR, BSRGAN, DeFlow), esrgan (the "
         "first ESRGAN's programs), srflow (its authors' program, for SRFlow alone), safetensors (ours, "
-        "chaiNNer), onnx (onnxruntime, chaiNNer; degradation models too). Default: as OUT is named, else "
+        "chaiNNer), onnx (onnxruntime, chaiNNer; degradation models too), wtp (a degradation model for "
+        "wtp_dataset_destroyer: OUT is its folder src/process). Default: as OUT is named, else "
         "basicsr.",
     ),
 ]

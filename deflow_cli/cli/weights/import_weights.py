@@ -35,7 +35,7 @@ def import_weights(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Read weights in the published layout of DeFlow or SRFlow, derive the sizes, and save them as ours."""
+    """Read published weights of DeFlow, SRFlow, FSSR or DASR, derive the sizes, and save them as ours."""
     model_file(source)
     if target.suffix != ".safetensors":
         raise ConfigError(

@@ -65,16 +65,17 @@ class PairCrops(ABC):
     def cut(self, loaded: tuple[Pixels, ...], top: int, left: int) -> tuple[Pixels, Pixels]:
         """Clean and small crop, H x W x 3, at a corner of the small picture."""
 
-    def batch(self, step: int, count: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int, count: int, places: range | None = None) -> tuple[Tensor, Tensor]:
         """Clean crops count x 3 x P x P and small ones at 1 / scale, uint8.
 
-        Raises DataError if no pair is left.
+        places: those of the batch that are made; None: all of them. Raises DataError if no pair is left.
         """
-        return self.numbered(self.numbers(step, count), count)
+        return self.numbered(self.numbers(step, count, places), count)
 
-    def numbers(self, step: int, count: int) -> list[int]:
+    def numbers(self, step: int, count: int, places: range | None = None) -> list[int]:
         """The numbers of a step's crops; n is first used at row n % count of batch n // count."""
-        return self.rounds.numbers(step, count, self.seed)
+        numbers = self.rounds.numbers(step, count, self.seed)
+        return numbers if places is None else [numbers[place] for place in places]
 
     def numbered(self, numbers: Sequence[int], count: int) -> tuple[Tensor, Tensor]:
         """As ``batch``, the crops of these numbers, which count crops in batches of ``count``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -20,33 +20,41 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+BatchMean = Callable[[Tensor], Tensor]
+"""The mean over a batch, of which a process may have a part only."""
+
+
 def pixel_loss(images_bchw: Tensor, targets_bchw: Tensor) -> Tensor:
     """Mean absolute difference, a scalar."""
     return F.l1_loss(images_bchw, targets_bchw)
 
 
-def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def relativistic_generator_loss(
+    real_logits: Tensor, fake_logits: Tensor, mean: BatchMean = Tensor.mean
+) -> Tensor:
     """The generator's part of the relativistic average GAN, a scalar (ICLR 2019; ESRGAN, eq. 2).
 
     1/2 [ BCE(r - mean f, 0) + BCE(f - mean r, 1) ]; means over the batch, and over the map where the
-    discriminator has one. No gradient reaches ``real_logits``.
+    discriminator has one. No gradient reaches ``real_logits``. mean: how the inner ones are taken.
     """
-    return _relativistic(real_logits.detach(), fake_logits, real_label=0.0)
+    return _relativistic(real_logits.detach(), fake_logits, 0.0, mean)
 
 
-def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def relativistic_discriminator_loss(
+    real_logits: Tensor, fake_logits: Tensor, mean: BatchMean = Tensor.mean
+) -> Tensor:
     """The discriminator's part, a scalar: 1/2 [ BCE(r - mean f, 1) + BCE(f - mean r, 0) ] (ESRGAN, eq. 1).
 
     ``fake_logits`` are of detached images. The means keep their gradients, as in RealSR and DeFlow: one
     backward pass through both terms. BasicSR detaches them, which is another gradient.
     """
-    return _relativistic(real_logits, fake_logits, real_label=1.0)
+    return _relativistic(real_logits, fake_logits, 1.0, mean)
 
 
-def _relativistic(real_logits: Tensor, fake_logits: Tensor, real_label: float) -> Tensor:
+def _relativistic(real_logits: Tensor, fake_logits: Tensor, real_label: float, mean: BatchMean) -> Tensor:
     real, fake = real_logits.float(), fake_logits.float()
-    real_term = _label_loss(real - fake.mean(), real_label)
-    fake_term = _label_loss(fake - real.mean(), 1.0 - real_label)
+    real_term = _label_loss(real - mean(fake), real_label)
+    fake_term = _label_loss(fake - mean(real), 1.0 - real_label)
     return 0.5 * (real_term + fake_term)
 
 

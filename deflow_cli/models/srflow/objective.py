@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,6 +75,7 @@ class SRFlowObjective:
     l1: weight of the mean absolute difference of y and f^-1(0; x). texture: weight of ``texture_error`` of
     samples at ``temperature``, drawn for every second image of the batch; likelihood alone leaves the detail
     of samples below temperature 1 too weak. low_memory: networks are computed anew in the backward pass.
+    batch_mean: over a batch of which the images may be a part.
     """
 
     model: SRFlow
@@ -82,6 +83,7 @@ class SRFlowObjective:
     texture: float = 0.0
     temperature: float = 0.8
     low_memory: bool = False
+    batch_mean: Callable[[Tensor], Tensor] = Tensor.mean
 
     def __call__(
         self, y_bchw: Tensor, x_bchw: Tensor, noise: DequantisationNoise
@@ -101,7 +103,7 @@ class SRFlowObjective:
             y, x, normals = y_bchw[::2], x_bchw[::2], noise.latent[::2]
             draws = [self.temperature * z for z in as_latents(normals, [z.shape[1:] for z in latents])]
             samples = self.model.decode(draws, x, self.model.prepare(x))
-            figures["texture"] = texture_error(samples, y)
+            figures["texture"] = texture_error(samples, y, self.batch_mean)
             loss = loss + self.texture * figures["texture"]
         return loss, figures
 
@@ -112,18 +114,20 @@ def as_latents(values_bchw: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor
     return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def texture_error(samples_bchw: Tensor, y_bchw: Tensor) -> Tensor:
+def texture_error(
+    samples_bchw: Tensor, y_bchw: Tensor, batch_mean: Callable[[Tensor], Tensor] = Tensor.mean
+) -> Tensor:
     """How far the local strength of samples' detail is from that of the true images; 0 where it is the same.
 
     Detail is what a 5 x 5 mean takes away. The squared difference of its local standard deviations over
     windows of 8 x 8, relative to the true ones, and the squared logarithm of the ratio of its energies over
-    the batch: the first places texture, the second gives all of it its energy.
+    the batch: the first places texture, the second gives all of it its energy. batch_mean: takes those means.
     """
     ours, true = (_local_energy(images) for images in (samples_bchw, y_bchw))
     placed = ((ours + SMALLEST_ENERGY).sqrt() - (true + SMALLEST_ENERGY).sqrt()).square().mean() / (
-        true.mean() + SMALLEST_ENERGY
+        batch_mean(true) + SMALLEST_ENERGY
     )
-    ratio = torch.log((ours.mean() + SMALLEST_ENERGY) / (true.mean() + SMALLEST_ENERGY))
+    ratio = torch.log((batch_mean(ours) + SMALLEST_ENERGY) / (batch_mean(true) + SMALLEST_ENERGY))
     return placed + ratio.square()
 
 

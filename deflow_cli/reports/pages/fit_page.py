@@ -1,4 +1,4 @@
-"""Fit page: one page about a fitted model, for the person who decides whether to use it."""
+"""Fit page: one page about a fitted model of any method, for the person who decides whether to use it."""
 
 from __future__ import annotations
 
@@ -243,3 +243,42 @@ def _component_name(k: int, count: int) -> str:
 def _weights_plot(components: Sequence[Component]) -> str:
     weights = [(f"component {k + 1}", one.weight, None, None) for k, one in enumerate(components)]
     return bar_plot(weights, x_label="weight", title="Weights")
+
+
+# -- models of other methods ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TranslationPage:
+    """All that the page shows.
+
+    previews: rows of labelled pictures: clean, degraded, the difference, real noisy. history: steps and
+    values of each logged figure. configuration: TOML.
+    """
+
+    title: str
+    verdict: Sequence[Sentence]
+    facts: Mapping[str, str]
+    notes: Sequence[str]
+    previews: Sequence[Sequence[tuple[str, Pixels]]]
+    history: Mapping[str, Points]
+    configuration: str
+    realism: RealismPart | None = None
+
+
+def render_translation(page: TranslationPage) -> str:
+    """The page as one HTML document that needs nothing else."""
+    values = {
+        "page": page,
+        "realism": Table(*page.realism.table, notes=page.realism.notes) if page.realism else None,
+        "curves": [_curve(name, points) for name, points in page.history.items() if len(points[0]) > 1],
+    }
+    return render_page("translation.html", page.title, "What it learnt, and what it does", values)
+
+
+def _curve(name: str, points: Points) -> CaptionedPlot:
+    steps, values = points
+    series = [Series("raw", steps, values, dashed=True)]
+    if len(steps) >= _FEWEST_SMOOTHED:
+        series.append(Series("smoothed", steps, smoothed(values)))
+    return line_plot(series, x_label="step", y_label=name), ""

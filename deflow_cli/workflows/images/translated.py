@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from deflow_cli.checkpoints.registry import FoundModel
-from deflow_cli.checkpoints.translation import load_translator
+from deflow_cli.checkpoints.translation.files import load_translator
 from deflow_cli.data.images.encoding import check_sides
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.images.outputs import PlannedOutput

@@ -30,8 +30,9 @@ class Experiment:
     """One table. number: the paper's.
 
     preset: of ``deflow fit``. factor: clean images are cropped to a multiple of it, as all scales that DeFlow
-    prepares need it. clean_is_noisy: the clean side are the noisy images made small (DPED). chosen_by: the
-    metric that chooses among the kept steps of a restorer on the validation images; empty: the last one.
+    prepares need it. clean_is_noisy: the clean side are the noisy images made small (DPED); blurs: by blur
+    kernels of theirs. chosen_by: the metric that chooses among the kept steps of a restorer on the validation
+    images; empty: the last one. restorer: settings of the restorers that differ from the preset ``paper``.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Experiment:
     measures: tuple[str, ...] = FIDELITY
     chosen_by: str = "lpips"
     clean_is_noisy: bool = False
+    blurs: bool = False
     restorer: tuple[str, ...] = ()
 
 
@@ -91,6 +93,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             measures=NO_REFERENCE,
             chosen_by="",
             clean_is_noisy=True,
+            blurs=True,
             restorer=("loss.discriminator=patch",),
         ),
         Experiment("ablations", "Ablations on AIM-RWSR", 4, "aim", 32, _AIM_PARTS),

@@ -61,9 +61,17 @@ METHODS = (
         fresh=SYNTHETIC,
         small_options={"patch_size": 64, "patch_variance": 400.0},
     ),
-    Method("dsgan", "Frequency separation", "dsgan", "network", learns_from={"dped": "other_clean"}),
+    Method(
+        "dsgan",
+        "Frequency separation",
+        "dsgan",
+        "network",
+        learns_from={"dped": "other_clean"},
+        blurred=False,
+    ),
     Method("dasr", "DASR", "dasr", "network", experiments=SYNTHETIC),
-    Method("cyclegan", "CycleGAN", "cyclegan", "network", learns_from={"dped": "other_clean"}),
+    Method("cyclegan", "CycleGAN", "cyclegan", "network", learns_from={"dped": "other_clean"}, blurred=False),
+    Method("kernelgan", "KernelGAN only", "none", experiments=("dped",)),
     Method("deflow", "DeFlow", "deflow", fit="flow"),
 )
 

@@ -14,6 +14,7 @@ from deflow_cli.workflows.reproduce.methods import Method
 from deflow_cli.workflows.reproduce.rates import Rates
 from deflow_cli.workflows.reproduce.recipes import Recipe
 from deflow_cli.workflows.reproduce.steps.base import (
+    KERNELS,
     PREPARED,
     TUNED,
     Cost,
@@ -23,15 +24,14 @@ from deflow_cli.workflows.reproduce.steps.base import (
     fit_name,
 )
 from deflow_cli.workflows.reproduce.steps.degrading import (
-    RULE,
     BaselineFitStep,
     FitStep,
     PairsStep,
-    PrepareStep,
     baseline_of_seed,
     fit_of_seed,
 )
 from deflow_cli.workflows.reproduce.steps.ledger import Facts
+from deflow_cli.workflows.reproduce.steps.preparing import RULE, SAMPLING, KernelsStep, PrepareStep
 from deflow_cli.workflows.reproduce.steps.realism import RealismStep
 from deflow_cli.workflows.reproduce.steps.restoring import (
     START,
@@ -81,7 +81,7 @@ class ExperimentPlan:
 
     def steps(self) -> list[ExperimentStep]:
         """All steps, each after those that it needs."""
-        found: list[ExperimentStep] = [self._prepare()]
+        found: list[ExperimentStep] = [*self._estimate_kernels(), self._prepare()]
         fitted = [step for seed in self._seeds for method in self.methods for step in self._fit(method, seed)]
         tunes = self.restores and any(method.fit == "sigma" for method in self.methods)
         start = [self._start("degraders" if tunes else "restorers")] if self._start_needs else []
@@ -131,6 +131,26 @@ class ExperimentPlan:
 
     # -- degraders ------------------------------------------------------------------------------------------
 
+    @property
+    def _kernel_needs(self) -> tuple[str, ...]:
+        return (KERNELS,) if self.experiment.blurs and not self.kernels else ()
+
+    def _estimate_kernels(self) -> Iterator[ExperimentStep]:
+        if not self._kernel_needs:
+            return
+        kernels, images = self.recipe.kernels, self.recipe.kernel_images
+        yield KernelsStep(
+            KERNELS,
+            "prepare",
+            (),
+            {**self._data("noisy"), **config_facts(kernels), "images": images},
+            f"blur kernels of {images} images, by {kernels.text}",
+            (self._where("noisy"),),
+            self.rates.kernels(images),
+            images,
+            kernels,
+        )
+
     def _prepare(self) -> ExperimentStep:
         parts = self.layout.parts
         roles = [role for role in (self._hr, "valid_truth") if role in parts]
@@ -140,11 +160,12 @@ class ExperimentPlan:
             "factor": self.experiment.factor,
             "rule": RULE,
             "kernels": self.kernels,
+            **({"sampling": SAMPLING} if self.experiment.blurs else {}),
         }
         return PrepareStep(
             PREPARED,
             "prepare",
-            (),
+            self._kernel_needs,
             settings,
             f"clean images made small by {SR_SCALE}",
             tuple(self._where(role) for role in roles),
@@ -227,7 +248,8 @@ class ExperimentPlan:
         return {"degrader": method.degrader, "options": str(sorted(options.items())), **self._data(*roles)}
 
     def _pairs(self, method: Method, seed: int) -> ExperimentStep:
-        needs = self._degrader_needs(method, seed)
+        blurs = self._kernel_needs if method.blurred else ()
+        needs = (*blurs, *self._degrader_needs(method, seed))
         settings: Facts = {
             "hr": self._print(self._hr),
             "rule": RULE,

@@ -22,6 +22,7 @@ OTHER_WORK = 3292.0
 AIM_PIXELS = 8 * 160**2
 GAN_STEP = 0.0348  # s, 16 crops of 128 px
 L1_SHARE = 0.5
+KERNEL = 20.0  # s, of KernelGAN: assumed
 BASELINE_STEP = 0.03  # s, of every method: assumed
 GAN_PIXELS = 16 * 128**2
 DEGRADE = 0.21  # s per megapixel
@@ -64,6 +65,10 @@ class Rates:
         work = (AIM_WORK if config.flow.downsample == 8 else OTHER_WORK) / AIM_WORK
         pixels = config.fit.batch_size * config.fit.patch_size**2 / AIM_PIXELS
         return Cost(config.fit.iterations * AIM_STEP * work * pixels, FLOW_BYTES)
+
+    def kernels(self, images: int) -> Cost:
+        """Estimate blur kernels."""
+        return self._cost(images * KERNEL, images * 1e4)
 
     def baseline(self, config: BaselineConfig) -> Cost:
         """Train another method's network."""

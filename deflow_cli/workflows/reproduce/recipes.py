@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.config.kernels import KernelSettings
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.config.translation import CycleGanRunConfig, DasrRunConfig, DsganRunConfig
 from deflow_cli.errors import ConfigError
 from deflow_cli.presets.methods import DEFAULT_METHOD, fit_methods
 from deflow_cli.presets.reader import FIT, SR
-from deflow_cli.workflows.reproduce.experiments import Experiment
+from deflow_cli.workflows.reproduce.experiments import SR_SCALE, Experiment
 
 KEPT_STEPS = (10_000, 20_000, 40_000, 60_000)  # of the restorer, section 5.5 of the paper
 LEAST_SIGMAS = (2.0, 4.0, 8.0, 12.0, 16.0)  # grey levels that white noise is tuned over
+_KERNELS = KernelSettings("kernelgan", SR_SCALE)
+_SMALL_KERNELS = KernelSettings("spectrum", SR_SCALE)
+_SMALL_KERNEL_IMAGES = 4
 BaselineConfig = DsganRunConfig | DasrRunConfig | CycleGanRunConfig
 
 
@@ -27,7 +31,8 @@ class Recipe:
     kept: steps of the restorer that are scored; none where it is trained by a time budget. tuning: steps of
     the restorers that white noise is tuned by; 0: as the others. images: at most so many validation images
     are degraded for the realism columns, 0: all. small: whether it is scaled down. baselines: how the other
-    methods of ``deflow fit`` are fitted, by name.
+    methods of ``deflow fit`` are fitted, by name. kernels: how blur kernels are estimated, of the first
+    ``kernel_images`` degraded images.
     """
 
     fit: RunConfig
@@ -39,6 +44,8 @@ class Recipe:
     images: int = 0
     small: bool = False
     baselines: Mapping[str, BaselineConfig] = field(default_factory=dict)
+    kernels: KernelSettings = _KERNELS
+    kernel_images: int = 100
 
 
 # Small fits, for minutes on a CPU. Of the ablations: the experiment's own preset made small.
@@ -59,7 +66,8 @@ _SMALL_FIT = (
     "flow.grain=none",
     "fit.leak_test=false",
     "fit.time_budget=0",
-    "fit.iterations=200",
+    "fit.iterations=100",
+    "fit.batch_size=8",
     "fit.report=false",
 )
 _SMALL_BASELINE = ("fit.time_budget=0", "fit.iterations=100", "fit.report=false")
@@ -112,6 +120,7 @@ def recipe(
         _SMALL_IMAGES if small else 0,
         small,
         _baselines(of_others, small, share),
+        *((_SMALL_KERNELS, _SMALL_KERNEL_IMAGES) if small else ()),
     )
 
 

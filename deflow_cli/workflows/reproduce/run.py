@@ -13,6 +13,8 @@ from deflow_cli.data.blur.kernels import load_kernels
 from deflow_cli.data.images.folders import file_sha256
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.errors import CheckpointError, ConfigError, DeflowError
+from deflow_cli.paths import RUN_LOCK
+from deflow_cli.runtime.folder_lock import sole_writer
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded
 from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, Experiment
@@ -25,6 +27,7 @@ from deflow_cli.workflows.reproduce.recipes import recipe
 from deflow_cli.workflows.reproduce.results import missing_weights, reproduced_table, write_table
 from deflow_cli.workflows.reproduce.steps.base import STAGES, Bench, Cost, ExperimentStep, Stage
 from deflow_cli.workflows.reproduce.steps.ledger import Condition, Ledger
+from deflow_cli.workflows.reproduce.steps.restoring import require_features
 from deflow_cli.workflows.reproduce.tables import ReproducedTable, markdown
 
 
@@ -150,18 +153,28 @@ def reproduce(request: ReproduceRequest, reporter: Reporter) -> ReproduceReport:
     ledger = Ledger(request.out, steps)
     if request.dry_run:
         return _report(request, plan, steps, ledger, reporter)
-    _warn_of_swapped(layout, reporter)
     bench = Bench(
-        experiment,
-        layout,
-        plan.recipe,
-        ledger,
-        request.device,
-        reporter,
-        request.init,
-        request.kernels,
+        experiment, layout, plan.recipe, ledger, request.device, reporter, request.init, request.kernels
     )
+    with sole_writer(
+        request.out, RUN_LOCK, what="another deflow reproduce", next_step="choose another --out"
+    ):
+        return _go(request, plan, steps, bench)
+
+
+def _go(
+    request: ReproduceRequest, plan: ExperimentPlan, steps: Sequence[ExperimentStep], bench: Bench
+) -> ReproduceReport:
+    """Do what is left, and write the table."""
+    ledger, reporter = bench.ledger, bench.reporter
+    _warn_of_swapped(plan.layout, reporter)
     standings = {step.name: ledger.standing(step.name) for step in steps}
+    left = [step for step in steps if standings[step.name].condition != "done"]
+    if left:
+        for line in missing_weights(plan):
+            reporter.warn(f"not on this machine: {line}")
+    if any(step.needs_features for step in left):
+        require_features(plan.recipe.restorer.loss)
     failed = do_all(steps, bench)
     report = dataclasses.replace(_report(request, plan, steps, ledger, reporter), failed=failed)
     found = [
@@ -201,7 +214,7 @@ def _plan(
         init = file_sha256(request.init)
     kernels = ""
     if request.kernels is not None:
-        if not experiment.clean_is_noisy:
+        if not experiment.blurs:
             raise ConfigError(f"--kernels is nothing to {experiment.name}", next_step="leave it out")
         digests = " ".join(kernel.sha256 for kernel in load_kernels(request.kernels))
         kernels = hashlib.sha256(encoded(digests)).hexdigest()

@@ -54,13 +54,17 @@ class CropReuse:
         self.crops, self.count, self.device = crops, count, device
         self.encodings = Encodings(degrader, crops.rounds.steps * count)
 
-    def degrade(self, clean_bchw: Tensor, step: int, draw: Callable[[str], Draw]) -> Tensor:
+    def degrade(
+        self, clean_bchw: Tensor, step: int, draw: Callable[[str], Draw], places: range | None = None
+    ) -> Tensor:
         """The degraded crops of a step, B x 3 x H x W in [0, 1].
 
         clean_bchw: the small clean crops of the step, in [0, 1]. draw: gives the draw of a crop's
-        key. Raises DeviceError where the device's memory does not suffice.
+        key. places: those of the batch that the crops have; None: all of them.
+
+        Raises DeviceError where the device's memory does not suffice.
         """
-        numbers = self.crops.numbers(step, self.count)
+        numbers = self.crops.numbers(step, self.count, places)
         try:
             for batch in dict.fromkeys(number // self.count for number in numbers):
                 together = list(range(batch * self.count, (batch + 1) * self.count))

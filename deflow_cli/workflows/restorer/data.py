@@ -27,6 +27,7 @@ from deflow_cli.degraders.base import Degrader, DegraderContext, Draw, ReadyDegr
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.inference.positional_noise import stable_generator
+from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import derived_seed
 from deflow_cli.texts import encoded
@@ -68,7 +69,7 @@ class SrData:
     """The training crops of a run, its held-out pairs, and the facts to record of both.
 
     contents: of the files behind them, by role. shrinks: whether the degrader takes the large crops, and
-    makes them smaller itself.
+    makes them smaller itself. Several ranks each have a part of every batch.
     """
 
     def __init__(
@@ -85,13 +86,32 @@ class SrData:
         self.crops, self.held_out, self.facts, self._shrinks = crops, tuple(held_out), facts, shrinks
         self._degrader, self._temperature, self._reuse = degrader, temperature, reuse
         self.contents = dict(contents or {})
+        self.ranks = Ranks.current()
 
     @property
     def scale(self) -> int:
         return self.crops.scale
 
-    def ready(self, batch: tuple[Tensor, Tensor], step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def part(self, step: int, batch_size: int) -> tuple[Tensor, Tensor]:
+        """This rank's clean and small crops of a step, uint8."""
+        return self.crops.batch(step, batch_size, self.ranks.part(batch_size))
+
+    def part_ready(
+        self, batch: tuple[Tensor, Tensor], step: int, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """What ``part`` gave, as ``ready`` makes it of a whole batch."""
+        return self.ready(batch, step, device, self.ranks.part(len(batch[0]) * self.ranks.size))
+
+    def ready(
+        self,
+        batch: tuple[Tensor, Tensor],
+        step: int,
+        device: torch.device,
+        places: range | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Clean and degraded crops of a step, float32 in [0, 1], on the device.
+
+        places: those of the batch that the crops have; None: all of them.
 
         Clean pictures are degraded here, with new noise in each step, also for crops that were used before;
         the result is rounded to 8 bits, as it would be on disk.
@@ -101,9 +121,10 @@ class SrData:
             return gt, lq
         seed = derived_seed(self.crops.seed, "degrade", step)
         if self._reuse is not None:
-            lq = self._reuse.degrade(lq, step, lambda key: _draw(seed, key, self._temperature))
+            lq = self._reuse.degrade(lq, step, lambda key: _draw(seed, key, self._temperature), places)
         else:
-            draws = [_draw(seed, str(row), self._temperature) for row in range(len(lq))]
+            rows = range(len(lq)) if places is None else places
+            draws = [_draw(seed, str(row), self._temperature) for row in rows]
             lq = self._degrader.degrade(gt if self._shrinks else lq, draws).to(device)
         return gt, (lq * 255).round().clamp(0, 255) / 255
 

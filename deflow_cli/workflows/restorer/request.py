@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from deflow_cli.config.restorer import SrConfig, TrainingConfig
+from deflow_cli.data.contents import contents_digest
 from deflow_cli.paths import RESTORER_FILE
-from deflow_cli.workflows.restorer.data import SrSource
+from deflow_cli.runtime.progress import Reporter
+from deflow_cli.training.run_data import compare_data
+from deflow_cli.workflows.restorer.data import SrData, SrSource
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,24 @@ def kept_restorer(run_dir: Path, step: int) -> Path:
     """
     stem, _, suffix = RESTORER_FILE.partition(".")
     return run_dir / f"{stem}-{step:07d}.{suffix}"
+
+
+class TrainingRequest(Protocol):
+    """What the requests of all restorers have."""
+
+    @property
+    def out(self) -> Path: ...
+
+    @property
+    def accepts_changed_data(self) -> bool: ...
+
+
+def open_alike(data: SrData, request: TrainingRequest, resumes: bool, reporter: Reporter) -> None:
+    """Raise DataError or ConfigError unless all ranks have the same data, which a resumed run began with."""
+    ranks, contents = data.ranks, data.contents
+    ranks.check_same(contents_digest(contents), "the images", "give all machines the same folders")
+    if resumes:
+        ranks.on_main(lambda: compare_data(request.out, contents, request.accepts_changed_data, reporter))
 
 
 class StagedConfig(Protocol):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from deflow_cli.checkpoints.format import write_atomically
@@ -23,11 +24,13 @@ from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
 from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.device import choose_device, choose_precision
+from deflow_cli.runtime.distributed import Ranks
+from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn
-from deflow_cli.training.loop import run_training
-from deflow_cli.training.run_data import compare_data, compare_facts, record_data
+from deflow_cli.training.loop import describe_ranks, run_training
+from deflow_cli.training.run_data import compare_facts, record_data
 from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
@@ -39,7 +42,7 @@ from deflow_cli.workflows.restorer.networks import (
     start_from,
     with_sizes_of,
 )
-from deflow_cli.workflows.restorer.request import SrRequest, SrResult, StagePace, kept_restorer
+from deflow_cli.workflows.restorer.request import SrRequest, SrResult, StagePace, kept_restorer, open_alike
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep
 from deflow_cli.workflows.restorer.validation import Measured, Validation, choose_scorers, is_better
 
@@ -54,31 +57,48 @@ def default_preset(device: str) -> str:
 
 
 @hears_remarks
-@sole_trainer
 def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
-    """Train a restorer. Raises DataError, ConfigError, CheckpointError or TrainingError."""
+    """Train a restorer. Raises DataError, ConfigError, CheckpointError or TrainingError.
+
+    Of several processes that torchrun started, each trains on its part of every batch; the request of the
+    first one counts, and it alone writes files and reports. All return its result.
+    """
     started = time.monotonic()
-    reporter = reporter or Silent()
-    device = choose_device(request.device)
-    resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
+    with joined_ranks(request.device) as (ranks, device):
+        listens = reporter if reporter is not None and ranks.is_main else Silent()
+        request = ranks.on_main(lambda: request)
+        return _sr_train(request, ranks, device, listens, started)
+
+
+@sole_trainer
+def _sr_train(
+    request: SrRequest, ranks: Ranks, device: torch.device, reporter: Reporter, started: float
+) -> SrResult:
+    resumes = ranks.on_main(lambda: request.resume and can_resume(request.out, reporter, RESTORER_FILE))
+    ranks.check_parts("sr.batch_size", request.config.sr.batch_size)
     data = open_data(request.source, request.config.sr, device, reporter)
-    if resumes:
-        compare_data(request.out, data.contents, request.accepts_changed_data, reporter)
+    open_alike(data, request, resumes, reporter)
     config = _settle(request, data.scale)
     if request.init is not None and not resumes:
-        init = local_copy(request.init, RESTORER_FILE).path
-        model = start_from(init, data.scale, request.arch, reporter)
+        init = request.init
+        model = ranks.on_main(
+            lambda: start_from(local_copy(init, RESTORER_FILE).path, data.scale, request.arch, reporter)
+        )
         config = with_sizes_of(config, model)
     else:
         model = new_generator(config)
     run = RestorerRun(request, config, data, model.to(device), reporter, started)
+    run.engine.on_main(lambda: _begin_folder(request, config, run, resumes))
+    return run.go(resumes)
+
+
+def _begin_folder(request: SrRequest, config: SrConfig, run: RestorerRun, resumes: bool) -> None:
+    """Look at the data, and make the folder that of a run. What was refused before has left no trace."""
     if not resumes:
         run.look()
-        # from here on it is a run: what is refused above leaves no trace
         write_atomically(request.out / CONFIG_FILE, SR.to_toml(config).encode())
-    record_data(request.out, data.contents)
+    record_data(request.out, run.data.contents)
     _record_source(request)
-    return run.go(resumes)
 
 
 def _settle(request: SrRequest, scale: int) -> SrConfig:
@@ -149,7 +169,7 @@ class RestorerRun:
             on_row=self.monitor.on_row,
         )
         self.batches: BatchStream[tuple[Tensor, Tensor]] = BatchStream(
-            data.crops.batch, config.sr.batch_size, self.device
+            data.part, config.sr.batch_size, self.device
         )
         self._reported: set[str] = set()
 
@@ -184,11 +204,11 @@ class RestorerRun:
         sr = self.config.sr
         self._describe()
         hooks = {
-            "validate": (sr.validate_every, self.validate),
-            "preview": (sr.preview_every, self.preview),
+            "validate": (sr.validate_every, self.engine.hook_of_main(self.validate)),
+            "preview": (sr.preview_every, self.engine.hook_of_main(self.preview)),
         }
         if sr.keep_at:
-            hooks["keep"] = (math.gcd(*sr.keep_at), self.keep)
+            hooks["keep"] = (math.gcd(*sr.keep_at), self.engine.hook_of_main(self.keep))
 
         def resumed() -> None:
             self._compare_data()
@@ -197,7 +217,7 @@ class RestorerRun:
         begin = None if resumes else self._report_input
         finished = run_training(self.engine, self.batches, hooks, begin=begin, resumed=resumed)
         self._report_dropped()
-        return self._finish(finished)
+        return self.engine.on_main(lambda: self._finish(finished))
 
     def _report_input(self) -> None:
         self.reporter.note(f"held-out input: {_shown(self.facts['input'])}")
@@ -224,6 +244,7 @@ class RestorerRun:
             f"training: {' then '.join(stages)}{length}, batch {sr.batch_size} x {sr.gt_size} px, "
             f"{precision} on {self.device}, seed {sr.seed}"
         )
+        describe_ranks(self.data.ranks, sr.batch_size, self.device, self.reporter)
 
     def _finish(self, finished: bool) -> SrResult:
         engine, out = self.engine, self.request.out
@@ -261,9 +282,7 @@ class RestorerRun:
 
     def _begin_gan(self, step: int, share: float) -> None:
         """The second stage starts from the first one's averaged weights, with new optimisers."""
-        if step and self.facts.get("validated") != step:
-            self.validate(step)
-        self._save(self.request.out / PSNR_FILE, step, self.facts.get("last_scores", {}))
+        self.engine.on_main(lambda: self._end_psnr(step))
         state = self.engine.state
         if state.average is not None:
             state.model.load_state_dict(state.average)
@@ -275,6 +294,11 @@ class RestorerRun:
         self.reporter.note(
             f"the GAN stage begins at step {step}; {PSNR_FILE} keeps the first stage's weights"
         )
+
+    def _end_psnr(self, step: int) -> None:
+        if step and self.facts.get("validated") != step:
+            self.validate(step)
+        self._save(self.request.out / PSNR_FILE, step, self.facts.get("last_scores", {}))
 
     def _moment(self, step: int, share: float) -> Moment:
         stage = "gan" if "gan_from" in self.facts else self.config.stages[0]
@@ -291,7 +315,7 @@ class RestorerRun:
         """The step's clean and degraded crops on the device."""
         batch = self.batches.of_step(step)
         self._report_dropped()
-        return self.data.ready(batch, step, self.device)
+        return self.data.part_ready(batch, step, self.device)
 
     def _report_dropped(self) -> None:
         for name in [name for name in list(self.data.crops.dropped) if name not in self._reported]:

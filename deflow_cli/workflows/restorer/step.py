@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deflow_cli.config.restorer import SrConfig, StageConfig
+from deflow_cli.layers.networks.batch_norm import share_batch_statistics
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.esrgan.losses import (
     Vgg19Features,
@@ -22,6 +23,7 @@ from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
+from deflow_cli.training.shared_loss import Loss, SharedLoss, mean_figures
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class RestorerStep:
     A step whose losses or gradients are not finite changes no weight, and no batch statistics. The host waits
     for the device nowhere in it.
 
+    Several ranks have a part of the batch each, and take the step of the whole batch, without a CUDA graph:
+    gradients and figures are averaged, the discriminator's batch statistics and the means of the relativistic
+    losses are those of all parts.
+
     On a CUDA device the networks are in channels-last order, the convolutions' fastest, and all that follows
     from a batch (losses, gradients, both updates) is replayed as one CUDA graph, recorded anew for a stage.
     """
@@ -67,7 +73,7 @@ class RestorerStep:
         precision: torch.dtype | None = None,
     ) -> None:
         self.config, self.batch_of, self.moment_of, self.precision = config, batch_of, moment_of, precision
-        self.features = features
+        self.features, self.ranks = features, Ranks.current()
         self.device = next(generator.parameters()).device
         if self.device.type == "cuda":
             for module in (generator, discriminator, features):
@@ -75,13 +81,22 @@ class RestorerStep:
                     module.to(memory_format=torch.channels_last)
             generator.trunk_together = True
         self.generator = Network(generator, self._adam(generator))
+        self._pixel_loss = SharedLoss(self._pixel_loss_of, [generator])
+        self._gan_loss = SharedLoss(self._gan_loss_of, [generator])
         self.discriminator = None
+        self._losses = [self._pixel_loss, self._gan_loss]
         if discriminator is not None:
+            if self.ranks.size > 1:
+                share_batch_statistics(discriminator, self.ranks.differentiable_mean, self.ranks.size)
             self.discriminator = Network(discriminator, self._adam(discriminator), "discriminator.")
+            self._judge_loss = SharedLoss(self._judge_loss_of, [discriminator])
+            self._losses.append(self._judge_loss)
         self._names: tuple[str, ...] = ()
         self._stage = ""
         self._replacements = self._count_replacements()
-        self._update = GraphedFunction(self._computed, before_recording=self._clear_gradients)
+        self._update = GraphedFunction(
+            self._computed, before_recording=self._clear_gradients, enabled=self.ranks.size == 1
+        )
 
     def _adam(self, module: nn.Module) -> torch.optim.Optimizer:
         # rates and betas are those of the stage, set at each step; a graph reads rates from memory
@@ -113,6 +128,8 @@ class RestorerStep:
                     group["lr"] = stage.learning_rate * factor
         if (moment.stage, self._count_replacements()) != (self._stage, self._replacements):
             self._update.forget()
+            for loss in self._losses:
+                loss.forget()
             self._stage, self._replacements = moment.stage, self._count_replacements()
         *figures, finite = self._update(*self.batch_of(step))
         return Outcome(dict(zip(self._names, figures, strict=True)), factor, finite)
@@ -128,16 +145,20 @@ class RestorerStep:
         """The update of the stage; returns the figures to log, and whether all was finite."""
         figures, finite = self._psnr(gt, lq) if self._stage == "psnr" else self._gan(gt, lq)
         self._names = tuple(figures)
-        return [*(figure.detach() for figure in figures.values()), finite]
+        return [*mean_figures(figures).values(), finite]
 
     def _psnr(self, gt: Tensor, lq: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        pixel, figures = self._pixel_loss(gt, lq)
+        norm = self._backward(self.generator, pixel)
+        finite = self.ranks.all_true(torch.isfinite(pixel.detach()) & torch.isfinite(norm))
+        self.generator.update(finite)
+        return {**figures, "gradient_norm": norm}, finite
+
+    def _pixel_loss_of(self, gt: Tensor, lq: Tensor) -> Loss:
         with self._nets():
             restored = self.generator.module(lq)
         pixel = pixel_loss(restored.float(), gt)
-        norm = self._backward(self.generator, pixel)
-        finite = Ranks.current().all_true(torch.isfinite(pixel.detach()) & torch.isfinite(norm))
-        self.generator.update(finite)
-        return {"pixel": pixel, "gradient_norm": norm}, finite
+        return pixel, {"pixel": pixel}
 
     def _gan(self, gt: Tensor, lq: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """One iteration in RealSR's order: both losses before either update, which needs neither's result.
@@ -145,35 +166,51 @@ class RestorerStep:
         The discriminator judges the same restored images that the generator was trained by.
         """
         assert self.discriminator is not None
-        judge, loss = self.discriminator.module, self.config.loss
+        judge = self.discriminator.module
         buffers = [(buffer, buffer.clone()) for buffer in judge.buffers()]
         judge.requires_grad_(False)
+        total, made = self._gan_loss(gt, lq)
+        norm = self._backward(self.generator, total)
+        judge.requires_grad_(True)
+        judged, logits = self._judge_loss(gt, made["restored"])
+        judge_norm = self._backward(self.discriminator, judged)
+        sums = torch.stack([total.detach(), norm, judged.detach(), judge_norm])
+        finite = self.ranks.all_true(torch.isfinite(sums).all())
+        for network in self.networks:
+            network.update(finite)
+        for buffer, before in buffers:  # batch statistics and singular vectors, which forward passes move
+            torch.where(finite, buffer, before, out=buffer)
+        figures = {name: value for name, value in made.items() if name != "restored"}
+        return {**figures, "discriminator": judged, **logits, "gradient_norm": norm}, finite
+
+    def _gan_loss_of(self, gt: Tensor, lq: Tensor) -> Loss:
+        """The generator's loss; its figures have the restored images too, for the discriminator."""
+        assert self.discriminator is not None
+        judge, loss = self.discriminator.module, self.config.loss
         with self._nets():
             restored = self.generator.module(lq)
             perceptual = self.features.loss(restored, gt) if self.features is not None else None
             fake, real = judge(restored), judge(gt).detach()
         pixel = pixel_loss(restored.float(), gt)
-        adversarial = relativistic_generator_loss(real, fake)
+        adversarial = relativistic_generator_loss(real, fake, self._batch_mean)
         total = loss.pixel * pixel + loss.adversarial * adversarial
+        figures = {"pixel": pixel, "adversarial": adversarial, "restored": restored.detach()}
         if perceptual is not None:
             total = total + loss.perceptual * perceptual
-        norm = self._backward(self.generator, total)
-        judge.requires_grad_(True)
-        with self._nets():
-            real, fake = judge(gt), judge(restored.detach())
-        judged = relativistic_discriminator_loss(real, fake)
-        judge_norm = self._backward(self.discriminator, judged)
-        sums = torch.stack([total.detach(), norm, judged.detach(), judge_norm])
-        finite = Ranks.current().all_true(torch.isfinite(sums).all())
-        for network in self.networks:
-            network.update(finite)
-        for buffer, before in buffers:  # batch statistics and singular vectors, which forward passes move
-            torch.where(finite, buffer, before, out=buffer)
-        figures = {"pixel": pixel, "adversarial": adversarial, "discriminator": judged}
-        if perceptual is not None:
             figures["perceptual"] = perceptual
-        figures |= {"real_logit": real.float().mean(), "fake_logit": fake.float().mean()}
-        return figures | {"gradient_norm": norm}, finite
+        return total, figures
+
+    def _judge_loss_of(self, gt: Tensor, restored: Tensor) -> Loss:
+        """The discriminator's loss on clean images and restored ones."""
+        assert self.discriminator is not None
+        judge = self.discriminator.module
+        with self._nets():
+            real, fake = judge(gt), judge(restored)
+        judged = relativistic_discriminator_loss(real, fake, self._batch_mean)
+        return judged, {"real_logit": real.float().mean(), "fake_logit": fake.float().mean()}
+
+    def _batch_mean(self, values: Tensor) -> Tensor:
+        return self.ranks.differentiable_mean(values.mean())
 
     def _backward(self, network: Network, loss: Tensor) -> Tensor:
         """Gradients of one network; returns their norm before clipping."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.checkpoints.translation import save_translator
+from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
 from deflow_cli.presets.methods import FitMethod
@@ -27,6 +27,7 @@ from deflow_cli.training.run_folder import environment_facts, sole_trainer, writ
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.kernels.clean_side import blur_clean
 from deflow_cli.workflows.translation.data import TranslationBatch, TranslationSampler
+from deflow_cli.workflows.translation.page import page_of_translation
 from deflow_cli.workflows.translation.records import TranslationRecords
 from deflow_cli.workflows.translation.trainer import TranslationRunConfig, TranslationTrainer
 
@@ -184,6 +185,11 @@ class TranslationRun:
             figures = self.records.measure()
             self._save(path, figures)
         self.preview(progress.step)
+        page = None
+        if self.fit.report and finished:  # who interrupts a run wants it to end now
+            request, scale = self.request, self.section.scale
+            folders = (request.clean, request.noisy)
+            page = page_of_translation(request.out, self.domains, folders, self.records, scale, self.reporter)
         return TranslationResult(
             self.request.out,
             path,
@@ -192,6 +198,7 @@ class TranslationRun:
             not finished,
             progress.seconds,
             figures,
+            page,
         )
 
     def _save(self, path: Path, figures: dict[str, float]) -> None:

@@ -6,9 +6,10 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.paths import MODEL_FILE, STATE_FILE
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
@@ -91,7 +92,8 @@ def test_each_step_is_a_command_whose_folder_can_be_looked_at(finished: Experime
     scores = json.loads((out / "scores" / "none" / "seed0" / "scores.json").read_text())
     assert [method["name"] for method in scores["methods"]] == ["10", "12"]
     assert scores["protocol"]["crop_border"] == 0
-    assert (out / "realism" / "deflow" / "seed0" / "realism.html").is_file()
+    realism = json.loads((out / "realism" / "deflow" / "seed0" / "realism.json").read_text())
+    assert (realism["real"]["images"], realism["real"]["with_clean"]) == (4, 4)
 
 
 def test_the_table_is_published_and_measured(finished: Experiment) -> None:
@@ -228,6 +230,60 @@ def test_what_all_methods_need_stops_all(finished: Experiment, tmp_path: Path) -
             do_all(steps, bench_of(finished, tmp_path / names[0], steps, Hears()))
 
 
+def test_a_training_that_is_interrupted_ends_the_experiment(
+    finished: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = restoring.sr_train
+
+    def interrupted(request, reporter):
+        return dataclasses.replace(original(request, reporter), interrupted=True)
+
+    monkeypatch.setattr(restoring, "sr_train", interrupted)
+    request = dataclasses.replace(finished.request, out=tmp_path, only=("none",), stage="restorers")
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(request, Silent())
+    assert rehearse(request) == {
+        "prepare": "done",
+        "pairs/none/seed0": "done",
+        "start": "interrupted",
+        "restorers/none/seed0": "new",
+    }
+    monkeypatch.undo()
+    hears = Hears()
+    reproduce(request, hears)
+    assert any(note.startswith("resumed at step 2") for note in hears.notes)
+    assert set(rehearse(request).values()) == {"done"}
+
+
+def test_a_budget_of_time_and_a_given_start(finished: Experiment, tmp_path: Path) -> None:
+    init = finished.request.out / "start" / "restorer.safetensors"
+    report = reproduce(
+        dataclasses.replace(finished.request, out=tmp_path, only=("none",), budget=0.5, init=init), Silent()
+    )
+    assert "start" not in {step.name for step in report.steps}
+    assert report.table is not None
+    row = next(row for row in report.table.rows if row.method == "none")
+    assert row.steps["last"] == ("last",)
+    assert row.steps["held-out"] == ("held-out",)
+    with pytest.raises(CheckpointError, match="no such file"):
+        reproduce(dataclasses.replace(finished.request, init=tmp_path / "no.pth"), Silent())
+
+
+def test_what_is_missing_is_said_before_anything_is_done(finished: Experiment, tmp_path: Path) -> None:
+    """Not after days of fits."""
+    settings = (*SMALLEST, "loss.features=vgg19", f"loss.features_file={tmp_path / 'vgg19.pth'}")
+    request = dataclasses.replace(finished.request, out=tmp_path / "out", settings=settings)
+    with pytest.raises(CheckpointError, match=r"vgg19\.pth: no such file") as refused:
+        reproduce(request, Silent())
+    assert "--set loss.features=none" in refused.value.next_step
+    assert not (tmp_path / "out" / "prepare").exists()
+
+
+def test_settings_without_effect_redo_nothing(finished: Experiment) -> None:
+    quiet = (*SMALLEST, "fit.log_every=7", "sr.cache_mib=99", "fit.report=true")
+    assert set(rehearse(finished.request, settings=quiet).values()) == {"done"}
+
+
 def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:
     """On empty pictures of the right names."""
     for folder, names in {
@@ -256,6 +312,46 @@ def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:
     assert "H200" in report.how_estimated
     assert any("deflow weights pull" in line for line in report.missing_weights) or not report.missing_weights
     assert not (tmp_path / "out").exists()
+
+
+def test_ablations_scaled_down_are_scored_by_realism_alone(aim_data: Path, tmp_path: Path) -> None:
+    request = ReproduceRequest(
+        "ablations",
+        aim_data,
+        tmp_path / "out",
+        only=("no-conditional", "full"),
+        settings=SMALLEST,
+        scale_down=True,
+        device="cpu",
+    )
+    report = reproduce(request, Silent())
+    assert {step.name.partition("/")[0] for step in report.steps} == {"prepare", "fit", "realism"}
+    table = report.table
+    assert table is not None
+    assert len(table.rows) == 10
+    measured = {row.method for row in table.rows if row.realism}
+    assert measured == {"no-conditional", "full"}
+    assert all(row.scores == {} for row in table.rows)
+    text = report.files[0].read_text(encoding="utf-8")
+    assert text.count("| 22.25 | 0.62 | 0.349 |") == 3  # the full model stands thrice
+
+
+def test_photographs_of_phones_are_blurred_by_kernels_of_theirs(tmp_path: Path) -> None:
+    for name in ("DPEDiphone-tr-x", "DPEDiphone-va"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    request = ReproduceRequest("dped", tmp_path, tmp_path / "out", dry_run=True)
+    steps = {step.name: step for step in reproduce(request, Silent()).steps}
+    assert "kernelgan" in steps["kernels"].what
+    assert "kernels" in steps["pairs/deflow/seed0"].inputs
+    assert "kernels" in steps["pairs/kernelgan/seed0"].inputs
+    assert "kernels" not in steps["pairs/none/seed0"].inputs
+    given = tmp_path / "pool"
+    given.mkdir()
+    np.save(given / "one.npy", np.full((5, 5), 0.04))
+    steps = {step.name for step in reproduce(dataclasses.replace(request, kernels=given), Silent()).steps}
+    assert "kernels" not in steps
+    assert "pairs/kernelgan/seed0" in steps
 
 
 def test_a_method_without_its_folder_is_left_out(tmp_path: Path) -> None:

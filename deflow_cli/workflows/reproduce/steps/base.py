@@ -20,7 +20,12 @@ from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
 Stage = Literal["prepare", "degraders", "pairs", "restorers", "score", "table"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 PREPARED = "prepare"  # the step, and its folder
-CLEAN_SMALL, VALID_SMALL = "clean", "valid-clean"  # below it
+CLEAN_SMALL, CLEAN_PLAIN, VALID_SMALL = "clean", "clean-plain", "valid-clean"  # below it
+# Settings of trainings that change what they record, what they hold in memory and how fast they are, no more.
+WITHOUT_EFFECT = frozenset(
+    ("cache_mib", "checkpoint_every", "crop_pool_mib", "log_every", "preview_every", "report", "tensorboard")
+)
+KERNELS = "kernels"  # the step that estimates blur kernels, and its folder
 TUNED = "tune/white-noise/choice"  # the step that chooses the std of white noise
 
 
@@ -36,7 +41,7 @@ class Cost:
 class Bench:
     """An experiment at work. init: the restorer that all others start from; None: one is trained.
 
-    kernels: a folder of blur kernels for the clean side of DPED, if any.
+    kernels: a folder of blur kernels that was given; None: they are estimated where the experiment blurs.
     """
 
     experiment: Experiment
@@ -54,9 +59,16 @@ class Bench:
         parts = self.layout.parts
         return parts["noisy" if self.experiment.clean_is_noisy else "clean"].folder
 
+    @property
+    def kernels_folder(self) -> Path | None:
+        """Where the blur kernels are; None for an experiment that does not blur."""
+        if not self.experiment.blurs:
+            return None
+        return self.kernels or self.ledger.folder(KERNELS)
+
     def folder_of(self, role: str) -> Path:
-        """The folder of a role: a part of the data, or ``clean_small`` and ``valid_small`` of `prepare`."""
-        made = {"clean_small": CLEAN_SMALL, "valid_small": VALID_SMALL}
+        """The folder of a role: a part of the data, or ``clean_small`` and others that `prepare` made."""
+        made = {"clean_small": CLEAN_SMALL, "clean_plain": CLEAN_PLAIN, "valid_small": VALID_SMALL}
         if role in made:
             return self.ledger.folder(PREPARED) / made[role]
         return self.layout.parts[role].folder
@@ -66,11 +78,13 @@ class Bench:
 class ExperimentStep:
     """One step. needs: steps whose outputs it reads. settings: all else that its outputs depend on.
 
-    trains: whether it shares a budget of time. what: for people. inputs: what it reads, in words.
+    trains: whether it shares a budget of time. needs_features: whether it trains a restorer by a perceptual
+    loss, whose weights must be here. what: for people. inputs: what it reads, in words.
     cost: an estimate.
     """
 
     trains: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False
 
     name: str
     stage: Stage
@@ -111,8 +125,12 @@ def degrader_for(method: Method, seed: int, bench: Bench) -> DegraderChoice:
 
 
 def config_facts(config: Any) -> dict[str, Any]:
-    """A configuration as nested settings, with tuples as lists."""
+    """A configuration as nested settings, with tuples as lists, but for what no output depends on."""
     facts: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    for part in facts.values():
+        if isinstance(part, dict):
+            for name in part.keys() & WITHOUT_EFFECT:
+                del part[name]
     return facts
 
 

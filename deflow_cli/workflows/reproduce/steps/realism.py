@@ -50,7 +50,8 @@ class RealismStep(ExperimentStep):
     def run(self, bench: Bench) -> Facts:
         folder, recipe = bench.ledger.folder(self.name), bench.recipe
         paired = "valid_truth" in bench.layout.parts
-        clean = bench.folder_of("valid_small" if paired else "clean_small")
+        plain = "clean_small" if self.method.blurred or not bench.experiment.blurs else "clean_plain"
+        clean = bench.folder_of("valid_small" if paired else plain)
         images = spread(list_images(clean), recipe.images or len(bench.layout.parts["valid_input"].images))
         degrade_images(clean, images, folder / _DEGRADED, self.method, self.seed, bench)
         request = RealismRequest(
@@ -60,7 +61,7 @@ class RealismStep(ExperimentStep):
             seed=0,
             device=bench.device,
             quick=recipe.small,
-            html=folder / "realism.html",
+            html=None if recipe.small else folder / "realism.html",
         )
         report = measure_realism(request, bench.reporter)
         write_atomically(folder / "realism.json", (json_text(report.as_dict(), indent=1) + "\n").encode())

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.config.restorer import SrConfig
+from deflow_cli.checkpoints.hub import locate
+from deflow_cli.config.restorer import LossConfig, SrConfig
 from deflow_cli.degraders.choice import DegraderChoice
+from deflow_cli.errors import CheckpointError
 from deflow_cli.metrics.options import ScorerOptions
 from deflow_cli.paths import LAST_RESTORER_FILE, RESTORER_FILE
 from deflow_cli.texts import json_text
@@ -73,6 +75,18 @@ def train_restorer(
     return result
 
 
+def require_features(loss: LossConfig) -> None:
+    """Raise CheckpointError where the perceptual loss lacks its weights: better now than after the fits."""
+    if loss.features == "vgg19":
+        given = Path(loss.features_file) if loss.features_file else None
+        try:
+            locate("vgg19", given)
+        except CheckpointError as error:
+            raise CheckpointError(
+                str(error), next_step=f"{error.next_step}; or train without: --set loss.features=none"
+            ) from error
+
+
 @dataclass(frozen=True)
 class StartStep(ExperimentStep):
     """A restorer of clean images made small, by L1 alone: what the published start, RRDB_PSNR_x4, is."""
@@ -91,6 +105,7 @@ class TrainRestorerStep(ExperimentStep):
     """A method's restorer. pairs: the step with its pairs; None: the degrader degrades every crop anew."""
 
     trains: ClassVar[bool] = True
+    needs_features: ClassVar[bool] = True
 
     method: Method
     seed: int

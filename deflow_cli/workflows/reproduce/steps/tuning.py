@@ -17,6 +17,7 @@ class TryNoiseStep(ExperimentStep):
     """A short training of a restorer with white noise of one std, and its scores on the validation images."""
 
     trains: ClassVar[bool] = True
+    needs_features: ClassVar[bool] = True
 
     sigma: float
     config: SrConfig

@@ -27,16 +27,18 @@ from deflow_cli.models.srflow.pretraining import RestorerHead, new_head
 from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
 from deflow_cli.presets.reader import SRFLOW
 from deflow_cli.runtime.device import choose_device, choose_precision
+from deflow_cli.runtime.distributed import Ranks
+from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import derived_seed, generator
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn
-from deflow_cli.training.loop import run_training
-from deflow_cli.training.run_data import compare_data, compare_facts, record_data
+from deflow_cli.training.loop import describe_ranks, run_training
+from deflow_cli.training.run_data import compare_facts, record_data
 from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
-from deflow_cli.workflows.restorer.request import SrResult, StagePace
+from deflow_cli.workflows.restorer.request import SrResult, StagePace, open_alike
 from deflow_cli.workflows.restorer.srflow.step import SRFlowStep
 from deflow_cli.workflows.restorer.srflow.validation import SpaceValidation, choose_space_scorers
 from deflow_cli.workflows.restorer.step import Moment
@@ -70,31 +72,48 @@ def default_srflow_preset(device: str) -> str:
 
 
 @hears_remarks
-@sole_trainer
 def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> SrResult:
-    """Train an SRFlow. Raises DataError, ConfigError, CheckpointError or TrainingError."""
+    """Train an SRFlow. Raises DataError, ConfigError, CheckpointError or TrainingError.
+
+    Of several processes that torchrun started, each trains on its part of every batch; the request of the
+    first one counts, and it alone writes files and reports. All return its result.
+    """
     started = time.monotonic()
-    reporter = reporter or Silent()
-    device = choose_device(request.device)
-    resumes = request.resume and can_resume(request.out, reporter, RESTORER_FILE)
+    with joined_ranks(request.device) as (ranks, device):
+        listens = reporter if reporter is not None and ranks.is_main else Silent()
+        request = ranks.on_main(lambda: request)
+        return _train_srflow(request, ranks, device, listens, started)
+
+
+@sole_trainer
+def _train_srflow(
+    request: SRFlowRequest, ranks: Ranks, device: torch.device, reporter: Reporter, started: float
+) -> SrResult:
+    resumes = ranks.on_main(lambda: request.resume and can_resume(request.out, reporter, RESTORER_FILE))
+    # samples are drawn for every second image, where texture counts
+    unit = 2 if request.config.flow.texture else 1
+    ranks.check_parts("sr.batch_size", request.config.sr.batch_size, unit if ranks.size > 1 else 1)
     data = open_data(request.source, request.config.sr, device, reporter)
-    if resumes:
-        compare_data(request.out, data.contents, request.accepts_changed_data, reporter)
+    open_alike(data, request, resumes, reporter)
     srflow = dataclasses.replace(request.config.srflow, scale=data.scale)
     config = dataclasses.replace(request.config, srflow=srflow)
     model = SRFlow(config.model, derived_seed(config.sr.seed, "srflow"))
-    if request.encoder is not None and not resumes:
+    if request.encoder is not None and not resumes and ranks.is_main:  # the others get its weights
         _start_encoder(model, local_copy(request.encoder, RESTORER_FILE).path, reporter)
     run = SRFlowRun(request, config, data, model.to(device), reporter, started)
+    run.engine.on_main(lambda: _begin_folder(request, config, run, resumes))
+    return run.go(resumes)
+
+
+def _begin_folder(request: SRFlowRequest, config: SRFlowRunConfig, run: SRFlowRun, resumes: bool) -> None:
+    """Look at the data, and make the folder that of a run. What was refused before has left no trace."""
     if not resumes:
         run.look()
-        # from here on it is a run: what is refused above leaves no trace
         write_atomically(request.out / CONFIG_FILE, SRFLOW.to_toml(config).encode())
-    record_data(request.out, data.contents)
+    record_data(request.out, run.data.contents)
     source = request.source
     places = {"pairs": source.pairs, "val": source.val, "hr": source.hr, "init": request.encoder}
     write_run_record(request.out, places)
-    return run.go(resumes)
 
 
 def _start_encoder(model: SRFlow, path: Path, reporter: Reporter) -> None:
@@ -144,7 +163,7 @@ class SRFlowRun:
             turn=Turn(self._flow_begins, self._begin_flow),
         )
         self.batches: BatchStream[tuple[Tensor, Tensor]] = BatchStream(
-            data.crops.batch, config.sr.batch_size, self.device
+            data.part, config.sr.batch_size, self.device
         )
         self._reported: set[str] = set()
 
@@ -165,8 +184,8 @@ class SRFlowRun:
         sr = self.config.sr
         self._describe()
         hooks = {
-            "validate": (sr.validate_every, self.validate),
-            "preview": (sr.preview_every, self.preview),
+            "validate": (sr.validate_every, self.engine.hook_of_main(self.validate)),
+            "preview": (sr.preview_every, self.engine.hook_of_main(self.preview)),
         }
         finished = run_training(
             self.engine,
@@ -176,7 +195,7 @@ class SRFlowRun:
             resumed=self._compare_data,
         )
         self._report_dropped()
-        return self._finish(finished)
+        return self.engine.on_main(lambda: self._finish(finished))
 
     def _begin(self) -> None:
         if "pretrain" not in self.config.stages:
@@ -215,6 +234,7 @@ class SRFlowRun:
             f"training: {' then '.join(stages)}{length}, batch {sr.batch_size} x {sr.gt_size} px, "
             f"{precision} on {self.device}, seed {sr.seed}"
         )
+        describe_ranks(self.data.ranks, sr.batch_size, self.device, self.reporter)
 
     def _finish(self, finished: bool) -> SrResult:
         engine, out = self.engine, self.request.out
@@ -258,7 +278,8 @@ class SRFlowRun:
         state = self.engine.state
         if state.average is not None:
             self.model.load_state_dict(state.average)
-        self._start_flow(step)
+        self.engine.on_main(lambda: self._start_flow(step))
+        state.share_weights()
         self.step.forget()
         state.begin()
         self.facts["flow_from"] = [step, share]
@@ -294,7 +315,7 @@ class SRFlowRun:
         """The step's large and small crops on the device."""
         batch = self.batches.of_step(step)
         self._report_dropped()
-        return self.data.ready(batch, step, self.device)
+        return self.data.part_ready(batch, step, self.device)
 
     def _report_dropped(self) -> None:
         for name in [name for name in list(self.data.crops.dropped) if name not in self._reported]:

@@ -18,6 +18,7 @@ from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.seeding import generator
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
+from deflow_cli.training.shared_loss import Loss, SharedLoss, mean_figures
 from deflow_cli.workflows.restorer.step import Moment, rate_factor
 
 
@@ -26,7 +27,8 @@ class SRFlowStep:
 
     batch_of(step): images y and x, float32 in [0, 1]. moment_of(step, share): the step's stage. A step whose
     loss or gradients are not finite changes no weight. On a CUDA device all that follows from a batch is
-    replayed as one CUDA graph, recorded anew for a stage and where the encoder begins to train.
+    replayed as one CUDA graph, recorded anew for a stage and where the encoder begins to train. Several ranks
+    have a part of the batch each, and take the step of the whole batch, without a CUDA graph.
     """
 
     def __init__(
@@ -39,15 +41,24 @@ class SRFlowStep:
     ) -> None:
         self.config, self.batch_of, self.moment_of = config, batch_of, moment_of
         self.device = next(model.parameters()).device
-        self.model, self.head = model, head
+        self.model, self.head, self.ranks = model, head, Ranks.current()
         flow, sr = config.flow, config.sr
-        self.objective = SRFlowObjective(model, flow.l1, flow.texture, sr.temperature, sr.memory == "low")
+        self.objective = SRFlowObjective(
+            model, flow.l1, flow.texture, sr.temperature, sr.memory == "low", self._batch_mean
+        )
         self.flow_network = Network(model, self._adam(model))
         self.head_network = None if head is None else Network(head, self._adam(head), "head.")
         self._state: tuple[object, ...] = ()
         self._stage = ""
         self._names: tuple[str, ...] = ()
-        self._update = GraphedFunction(self._computed, before_recording=self._clear_gradients)
+        self._update = GraphedFunction(
+            self._computed, before_recording=self._clear_gradients, enabled=self.ranks.size == 1
+        )
+        heads = [] if head is None else [head]
+        self._losses = {
+            "pretrain": SharedLoss(self._pretraining_loss, [model.encoder, *heads]),
+            "flow": SharedLoss(self._flow_loss, [model]),
+        }
 
     def _adam(self, module: nn.Module) -> torch.optim.Optimizer:
         on_cuda = self.device.type == "cuda"  # a graph reads rates from memory
@@ -86,10 +97,15 @@ class SRFlowStep:
         state = (moment.stage, rests, *(network.replacements for network in self.networks))
         if state != self._state:
             self._update.forget()
+            for loss in self._losses.values():
+                loss.forget()
             self._state, self._stage = state, moment.stage
             self.model.encoder.requires_grad_(not rests)
         y, x = self.batch_of(step)
-        *figures, finite = self._update(y, x, *self.noise(step, y.shape))
+        whole = torch.Size((self.ranks.size * len(y), *y.shape[1:]))
+        part = self.ranks.part(whole[0])
+        noise = (values[part.start : part.stop] for values in self.noise(step, whole))
+        *figures, finite = self._update(y, x, *noise)
         return Outcome(dict(zip(self._names, figures, strict=True)), factor, finite)
 
     def _clear_gradients(self) -> None:
@@ -98,18 +114,24 @@ class SRFlowStep:
 
     def _computed(self, y: Tensor, x: Tensor, *noise: Tensor) -> list[Tensor]:
         """The update of the stage; returns the figures to log, and whether all was finite."""
-        if self._stage == "pretrain":
-            assert self.head is not None
-            loss = pretraining_loss(self.model, self.head, y, x)
-            figures = {"pixel": loss}
-        else:
-            loss, figures = self.objective(y, x, DequantisationNoise(*noise))
+        loss, figures = self._losses[self._stage](y, x, *noise)
         self._clear_gradients()
         loss.backward()
         trained = [p for network in self.networks for p in network.parameters if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.sr.clip_gradients or math.inf)
-        finite = Ranks.current().all_true(torch.isfinite(loss.detach()) & torch.isfinite(norm))
+        finite = self.ranks.all_true(torch.isfinite(loss.detach()) & torch.isfinite(norm))
         for network in self.networks:
             network.update(finite)
         self._names = (*figures, "gradient_norm")
-        return [*(figure.detach() for figure in figures.values()), norm, finite]
+        return [*mean_figures(figures).values(), norm, finite]
+
+    def _pretraining_loss(self, y: Tensor, x: Tensor, *noise: Tensor) -> Loss:
+        assert self.head is not None
+        loss = pretraining_loss(self.model, self.head, y, x)
+        return loss, {"pixel": loss}
+
+    def _flow_loss(self, y: Tensor, x: Tensor, *noise: Tensor) -> Loss:
+        return self.objective(y, x, DequantisationNoise(*noise))
+
+    def _batch_mean(self, values: Tensor) -> Tensor:
+        return self.ranks.differentiable_mean(values.mean())
