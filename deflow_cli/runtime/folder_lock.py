@@ -25,6 +25,10 @@ _ATTEMPTS = 100  # at a file that ending processes remove meanwhile
 _LOCKED_BYTE = 1 << 30  # on Windows, where nobody can read what is locked: far behind the record
 
 
+class FolderInUseError(DataError):
+    """Another process writes to a folder."""
+
+
 class _HeldByAnotherError(Exception):
     """Another process has the lock. record: what its file says."""
 
@@ -73,7 +77,7 @@ def sole_writer(
         descriptor = _opened(path, folder, warn)
     except _HeldByAnotherError as error:
         _remove_empty(missing)
-        raise DataError(
+        raise FolderInUseError(
             f"{folder}: {what} writes there already: {_owner(error.record)}",
             next_step=f"wait until that has ended, or {next_step}",
         ) from error

@@ -8,6 +8,7 @@ as a `DeflowError` with a ``next_step``. The examples run in a folder with photo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +20,7 @@ from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.checkpoints.restorer import load_restorer as read_restorer_file
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.config.kernels import PUBLISHED_ITERATIONS, KernelSettings
+from deflow_cli.config.shards import Shard
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import ConfigError
@@ -380,13 +382,17 @@ def make_pairs(
     device: str = "auto",
     dry_run: bool = False,
     overwrite: bool = False,
+    shard: str | None = None,
+    merge: bool = False,
+    engine: str = "local",
     reporter: Reporter | None = None,
 ) -> MakePairsReport:
     """Make a data set of clean and degraded pairs, as ``deflow make-pairs`` does.
 
     degrader: a name, or a `DegraderChoice` with its options. manifest: of a data set to make again, whose
-    settings replace the ones given here. Called again, it goes on where it was interrupted. Raises
-    DeflowError naming the file or the option that will not do.
+    settings replace the ones given here. shard: such as "3/10", the part to make beside other processes;
+    merge: to join what they made. engine: "ray" for a running Ray cluster. Called again, it goes on where it
+    was interrupted. Raises DeflowError naming the file or the option that will not do.
 
     >>> from deflow_cli import DegraderChoice, make_pairs
     >>> report = make_pairs("clean", "pairs", degrader=DegraderChoice("white-noise", sigma=8.0), scale=2)
@@ -417,6 +423,9 @@ def make_pairs(
         device=device,
         dry_run=dry_run,
         overwrite=overwrite,
+        shard=None if shard is None else Shard.parse(shard, os.environ),
+        merge=merge,
+        engine=engine,
     )
     return workflow.make_pairs(request, reporter or Silent())
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
+from deflow_cli.config.shards import Shard
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.workflows.pairs import run as workflow
 from deflow_cli.workflows.pairs.plan import PairSettings
@@ -41,6 +43,32 @@ def test_request_by_default(deflow, folders, recorder):
     result = deflow("make-pairs", folders[0], "out")
     assert result.exit_code == 0, result.output
     assert recorder.requests == [workflow.MakePairsRequest(folders[0], Path("out"))]
+
+
+def test_request_of_a_shard(deflow, folders, recorder, monkeypatch):
+    args = ["make-pairs", folders[0], "out"]
+    assert deflow(*args, "--shard", "2/3").exit_code == 0
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "1")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "9")
+    assert deflow(*args, "--shard", "auto").exit_code == 0
+    assert deflow(*args).exit_code == 0  # a scheduler's variables alone change nothing
+    assert deflow(*args, "--merge").exit_code == 0
+    assert deflow(*args, "--engine", "ray").exit_code == 0
+    assert [request.shard for request in recorder.requests[:3]] == [Shard(2, 3), Shard(4, 9), None]
+    assert [request.merge for request in recorder.requests[2:]] == [False, True, False]
+    assert recorder.requests[-1].engine == "ray"
+    refused = deflow(*args, "--shard", "4/3")
+    assert refused.exit_code == 2
+    assert "the parts count from 1 to 3" in refused.output
+
+
+def test_what_a_shard_says(deflow, folders, monkeypatch):
+    recorder = Recorder(dataclasses.replace(REPORT, shard="2/3", written=5))
+    monkeypatch.setattr(workflow, "make_pairs", recorder)
+    lines = deflow("make-pairs", folders[0], "out", "--shard", "2/3").output.splitlines()
+    assert lines[0] == "shard 2/3: 12 pairs of 3 images in out (folders), 5 of them made now"
+    assert lines[1].endswith("when all shards are done: --merge")
 
 
 def test_request_with_everything(deflow, folders, recorder):

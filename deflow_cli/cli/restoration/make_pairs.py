@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from deflow_cli.cli.degradation.degrade import parse_temperature
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder, check_source
 from deflow_cli.cli.restoration import make_pairs_options as options
 from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
+from deflow_cli.config.shards import Shard
 from deflow_cli.errors import ConfigError
 
 
@@ -36,6 +38,9 @@ def make_pairs(
     seed: options.Seed = None,
     manifest: options.Manifest = None,
     workers: options.Workers = None,
+    shard: options.ShardText = None,
+    merge: options.Merge = False,
+    engine: options.EngineName = "local",
     dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,
     device: Device = "auto",
@@ -50,6 +55,7 @@ def make_pairs(
     check_source(source, "HR")
     if kernels is not None:
         check_folder(kernels, "--kernels")
+    part = Shard.parse(shard, os.environ) if shard is not None else None
     of_degrader = degrader.arguments()
     of_pairs = given(
         scale=scale,
@@ -84,6 +90,9 @@ def make_pairs(
             device=device,
             dry_run=dry_run,
             overwrite=overwrite,
+            shard=part,
+            merge=merge,
+            engine=engine,
         )
         report = workflow.make_pairs(request, reporter)
 
@@ -111,6 +120,9 @@ def describe_pairs(report: Any) -> list[str]:
             f"{sizes}; about {show_bytes(estimate.bytes)}; {show_bytes(estimate.free)} are free",
             f"about {format_seconds(max(1.0, estimate.seconds))} with {report.workers} workers",
         ]
+    elif report.shard:
+        lines = [f"shard {report.shard}: {what} in {where}, {report.written} of them made now"]
+        lines.append(f"{format_seconds(report.seconds)}; when all shards are done: --merge")
     elif report.written == 0:
         lines = [f"{what} are in {where} already"]
     else:

@@ -69,6 +69,22 @@ Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Threads; the result does not depend on them (default: all cores)."),
 ]
+ShardText = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N|auto",
+        help="Make part I of N, beside other processes that make the others into the same OUT; auto: of a "
+        "SLURM array or torchrun. Then --merge.",
+    ),
+]
+Merge = Annotated[
+    bool, typer.Option("--merge", help="Check what the shards made, and make one data set of it.")
+]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", metavar="local|ray", help="ray: a running Ray cluster makes the pairs."),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Check the images, tell counts, sizes, disk and time; write nothing."),

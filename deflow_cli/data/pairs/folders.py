@@ -25,15 +25,15 @@ class FolderWriter:
 
     def __init__(self, target: Path, slots: Sequence[PairSlot]) -> None:
         self._target = target
-        self._slots = slots
+        self._slots = {slot.key: slot for slot in slots}
         self._staging = target / STAGING
         for name in (*SIDES, STAGING):
             (target / name).mkdir(parents=True, exist_ok=True)
 
-    def missing(self) -> set[str]:
+    def missing(self, keys: Collection[str] | None = None) -> set[str]:
         return {
             slot.key
-            for slot in self._slots
+            for slot in (self._slots.values() if keys is None else map(self._slots.__getitem__, keys))
             if not all(
                 is_whole_png_file(self.path(slot.key, side), size) for side, size in slot.sizes.items()
             )

@@ -93,6 +93,21 @@ def files_of(kind: PairFormat, slots: Sequence[PairSlot]) -> list[str]:
     return [*stored, *side_files(kind, slots)]
 
 
+def unit_numbers(kind: PairFormat, slots: Sequence[PairSlot]) -> list[int]:
+    """Of each pair the unit that it belongs to: what can be made apart, an image's pairs or a tar file's."""
+    if kind == "webdataset":
+        return [number for number, shard in enumerate(plan_shards(slots)) for _ in shard]
+    return [slot.image for slot in slots]
+
+
+def files_of_unit(kind: PairFormat, unit: int, slots: Sequence[PairSlot]) -> list[str]:
+    """The files that hold a unit, whose pairs are ``slots``; those of an LMDB wait to be packed."""
+    if kind == "webdataset":
+        return [shard_name(unit)]
+    below = f"{STAGING}/" if kind == "lmdb" else ""
+    return [f"{below}{side}/{slot.key}.png" for slot in slots for side in SIDES]
+
+
 def clear_pairs(target: Path) -> None:
     """Remove a data set that we wrote, its manifests last.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,9 @@ class LmdbWriter:
         self._packed = False
         self._files = FolderWriter(self._staging, slots)
 
-    def missing(self) -> set[str]:
+    def missing(self, keys: Collection[str] | None = None) -> set[str]:
+        if keys is not None:  # a part of a data set that nobody has packed
+            return self._files.missing(keys)
         self._packed = all(self._is_whole(side) for side in SIDES)
         return set() if self._packed else self._files.missing()
 

@@ -6,7 +6,7 @@ import os
 import struct
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -69,8 +69,11 @@ class PairWriter(Protocol):
     interruptions.
     """
 
-    def missing(self) -> set[str]:
-        """Keys that are not stored yet, or not whole; all of them are to be written."""
+    def missing(self, keys: Collection[str] | None = None) -> set[str]:
+        """Keys that are not stored yet, or not whole; all of them are to be written.
+
+        keys: those to look at, the pairs of whole units; None: all of them.
+        """
         ...
 
     def write(self, pairs: Sequence[EncodedPair]) -> None:

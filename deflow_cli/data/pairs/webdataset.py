@@ -8,7 +8,7 @@ import json
 import os
 import tarfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,12 +54,13 @@ class WebdatasetWriter:
         self._index = -1
         self._left: set[str] = set()
 
-    def missing(self) -> set[str]:
+    def missing(self, keys: Collection[str] | None = None) -> set[str]:
+        numbers = range(len(self._shards)) if keys is None else {self._shard_of[key] for key in keys}
         return {
             slot.key
-            for index, shard in enumerate(self._shards)
-            if not self._is_whole(self._target / shard_name(index), shard)
-            for slot in shard
+            for index in numbers
+            if not self._is_whole(self._target / shard_name(index), self._shards[index])
+            for slot in self._shards[index]
         }
 
     def _is_whole(self, path: Path, shard: Sequence[PairSlot]) -> bool:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from deflow_cli.data.blur.kernels import BlurKernel, blur_and_downsample
 from deflow_cli.data.images.files import read_rgb8, to_pixels, to_tensor
+from deflow_cli.data.images.folders import file_sha256
 from deflow_cli.data.images.resize import downsample
-from deflow_cli.data.pairs.records import EncodedPair, encode_png
+from deflow_cli.data.pairs.records import EncodedPair, PairSlot, encode_png
 from deflow_cli.degraders.base import ReadyDegrader
 from deflow_cli.errors import DataError, naming
 from deflow_cli.workflows.pairs.plan import Manifest, PlannedImage
@@ -42,12 +43,22 @@ class PairPlan:
     def sources(self) -> CleanImages:
         return self.manifest.sources
 
+    @property
+    def slots(self) -> list[PairSlot]:
+        """All pairs, in the order of their names."""
+        return [slot for planned in self.images for slot in planned.slots]
+
 
 class PairMaker:
-    """Makes the missing pairs of a planned image (None: all of them). Several threads may call it."""
+    """Makes the missing pairs of a planned image (None: all of them). Several threads may call it.
 
-    def __init__(self, plan: PairPlan, missing: set[str] | None = None) -> None:
-        self._plan = plan
+    checks_contents: whether each image is compared with the one that was planned, byte for byte.
+    """
+
+    def __init__(
+        self, plan: PairPlan, missing: set[str] | None = None, checks_contents: bool = False
+    ) -> None:
+        self._plan, self._checks_contents = plan, checks_contents
         self._missing = missing
         # On a CUDA device one picture at a time, because the tiles are planned for all of its memory.
         self._turn = threading.Lock() if plan.manifest.device == "cuda" else contextlib.nullcontext()
@@ -57,7 +68,8 @@ class PairMaker:
         path = sources.path(planned.image)
         source = sources.images[planned.image]
         gt = read_rgb8(path)
-        if gt.shape[:2] != (source.height, source.width):
+        changed = self._checks_contents and file_sha256(path) != source.sha256
+        if changed or gt.shape[:2] != (source.height, source.width):
             raise DataError(
                 f"{path}: has changed meanwhile", next_step="start again when the images stay as they are"
             )

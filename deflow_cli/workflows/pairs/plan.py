@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,10 @@ class PlannedImage:
     kernel: int | None
     slots: tuple[PairSlot, ...]
     boxes: tuple[Window, ...]
+
+    def lacks(self, keys: Collection[str]) -> bool:
+        """Whether any of its pairs is among some that are missing."""
+        return any(slot.key in keys for slot in self.slots)
 
 
 def plan_pairs(

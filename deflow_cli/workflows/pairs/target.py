@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.data.images.listing import name_some
@@ -51,10 +53,17 @@ def check(target: Path, manifest: Manifest, overwrite: bool) -> bool:
         return False
     if overwrite:
         return False
-    if found[0].read_text("utf-8") == manifest.text():
-        return found[0].name == MANIFEST
-    differing = differences(load_content(found[0]), manifest.as_dict())
-    what = "an unfinished data set" if found[0].name == UNFINISHED else "a data set"
+    if found[0].read_text("utf-8") != manifest.text():
+        refuse_other(found[0], load_content(found[0]), manifest)
+    return found[0].name == MANIFEST
+
+
+def refuse_other(path: Path, content: Mapping[str, Any], manifest: Manifest) -> None:
+    """Raise DataError, with what differs, unless ``content`` of the file ``path`` is that of the manifest."""
+    differing = differences(content, json.loads(manifest.text()))
+    if not differing:
+        return
+    target, what = path.parent, "an unfinished data set" if path.name == UNFINISHED else "a data set"
     raise DataError(
         f"{target}: holds {what} made otherwise: {name_some(differing, 5)}",
         next_step="choose another OUT, repeat its command, or replace it by --overwrite",

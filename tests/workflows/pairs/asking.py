@@ -32,7 +32,7 @@ def save(path, pixels):
 
 
 def ask(source, target, model=None, *, choice=None, reporter=None, **options):
-    names = {"kernels", "manifest", "workers", "dry_run", "overwrite"}
+    names = {"kernels", "manifest", "workers", "dry_run", "overwrite", "shard", "merge", "engine"}
     of_request = {key: options.pop(key) for key in list(options) if key in names}
     request = MakePairsRequest(
         source,
