@@ -36,6 +36,7 @@ from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import generator
+from deflow_cli.texts import encoded
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.domains import Domains
 from deflow_cli.training.engine import Engine
@@ -161,7 +162,7 @@ def _fit(
 def _begin_folder(request: FitRequest, config: RunConfig, domains: Domains, resumes: bool) -> None:
     """Make the folder that of a run. What was refused before has left no trace."""
     if not resumes:
-        write_atomically(request.out / CONFIG_FILE, FIT.to_toml(config).encode())
+        write_atomically(request.out / CONFIG_FILE, encoded(FIT.to_toml(config)))
     record_data(request.out, domains.contents)
     write_run_record(request.out, {"clean": request.clean, "noisy": request.noisy, "pairs": request.pairs})
 
