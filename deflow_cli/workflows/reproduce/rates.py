@@ -43,8 +43,8 @@ HOW = (
 # With --scale-down: seconds on two cores, assumed for all.
 SMALL_STEP, SMALL_TRAINING, SMALL_WORK = 0.35, 30.0, 10.0
 HOW_SMALL = (
-    "Scaled down: 0.35 s for a step of a flow's fit, 30 s for any other training and 10 s for any other step, "
-    "on two cores, assumed."
+    "Scaled down: 0.35 s for a step of a flow's fit, 30 s for any other training and 10 s for any other "
+    "step, on two cores, assumed."
 )
 
 
