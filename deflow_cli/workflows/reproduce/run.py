@@ -16,6 +16,7 @@ from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.errors import CheckpointError, ConfigError, DeflowError
 from deflow_cli.paths import RESTORER_FILE, RUN_LOCK
 from deflow_cli.runtime.folder_lock import sole_writer
+from deflow_cli.runtime.joining import refuse_ranks
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded
 from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS, Experiment
@@ -133,6 +134,7 @@ def reproduce(request: ReproduceRequest, reporter: Reporter) -> ReproduceReport:
     Raises DataError naming every missing folder, ConfigError for options that do not fit, and what the
     commands raise that the steps stand for.
     """
+    refuse_ranks("deflow reproduce")
     experiment = EXPERIMENTS.get(request.experiment)
     if experiment is None:
         raise ConfigError(
