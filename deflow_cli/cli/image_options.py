@@ -72,8 +72,8 @@ RestoreModel = Annotated[
     typer.Option(
         metavar="FILE",
         help="A restorer.safetensors, its folder or hf://USER/REPO, or an ESRGAN of others, .pth or "
-        ".safetensors (default: the newest runs/*/restorer.safetensors here, else an embedded one, for camera noise: a "
-        "denoiser, or with --outscale above 1 one that enlarges).",
+        ".safetensors (default: the newest runs/*/restorer.safetensors here, else an embedded one, for "
+        "camera noise: a denoiser, or with --outscale above 1 one that enlarges).",
     ),
 ]
 Outscale = Annotated[
