@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from deflow_cli.checkpoints.hub import find, remote_file
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.reproduce.experiments import SR_SCALE, Experiment
@@ -43,7 +44,17 @@ from deflow_cli.workflows.reproduce.steps.restoring import (
 )
 from deflow_cli.workflows.reproduce.steps.tuning import ChooseNoiseStep, TryNoiseStep
 
+WEIGHTS_OF = {"lpips": "alexnet", "brisque": "brisque"}
 SMALL_SAMPLES = SampleSizes(start=16, moments=40, final=40, held_out=8)  # with --scale-down
+
+
+def lacking_weights(measures: Sequence[str]) -> dict[str, str]:
+    """Measures whose weights are not on this machine, and the weights' names for ``deflow weights``."""
+    return {
+        measure: name
+        for measure, name in WEIGHTS_OF.items()
+        if measure in measures and find(remote_file(name)) is None
+    }
 
 
 def scores_name(method: str, seed: int) -> str:
@@ -318,8 +329,10 @@ class ExperimentPlan:
 
     @property
     def _scored_on(self) -> Facts:
+        """The data, and the measures whose weights are here: those brought later are measured then."""
         data = self._data("valid_input", "valid_truth")
-        return {**data, "measures": list(self.experiment.measures)}
+        lacking = lacking_weights(self.experiment.measures)
+        return {**data, "measures": [name for name in self.experiment.measures if name not in lacking]}
 
     def _scores_cost(self, models: int) -> Cost:
         return self.rates.scores(self.layout.parts["valid_input"], models)
