@@ -22,7 +22,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.contents import contents_digest
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.jpeg_history import FolderCompression, compress_alike
-from deflow_cli.errors import CheckpointError, naming
+from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import (
     Objective,
@@ -130,6 +130,7 @@ def fit(
 
 
 @sole_trainer
+@memory_advice("lower fit.batch_size or fit.patch_size, or use --memory low")
 def _fit(
     request: FitRequest,
     ranks: Ranks,
