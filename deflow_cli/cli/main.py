@@ -11,7 +11,7 @@ from deflow_cli.cli.degradation import degrade, demo, fit, inspect, kernels, rep
 from deflow_cli.cli.experiments import reproduce, study
 from deflow_cli.cli.guard import guarded, set_debug
 from deflow_cli.cli.restoration import edit, make_pairs, restore, sr_train
-from deflow_cli.cli.scoring import compare, score
+from deflow_cli.cli.scoring import check, compare, score
 from deflow_cli.cli.weights import export, import_weights, push, weights
 
 EXIT_CODES = (
@@ -62,6 +62,7 @@ app.add_typer(edit.app, name="edit")
 app.command("export")(guarded(export.export))
 app.command("push")(guarded(push.push))
 app.command("score")(guarded(score.score))
+app.command("check")(guarded(check.check_pairs))
 app.command("compare")(guarded(compare.compare_images))
 app.command("reproduce")(guarded(reproduce.reproduce))
 app.add_typer(study.app, name="study")

@@ -87,6 +87,12 @@ def fit_methods() -> dict[str, FitMethod]:
     return {method.name: method for method in FIT_METHODS}
 
 
+def method_users(option: str, last: str) -> str:
+    """The methods that have an option of the command, as ``a, b or c``, with ``last`` before the last one."""
+    names = [method.name for method in FIT_METHODS if option in method.options]
+    return f" {last} ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
 def fit_method(name: str) -> FitMethod:
     """The method of a name. Raises ConfigError for an unknown one.
 

@@ -18,12 +18,14 @@ from typer.testing import Result
 
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.checkpoints.restorer import load_restorer, save_restorer
+from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.paths import weights_folder
 from tests.checkpoints.onnx.running import session
 from tests.inference.small import build
+from tests.inference.small_srflow import started_srflow
 
 Deflow = Callable[..., Result]
 EMBEDDED = weights_folder() / "camera-noise.safetensors"
@@ -118,7 +120,7 @@ def test_programs_that_will_not_take_it_are_named(deflow: Deflow, tmp_path: Path
         (["run", "m.bin"], 2, ["m.bin", ".pth"]),
         (["run", "m.pth", "--format", "tflite"], 2, ["'tflite'", "basicsr", "safetensors"]),
         (["run", "m.pth", "--format", "onnx"], 2, ["m.pth", "m.onnx"]),
-        (["run", "m.onnx", "--seed", "3"], 2, ["--seed", "restorer"]),
+        (["run", "m.onnx", "--seed", "3"], 2, ["--seed", "gives no samples"]),
         (["run", "m.onnx", "--tag", "photo"], 2, ["--tag"]),
         (["run", "m.pth", "--noise", "input"], 2, ["--noise"]),
         (["run", "m.onnx", "--noise", "some"], 2, ["'some'", "graph"]),
@@ -198,6 +200,22 @@ def test_what_an_onnx_file_says_of_itself(deflow: Deflow, tmp_path: Path, run_fo
         "deflow.scale": "4",
     }
     assert str(tmp_path).encode() not in (tmp_path / "m.onnx").read_bytes()
+
+
+def test_an_srflow_as_onnx_gives_what_restore_writes(
+    deflow: Deflow, tmp_path: Path, photograph: Path
+) -> None:
+    save_srflow(tmp_path / "s.safetensors", started_srflow(), {"license": "MIT"})
+    named = ["--seed", 3, "--key", "cat.png", "--temperature", 0.6]
+    assert deflow("export", "s.safetensors", "s.onnx", *named).exit_code == 0
+    done = deflow("restore", "clean", "large", "--model", "s.safetensors", "--seed", 3, "--temperature", 0.6)
+    assert done.exit_code == 0, done.output
+    small = np.asarray(Image.open(photograph), np.float32) / 255
+    found = session(tmp_path / "s.onnx").run(None, {"image": small.transpose(2, 0, 1)[None]})[0]
+    written = np.asarray(Image.open(tmp_path / "large/cat.png")).astype(int)
+    levels = np.round(found[0].transpose(1, 2, 0) * 255).astype(int)
+    assert np.abs(levels - written).max() <= 1
+    assert (levels != written).mean() < 1e-3
 
 
 def test_onnx_cannot_compress_and_says_so(deflow: Deflow, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from deflow_cli.checkpoints.onnx.layers import (
     clamped,
     conv,
     halved,
+    local_mean,
     padded,
 )
 from deflow_cli.checkpoints.onnx.noise import COMPONENT_FIELD, LEVEL_FIELD, NoiseField, NoiseSource
@@ -244,15 +245,7 @@ def _squared_slope(graph: Graph, guide: str, axis: int) -> str:
 
 
 def _smooth(graph: Graph, x: str) -> str:
-    border = _SMOOTHING // 2
-    return graph(
-        "AveragePool",
-        x,
-        kernel_shape=[_SMOOTHING] * 2,
-        strides=[1, 1],
-        pads=[border] * 4,
-        count_include_pad=0,
-    )
+    return local_mean(graph, x, _SMOOTHING)
 
 
 def _place(

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from deflow_cli.checkpoints.onnx.graph import Graph, single, weights
+from deflow_cli.checkpoints.onnx.graph import Graph, single
 from deflow_cli.checkpoints.onnx.layers import (
     channels_between,
     channels_to_pixels,
@@ -82,21 +80,31 @@ class OnnxFlow:
         weight, bias, _ = step.folded()
         z = conv(self._graph, z, weight, bias)
         if isinstance(step, FlowStep):
-            z = self._divided(self._coupled(step, level, z, encoding=True), self._injector(step, level))
+            z = self._changed(step, level, z, self._order(step), divides=step.variant.encoding == "divide")
         return z
 
     def _decode_step(self, step: LinearStep, level: int, z: str) -> str:
         if isinstance(step, FlowStep):
-            z = self._coupled(step, level, self._multiplied(z, self._injector(step, level)), encoding=False)
+            order = self._order(step)[::-1]
+            z = self._changed(step, level, z, order, divides=step.variant.encoding != "divide")
         weight, bias, _ = step.folded_inverse()
         return conv(self._graph, z, weight, bias)
 
-    def _coupled(self, step: FlowStep, level: int, z: str, *, encoding: bool) -> str:
-        z1 = channels_between(self._graph, z, 0, step.z1_channels)
-        z2 = channels_between(self._graph, z, step.z1_channels, None)
-        affine = self._affine(step.coupling, self._hidden(step.coupling, level, z1), step.coupling_form)
-        z2 = self._divided(z2, affine) if encoding else self._multiplied(z2, affine)
-        return self._graph("Concat", z1, z2, axis=1)
+    def _order(self, step: FlowStep) -> list[str]:
+        """The nonlinear parts of a step, in the order in which encoding applies them."""
+        return ["coupling", "injector"] if step.variant.injector == "after" else ["injector", "coupling"]
+
+    def _changed(self, step: FlowStep, level: int, z: str, order: Sequence[str], *, divides: bool) -> str:
+        apply = self._divided if divides else self._multiplied
+        for part in order:
+            if part == "injector":
+                z = apply(z, self._injector(step, level))
+                continue
+            z1 = channels_between(self._graph, z, 0, step.z1_channels)
+            z2 = channels_between(self._graph, z, step.z1_channels, None)
+            affine = self._affine(step.coupling, self._hidden(step.coupling, level, z1), step.coupling_form)
+            z = self._graph("Concat", z1, apply(z2, affine), axis=1)
+        return z
 
     def _injector(self, step: FlowStep, level: int) -> tuple[str, str] | None:
         """Shift and scale of a step's injector; None in an unconditional flow."""
@@ -171,11 +179,6 @@ class OnnxFlow:
 def _step(layer: Bijection) -> LinearStep:
     if not isinstance(layer, LinearStep):
         raise CheckpointError(f"a layer {type(layer).__name__} has no form in ONNX")
-    if isinstance(layer, FlowStep) and (layer.variant.encoding, layer.variant.injector) != (
-        "divide",
-        "after",
-    ):
-        raise CheckpointError("this variant of the flow has no form in ONNX")
     return layer
 
 
@@ -215,8 +218,3 @@ def _level(graph: Graph, encoder: ConditionEncoder, level: int, own: str, stacke
     projected = conv(graph, own, weight[:, :channels])
     below = conv(graph, low, weight[:, channels:])
     return graph("Add", projected, nearest(graph, below, 2.0**power) if power > 0 else below)
-
-
-def matrices(values_kcc: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """A stack of matrices as a constant."""
-    return weights(torch.as_tensor(values_kcc))

@@ -38,6 +38,13 @@ def nearest(graph: Graph, x: str, factor: float) -> str:
     return _resized(graph, x, factor, mode="nearest", rule="asymmetric", nearest_mode="floor")
 
 
+def bicubic_enlarged(graph: Graph, x: str, factor: int) -> str:
+    """``bicubic_upsample``: the kernel of torch's bicubic (a = -0.75), edge pixels repeated."""
+    scales = np.array([1, 1, factor, factor], np.float32)
+    rule = {"mode": "cubic", "coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75}
+    return graph("Resize", x, "", scales, **rule)
+
+
 def bilinear(graph: Graph, x: str, factor: float) -> str:
     return _resized(graph, x, factor, mode="linear", rule="half_pixel")
 
@@ -55,6 +62,12 @@ def _resized(
 def halved(graph: Graph, x: str) -> str:
     """Means of 2 x 2 pixels."""
     return graph("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
+
+
+def local_mean(graph: Graph, x: str, side: int) -> str:
+    """Means over windows of an odd side, of the pixels that are inside the image."""
+    window = {"kernel_shape": [side] * 2, "strides": [1, 1], "pads": [side // 2] * 4}
+    return graph("AveragePool", x, count_include_pad=0, **window)
 
 
 def pixels_to_channels(graph: Graph, x: str, channels: int, factor: int) -> str:

@@ -79,7 +79,8 @@ def load_translator(
     generator.load_state_dict(tensors, strict=True, assign=True)
     training = facts_from_json(path, metadata.get("deflow.training", "{}"))
     card = {key: metadata[f"modelspec.{key}"] for key in CARD if metadata.get(f"modelspec.{key}")}
-    facts = {**card, "date": metadata.get("modelspec.date", ""), **training}
+    known = {"date": metadata.get("modelspec.date", ""), "version": metadata.get("deflow.version", "")}
+    facts = {**card, **known, **training}
     return TranslationModel(generator.float().requires_grad_(False).eval().to(device), found, facts)
 
 

@@ -20,6 +20,7 @@ from deflow_cli.presets.methods import (
     FitMethod,
     choose_method,
     fit_methods,
+    method_users,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.translation.run import TranslationResult
 
 _ABOUT = "; ".join(f"{method.name}: {method.about}" for method in FIT_METHODS)
+_PRESETS = "; ".join(
+    f"{method.name}: {', '.join(method.presets.names())} (default: {method.cpu_preset}; with a GPU, "
+    f"{method.gpu_preset})"
+    for method in FIT_METHODS
+)
 
 
 def fit(
@@ -35,14 +41,15 @@ def fit(
     noisy: Annotated[Path, typer.Argument(metavar="NOISY", help="Folder of degraded images, of any scenes.")],
     method: Annotated[
         str | None,
-        typer.Option(metavar="|".join(fit_methods()), help=f"How: {_ABOUT} (default: {DEFAULT_METHOD})."),
+        typer.Option(
+            metavar="|".join(fit_methods()), help=f"How to learn it. {_ABOUT} (default: {DEFAULT_METHOD})."
+        ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="tiny, base, aim, ntire, dped or a .toml file (default: tiny; with a GPU, base); the other "
-            "methods have presets of their own.",
+            help=f"A .toml file, or a preset of the method. {_PRESETS}.",
         ),
     ] = None,
     out: Annotated[
@@ -78,7 +85,8 @@ def fit(
     perceptual: Annotated[
         str | None,
         typer.Option(
-            metavar="alexnet|none", help="The perceptual loss of dsgan and dasr (default: alexnet, by LPIPS)."
+            metavar="alexnet|none",
+            help=f"Of {method_users('perceptual', 'and')}: the perceptual loss (default: LPIPS on alexnet).",
         ),
     ] = None,
     perceptual_weights: Annotated[
@@ -190,10 +198,9 @@ def collect_overrides(
         settings += [f"fit.time_budget={parse_duration(time_budget)!r}", "fit.iterations=0"]
     for option, value in own.items():
         if option not in method.options:
-            users = " or ".join(each.name for each in FIT_METHODS if option in each.options)
             raise ConfigError(
                 f"--{option.replace('_', '-')} is nothing to the method {method.name}",
-                next_step=f"leave it out, or use --method {users}",
+                next_step=f"leave it out, or use --method {method_users(option, 'or')}",
             )
         if key := method.options[option]:
             settings.append(f"{key}={value}")

@@ -39,7 +39,7 @@ GraphTemperature = Annotated[
         "--temperature",
         metavar="T",
         min=0.0,
-        help="ONNX degrader: default of its input temperature (default: 1).",
+        help="ONNX, with samples: default of its input temperature (1, of an SRFlow 0.8).",
     ),
 ]
 GraphSeed = Annotated[
@@ -48,7 +48,7 @@ GraphSeed = Annotated[
         "--seed",
         metavar="N",
         min=0,
-        help="ONNX degrader: default of its input seed (default: a function of the image's pixels).",
+        help="ONNX, with samples: default of its input seed (default: a function of the image's pixels).",
     ),
 ]
 GraphKey = Annotated[
@@ -56,7 +56,7 @@ GraphKey = Annotated[
     typer.Option(
         "--key",
         metavar="NAME",
-        help="ONNX degrader: the image's name that the noise belongs to (default: image).",
+        help="ONNX, with samples: the image's name that the noise belongs to (default: image).",
     ),
 ]
 GraphNoise = Annotated[
@@ -64,14 +64,15 @@ GraphNoise = Annotated[
     typer.Option(
         "--noise",
         metavar="graph|input|runtime",
-        help="ONNX degrader: drawn in the graph as deflow degrade draws it (default), inputs of the graph, "
+        help="ONNX, with samples: drawn in the graph as our commands draw it (default), inputs of the graph, "
         "or the runtime's, other at every call.",
     ),
 ]
 Fixed = Annotated[
     bool,
     typer.Option(
-        "--fixed", help="ONNX degrader: the graph takes the image alone, no temperature and no seed."
+        "--fixed",
+        help="ONNX, with samples: the graph takes the image alone, no temperature and no seed.",
     ),
 ]
 Openmodeldb = Annotated[

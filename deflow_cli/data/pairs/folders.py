@@ -63,7 +63,7 @@ class FolderPairs(Pairs):
             {file.relative_to(path / side).as_posix() for file in list_images(path / side, aliases=True)}
             for side in SIDES
         )
-        gt_of = _without_scale(lq, gt)
+        gt_of = names_without_scale(lq, gt)
         lq_of = {gt_of.get(name, name): name for name in lq}
         lonely = sorted(gt ^ lq_of.keys())
         if lonely:
@@ -82,7 +82,7 @@ class FolderPairs(Pairs):
         return gt, lq
 
 
-def _without_scale(names: Collection[str], partners: Collection[str]) -> dict[str, str]:
+def names_without_scale(names: Collection[str], partners: Collection[str]) -> dict[str, str]:
     """Of names without a partner, those that have one but for a scale at the end of their stems."""
 
     def stems(files: Collection[str], suffix: str) -> set[str]:

@@ -19,8 +19,10 @@ from deflow_cli.checkpoints.onnx.noise import (
     SeededNoise,
 )
 from deflow_cli.checkpoints.onnx.restorer import write_onnx_restorer
+from deflow_cli.checkpoints.onnx.srflow import write_onnx_srflow
 from deflow_cli.checkpoints.registry import default_model, model_of_any_kind
 from deflow_cli.checkpoints.restorer import load_restorer
+from deflow_cli.config.srflow import USUAL_TEMPERATURE
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.models.srflow.model import SRFlow
@@ -34,11 +36,11 @@ class OnnxRequest:
     """What ``deflow export OUT.onnx`` was asked for.
 
     model: a degradation model or a restorer, a file or a folder; None: the default degradation model. card:
-    title, author, license and description of the file; empty: as in the model's. The rest is of a degradation
-    model, and None where it was not asked for. temperature, seed: the defaults of the graph's inputs; without
-    a seed the noise follows from the image's pixels. key: the image's name that the noise belongs to. noise:
-    drawn in the ``graph`` as ours is, an ``input``, or the ``runtime``'s. fixed: the graph takes the image
-    alone.
+    title, author, license and description of the file; empty: as in the model's. The rest is of models that
+    draw samples, degradation models and SRFlows, and None where it was not asked for. temperature, seed: the
+    defaults of the graph's inputs; without a seed the noise follows from the image's pixels. key: the image's
+    name that the noise belongs to. noise: drawn in the ``graph`` as ours is, an ``input``, or the
+    ``runtime``'s. fixed: the graph takes the image alone.
     """
 
     target: Path
@@ -51,7 +53,7 @@ class OnnxRequest:
     fixed: bool = False
 
     @property
-    def of_degraders(self) -> list[str]:
+    def of_samples(self) -> list[str]:
         """Options given that mean nothing to a restorer, by their names on the command line."""
         options = {
             "--temperature": self.temperature,
@@ -109,7 +111,7 @@ def _export_degrader(request: OnnxRequest, source: Path, reporter: Reporter) -> 
         request.target,
         model,
         _noise(request, noise),
-        _metadata(request, facts, "degradation", 1),
+        _metadata(request, facts, "degradation", 1, noise),
         temperature=temperature,
         fixed=request.fixed,
     )
@@ -128,23 +130,33 @@ def _noise(request: OnnxRequest, noise: OnnxNoise) -> NoiseSource:
 
 
 def _export_restorer(request: OnnxRequest, source: Path, reporter: Reporter) -> OnnxReport:
-    if request.of_degraders:
-        option = request.of_degraders[0]
-        raise ConfigError(f"{source}: a restorer, {option} is nothing to it", next_step=f"leave {option} out")
     model, facts = load_restorer(source, tell=reporter.note)
     if isinstance(model, SRFlow):
+        noise = request.noise or "graph"
+        size = write_onnx_srflow(
+            request.target,
+            model,
+            _noise(request, noise),
+            _metadata(request, facts, "restorer", model.scale, noise),
+            temperature=USUAL_TEMPERATURE if request.temperature is None else request.temperature,
+            fixed=request.fixed,
+        )
+        return OnnxReport(request.target, source, "restorer", model.scale, OPSET, size, noise)
+    if request.of_samples:
+        option = request.of_samples[0]
         raise ConfigError(
-            f"{source}: an SRFlow, of which no graph is written",
-            next_step="pass an ESRGAN, or use --format srflow",
+            f"{source}: gives no samples, {option} is nothing to it", next_step=f"leave {option} out"
         )
     size = write_onnx_restorer(request.target, model, _metadata(request, facts, "restorer", model.scale))
     return OnnxReport(request.target, source, "restorer", model.scale, OPSET, size)
 
 
-def _metadata(request: OnnxRequest, facts: Mapping[str, Any], kind: str, scale: int) -> dict[str, str]:
+def _metadata(
+    request: OnnxRequest, facts: Mapping[str, Any], kind: str, scale: int, noise: str = ""
+) -> dict[str, str]:
     """What the file says of itself. Facts of the training stay out: they may name folders of a machine."""
     card = {key: request.card.get(key) or str(facts.get(key, "")) for key in CARD}
     said = {**card, "date": str(facts.get("date", "")), "kind": kind, "scale": str(scale)}
-    if request.noise in (None, "graph") and kind == "degradation":
+    if noise == "graph":
         said["key"] = request.key or "image"
     return {f"deflow.{key}": value for key, value in {**said, "version": __version__}.items() if value}

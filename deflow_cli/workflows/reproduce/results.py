@@ -8,22 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli import __version__
+from deflow_cli.arrays import Window
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.hub import find, remote_file
-from deflow_cli.reports.pages.experiment_page import experiment_page
+from deflow_cli.data.images.files import read_rgb8
+from deflow_cli.data.images.listing import list_images
+from deflow_cli.reports.pages.experiment_page import ExampleCrops, experiment_page
 from deflow_cli.texts import encoded, json_text
+from deflow_cli.workflows.reproduce.experiments import SR_SCALE
 from deflow_cli.workflows.reproduce.plan import ExperimentPlan, realism_name, scores_name
 from deflow_cli.workflows.reproduce.published import ROWS
 from deflow_cli.workflows.reproduce.steps.base import TUNED
 from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
+from deflow_cli.workflows.reproduce.steps.realism import spread
 from deflow_cli.workflows.reproduce.tables import (
     SCALED_DOWN,
     ReproducedTable,
     markdown,
     measured_row,
+    paper_choice,
     shown_tables,
 )
 
+_IMAGES_SHOWN = 6  # validation images on the page
+_SIDE_SHOWN = 160  # px of their outputs
 TABLE_FILES = ("table.md", "table.json", "table.html")
 
 
@@ -97,14 +105,48 @@ def _notes(plan: ExperimentPlan, ledger: Ledger) -> list[str]:
     return notes
 
 
-def write_table(out: Path, table: ReproducedTable) -> tuple[Path, ...]:
-    """Write the table as Markdown, JSON and a page."""
+def example_crops(plan: ExperimentPlan, ledger: Ledger, table: ReproducedTable) -> list[ExampleCrops]:
+    """The middles of some validation images: the input, each method's output of the first seed, the truth."""
+    inputs, truth = plan.layout.parts["valid_input"], plan.layout.parts.get("valid_truth")
+    truths = {} if truth is None else {path.stem: path for path in truth.images}
+    choice = paper_choice(table)
+    outputs: dict[str, dict[str, Path]] = {}
+    for row in table.rows:
+        if choice in row.steps and row.title not in outputs:
+            folder = ledger.folder(scores_name(row.method, 0)) / row.steps[choice][0]
+            outputs[row.title] = {path.stem: path for path in list_images(folder)}
+    if not outputs:
+        return []
+    found = []
+    for path in spread(inputs.images, _IMAGES_SHOWN):
+        small = read_rgb8(path)
+        large = small.repeat(SR_SCALE, axis=0).repeat(SR_SCALE, axis=1)
+        shown = [("input", large)]
+        shown += [(title, read_rgb8(files[path.stem])) for title, files in outputs.items()]
+        if path.stem in truths:
+            shown.append(("truth", read_rgb8(truths[path.stem])))
+        window = middle_window(large.shape[0], large.shape[1], _SIDE_SHOWN)
+        pictures = [(label, pixels[window.slices]) for label, pixels in shown]
+        found.append(ExampleCrops(path.name, pictures))
+    return found
+
+
+def middle_window(height: int, width: int, side: int) -> Window:
+    """The middle of a picture, at most ``side`` px a side."""
+    rows, columns = min(height, side), min(width, side)
+    return Window((height - rows) // 2, (width - columns) // 2, rows, columns)
+
+
+def write_table(out: Path, table: ReproducedTable, examples: Sequence[ExampleCrops] = ()) -> tuple[Path, ...]:
+    """Write the table as Markdown, JSON and a page. examples: pictures of the page."""
     banner = SCALED_DOWN.replace("*", "") if table.scaled_down else ""
     document = {"version": __version__, **dataclasses.asdict(table)}
     texts = (
         markdown(table),
         json_text(document, indent=1) + "\n",
-        experiment_page(f"Table {table.number}, {table.title}", banner, shown_tables(table), table.notes),
+        experiment_page(
+            f"Table {table.number}, {table.title}", banner, shown_tables(table), table.notes, examples
+        ),
     )
     paths = tuple(out / name for name in TABLE_FILES)
     for path, text in zip(paths, texts, strict=True):

@@ -24,7 +24,12 @@ from deflow_cli.workflows.reproduce.miniature import write_miniature
 from deflow_cli.workflows.reproduce.plan import ExperimentPlan
 from deflow_cli.workflows.reproduce.rates import HOW, HOW_SMALL
 from deflow_cli.workflows.reproduce.recipes import recipe
-from deflow_cli.workflows.reproduce.results import missing_weights, reproduced_table, write_table
+from deflow_cli.workflows.reproduce.results import (
+    example_crops,
+    missing_weights,
+    reproduced_table,
+    write_table,
+)
 from deflow_cli.workflows.reproduce.steps.base import STAGES, Bench, Cost, ExperimentStep, Stage
 from deflow_cli.workflows.reproduce.steps.ledger import Condition, Ledger
 from deflow_cli.workflows.reproduce.steps.restoring import require_features
@@ -185,7 +190,8 @@ def _go(
     if request.stage != "table":
         return report
     table = reproduced_table(plan, ledger)
-    return dataclasses.replace(report, table=table, files=write_table(request.out, table))
+    files = write_table(request.out, table, example_crops(plan, ledger, table))
+    return dataclasses.replace(report, table=table, files=files)
 
 
 def _is_left_out(method: Method, experiment: Experiment, layout: ChallengeLayout, reporter: Reporter) -> bool:

@@ -169,17 +169,18 @@ def _plain(facts: Facts) -> dict[str, Any]:
 def shown_tables(table: ReproducedTable) -> list[Table]:
     """The table as the paper has it, then the other choices of a model, realism, and later runs by others."""
     found = [_main(table)]
-    found += [_choice(table, choice) for choice in CHOICES if choice != _paper_choice(table)]
+    found += [_choice(table, choice) for choice in CHOICES if choice != paper_choice(table)]
     found += [_realism(table), _reruns(table)]
     return [one for one in found if one.rows]
 
 
-def _paper_choice(table: ReproducedTable) -> str:
+def paper_choice(table: ReproducedTable) -> str:
+    """The choice of a model (`CHOICES`) that the paper makes."""
     return "test" if any("test" in row.scores for row in table.rows) else "last"
 
 
 def _main(table: ReproducedTable) -> Table:
-    choice = _paper_choice(table)
+    choice = paper_choice(table)
     columns = ["Method"]
     for source in ("published, same SR stage", "published, official model", "measured"):
         columns += [f"{COLUMNS_OF[measure].heading} ({source})" for measure in table.measures]

@@ -180,8 +180,11 @@ def _live(
             f"{len(scan.too_small)} pictures left out, smaller than the crop of {sr.gt_size} px: {named}"
         )
     context = DegraderContext(scan.paths, scale, "matlab", device, reporter)
-    chosen = source.degrader.config().prepare(context)
+    config = source.degrader.config()
+    chosen = config.prepare(context)
     chosen.check_scale(scale)
+    if not config.is_random and source.temperature != (1.0, 1.0):
+        reporter.warn(f"the degrader {config.name} is not random: the temperature changes nothing")
     copies = find_copies(scan)
     if copies:
         reporter.warn(f"{folder}: {name_copies(copies)}; they stay on one side of the held-out split")

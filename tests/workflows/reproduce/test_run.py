@@ -113,6 +113,9 @@ def test_the_table_is_published_and_measured(finished: Experiment) -> None:
     assert "| DeFlow | 22.25 | 0.62 | 0.349 |" in text
     assert json.loads(document)["rows"][-1]["method"] == "deflow"
     assert "no measure of the methods" in page
+    assert page.count('<figure class="set">') == 4  # the validation images
+    for label in ("input", "No degradation", "DeFlow", "truth"):
+        assert page.count(f"<figcaption>{label}</figcaption>") == 4
 
 
 def test_a_finished_experiment_is_done(finished: Experiment) -> None:

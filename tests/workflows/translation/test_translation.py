@@ -22,6 +22,7 @@ from deflow_cli.presets.methods import fit_method
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.api import fit
 from deflow_cli.workflows.degrade import DegradeRequest, degrade
+from deflow_cli.workflows.inspect.run import inspect_model
 from deflow_cli.workflows.pairs.run import MakePairsRequest, PairSettings, make_pairs
 from deflow_cli.workflows.restorer.data import SrSource, open_data
 from deflow_cli.workflows.translation import frequency
@@ -353,6 +354,20 @@ def test_the_newest_of_a_method_is_found_and_none_is_told(
     (tmp_path / "runs" / "x").mkdir(parents=True)
     (tmp_path / "runs" / "x" / "model.safetensors").write_bytes(models["dsgan"].read_bytes())
     assert make_pairs(request, Silent()).model_origin == "newest fit here"
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "reach"), [("dsgan", 1, 4), ("dasr", 4, 10), ("cyclegan", 1, None)]
+)
+def test_inspect_tells_what_it_is(name: str, scale: int, reach: int | None, models: dict[str, Path]) -> None:
+    report = inspect_model(models[name]).as_dict()
+    sizes = report["sizes"]
+    assert (sizes["method"], sizes["scale"], sizes["reach"], sizes["random"]) == (name, scale, reach, False)
+    tensors = load_file(models[name])
+    assert sizes["parameters"] == sum(value.numel() for value in tensors.values())
+    assert report["training"]["step"] == 2
+    if name == "dsgan":  # 8 features: in, one block of two convolutions, out
+        assert sizes["multiply_adds_per_pixel"] == 9 * (3 * 8 + 2 * 8 * 8 + 8 * 3)
 
 
 def test_a_damaged_file_is_told(models: dict[str, Path], tmp_path: Path) -> None:
