@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from deflow_cli.runtime.progress import Reporter
     from deflow_cli.workflows.api import (
         degrade,
+        estimate_kernels,
         fit,
         load_model,
         load_restorer,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     )
     from deflow_cli.workflows.degrade import DegradeRecord, DegradeReport
     from deflow_cli.workflows.fit.run import FitResult
+    from deflow_cli.workflows.kernels.run import KernelsReport
     from deflow_cli.workflows.pairs.run import MakePairsReport
     from deflow_cli.workflows.restore import RestoreRecord, RestoreReport
     from deflow_cli.workflows.score.run import ScoreReport
@@ -82,6 +84,7 @@ __all__ = [
     "FlowConfig",
     "FlowStage",
     "GanStage",
+    "KernelsReport",
     "LossConfig",
     "MakePairsReport",
     "Metric",
@@ -108,6 +111,7 @@ __all__ = [
     "TrainingError",
     "__version__",
     "degrade",
+    "estimate_kernels",
     "fit",
     "load_model",
     "load_restorer",
@@ -144,6 +148,7 @@ _MODULES = {
     "runtime.progress": ("Reporter",),
     "workflows.api": (
         "degrade",
+        "estimate_kernels",
         "fit",
         "load_model",
         "load_restorer",
@@ -154,6 +159,7 @@ _MODULES = {
     ),
     "workflows.degrade": ("DegradeRecord", "DegradeReport"),
     "workflows.fit.run": ("FitResult",),
+    "workflows.kernels.run": ("KernelsReport",),
     "workflows.pairs.run": ("MakePairsReport",),
     "workflows.restore": ("RestoreRecord", "RestoreReport"),
     "workflows.score.run": ("ScoreReport",),

@@ -19,6 +19,7 @@ from deflow_cli.checkpoints.format import load_model as load_file
 from deflow_cli.checkpoints.registry import default_model
 from deflow_cli.checkpoints.restorer import load_restorer as read_restorer_file
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.config.kernels import PUBLISHED_ITERATIONS, KernelSettings
 from deflow_cli.config.shards import Shard
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.degraders.flow.compression import SampleCompression
@@ -34,11 +35,13 @@ from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
 
 if TYPE_CHECKING:
+    from deflow_cli.config.kernels import KernelMethod
     from deflow_cli.data.blur.kernels import KernelSampling
     from deflow_cli.data.images.resize import Rule
     from deflow_cli.data.pairs.formats import PairFormat
     from deflow_cli.workflows.degrade import DegradeReport
     from deflow_cli.workflows.fit.run import FitResult
+    from deflow_cli.workflows.kernels.run import KernelsReport
     from deflow_cli.workflows.pairs.run import MakePairsReport
     from deflow_cli.workflows.restore import RestoreReport
     from deflow_cli.workflows.score.run import ScoreReport
@@ -170,6 +173,7 @@ def fit(
     preset: str | RunConfig | None = None,
     settings: Sequence[str] = (),
     pairs: str | Path | None = None,
+    kernels: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
     accept_changed_data: bool = False,
@@ -181,8 +185,8 @@ def fit(
     file, else deflow. Models of the other methods give a TranslationResult, and are used by `make_pairs`,
     `sr_train` and `degrade`. preset: a name, a .toml file, or a configuration; None: the method's for the
     device (of a DeFlow tiny, with a GPU base). settings: overrides such as ``"fit.iterations=1000"``.
-    accept_changed_data: a resumed run may go on with other images than it began with. Raises DeflowError as
-    the command does.
+    kernels: a folder of blur kernels, by which the clean images are made small first. accept_changed_data: a
+    resumed run may go on with other images than it began with. Raises DeflowError as the command does.
 
     >>> from deflow_cli import EncoderConfig, FitConfig, FlowConfig, RunConfig, fit
     >>> config = RunConfig(
@@ -207,8 +211,47 @@ def fit(
         named = preset if isinstance(preset, RunConfig) else preset or preset_for(chosen, device)
         base = named if isinstance(named, RunConfig) else chosen.presets.load(named)
         config = chosen.presets.apply_overrides(base, settings)
-    folders = FoldersToFit(Path(clean), Path(noisy), out, _path(pairs), device, resume, accept_changed_data)
+    folders = FoldersToFit(
+        clean=Path(clean),
+        noisy=Path(noisy),
+        out=out,
+        pairs=_path(pairs),
+        device=device,
+        resume=resume,
+        accepts_changed_data=accept_changed_data,
+        kernels=_path(kernels),
+    )
     return fit_by(chosen, folders, config, reporter or Silent())
+
+
+def estimate_kernels(
+    source: str | Path,
+    target: str | Path,
+    *,
+    method: KernelMethod = "spectrum",
+    scale: int = 2,
+    iterations: int = PUBLISHED_ITERATIONS,
+    seed: int = 0,
+    limit: int | None = None,
+    batch: int | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> KernelsReport:
+    """Estimate the blur kernel of each image of a folder to files, as ``deflow kernels`` does.
+
+    iterations, seed, batch: of ``kernelgan`` alone. An image without a kernel is among the report's
+    ``failed``. Raises DeflowError for what concerns all images.
+
+    >>> from deflow_cli import estimate_kernels
+    >>> report = estimate_kernels("noisy", "kernels", device="cpu")
+    >>> len(report.records), [reason for _, reason in report.failed][:1]
+    (0, ['64x64 is too small: a side of 96 px is needed'])
+    """
+    from deflow_cli.workflows.kernels import run as workflow
+
+    settings = KernelSettings(method, scale, iterations, seed)
+    request = workflow.KernelsRequest(Path(source), Path(target), settings, limit, batch, device)
+    return workflow.estimate_kernels(request, reporter or Silent())
 
 
 def degrade(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class FoldersToFit:
     """What every method is given. out: the run's folder. pairs: for those that take them.
 
-    accepts_changed_data: a run that is resumed may go on with other data than it began with.
+    accepts_changed_data: a run that is resumed may go on with other data than it began with. kernels: a
+    folder of blur kernels, by which the clean images are made small first.
     """
 
     clean: Path
@@ -28,6 +29,7 @@ class FoldersToFit:
     device: str = "auto"
     resume: bool = False
     accepts_changed_data: bool = False
+    kernels: Path | None = None
 
 
 def preset_for(method: FitMethod, device: str) -> str:
@@ -57,6 +59,7 @@ def fit_by(
             device=folders.device,
             resume=folders.resume,
             accepts_changed_data=folders.accepts_changed_data,
+            kernels=folders.kernels,
         )
         return workflow.fit(request, reporter)
     from deflow_cli.runtime.joining import refuse_ranks
@@ -73,6 +76,7 @@ def fit_by(
             device=folders.device,
             resume=folders.resume,
             accepts_changed_data=folders.accepts_changed_data,
+            kernels=folders.kernels,
         ),
         reporter,
     )

@@ -33,6 +33,13 @@ def test_default_preset_is_the_workflows_choice(deflow, folders, fit_workflow):
     assert fit_workflow.requests[0].config == FIT.load("tiny")
 
 
+def test_kernels_reach_the_workflow(deflow, folders, fit_workflow):
+    Path("kernels").mkdir()
+    deflow("fit", *folders, "--kernels", "kernels")
+    deflow("fit", *folders)
+    assert [request.kernels for request in fit_workflow.requests] == [Path("kernels"), None]
+
+
 def test_results_are_on_stdout(deflow, folders, fit_workflow):
     out = deflow("fit", *folders).stdout
     assert "step 7" in out
@@ -110,6 +117,7 @@ def test_a_run_is_never_overwritten(deflow, folders, fit_workflow):
         (["--time-budget", "soon"], 2, ["'soon'", "10m"]),
         (["--device", "tpu"], 2, ["'tpu'", "cuda"]),
         (["--pairs", "nowhere"], 1, ["nowhere", "no such folder", "--pairs"]),
+        (["--kernels", "nowhere"], 1, ["nowhere", "no such folder", "folder of blur kernels as --kernels"]),
         (["--downsample", "3", "--preset", "tiny"], 2, ["flow.downsample is 3", "2, 4, 8 or 16"]),
     ],
 )

@@ -15,10 +15,12 @@ from deflow_cli.checkpoints.format import save_model
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.reports.pages.rendering import POLICY
 from deflow_cli.runtime.progress import Silent
+from deflow_cli.workflows.compare import CompareRequest, compare_images
 from deflow_cli.workflows.realism.run import RealismRequest, measure_realism
 from deflow_cli.workflows.report.run import ReportRequest, report
 from deflow_cli.workflows.score.examples import html_text
 from deflow_cli.workflows.score.run import ScoreRequest, score
+from deflow_cli.workflows.study.make import MakeStudyRequest, make_study
 from tests.inference.small import small_model
 
 NAMES = [
@@ -79,16 +81,32 @@ def page_of_model(folders: Path, target: Path) -> None:
     report(ReportRequest(model, target, device="cpu", images=1))
 
 
+def page_of_comparison(folders: Path, target: Path) -> None:
+    compare_images(CompareRequest(folders / NAMES[0], folders / NAMES[1], target), Silent())
+
+
+def page_of_study(folders: Path, target: Path) -> None:
+    methods = (folders / NAMES[0], folders / NAMES[1])
+    asked = MakeStudyRequest(
+        methods, target.parent / "study", folders / "gt", title=NAMES[0], contact=NAMES[1]
+    )
+    target.write_bytes(make_study(asked, Silent()).page.read_bytes())
+
+
 PAGES = {"score": page_of_score, "realism": page_of_realism, "report": page_of_model}
+PAGES |= {"compare": page_of_comparison, "study": page_of_study}
+SCRIPTS = {"compare": 3, "study": 2}  # their data, which are no program, and programs of their own
 
 
-@pytest.mark.parametrize("kind", ["score", pytest.param("realism", marks=pytest.mark.slow), "report"])
+@pytest.mark.parametrize(
+    "kind", ["score", pytest.param("realism", marks=pytest.mark.slow), "report", "compare", "study"]
+)
 def test_names_are_text_on_every_page(folders: Path, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "page.html"
     PAGES[kind](folders, target)
     found = Elements()
     found.feed(target.read_text("utf-8"))
-    assert found.tags.count("script") == 1  # the page's own
+    assert found.tags.count("script") == SCRIPTS.get(kind, 1)  # the page's own
     assert found.handlers == []
     assert "b" not in found.tags
     assert POLICY in found.policies
@@ -100,7 +118,7 @@ def test_names_are_text_on_every_page(folders: Path, tmp_path: Path, kind: str) 
     assert "changed</title>" not in shown
     in_browser = Elements()
     in_browser.feed(shown)
-    assert in_browser.tags.count("script") == 1
+    assert in_browser.tags.count("script") == SCRIPTS.get(kind, 1)
     assert in_browser.handlers == []
 
 

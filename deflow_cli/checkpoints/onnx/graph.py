@@ -43,7 +43,7 @@ def onnx_package() -> Any:
     """The package ``onnx``. Raises ConfigError where it is not installed."""
     try:
         import onnx
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ConfigError(
             "files of ONNX need the package onnx, which is not installed",
             next_step="pip install 'deflow-cli[onnx]'",
@@ -74,8 +74,10 @@ class Graph:
     def several(self, operator: str, count: int, *inputs: Value, **attributes: Any) -> list[str]:
         """The results of an operator that gives several."""
         names = [each if isinstance(each, str) else self.constant(each) for each in inputs]
-        outputs = [f"{operator}_{len(self._nodes)}_{index}" for index in range(count)]
-        self._nodes.append(self._onnx.helper.make_node(operator, names, outputs, **attributes))
+        # onnxruntime 1.19 makes names of new nodes from those of old ones, so these must not be empty
+        name = f"{operator}_{len(self._nodes)}"
+        outputs = [f"{name}_{index}" for index in range(count)]
+        self._nodes.append(self._onnx.helper.make_node(operator, names, outputs, name, **attributes))
         return outputs
 
     def constant(self, array: NDArray[Any]) -> str:
@@ -103,7 +105,7 @@ class Graph:
         CheckpointError where the model is too large for one file.
         """
         helper = self._onnx.helper
-        nodes = [*self._nodes, helper.make_node("Identity", [result], [output.name])]
+        nodes = [*self._nodes, helper.make_node("Identity", [result], [output.name], "output")]
         defaults = [
             self._onnx.numpy_helper.from_array(given.default, given.name)
             for given in self._inputs

@@ -74,6 +74,10 @@ def fit(
     pairs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of paired images that join the training.")
     ] = None,
+    kernels: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Blur kernels, by which the clean images are made small first."),
+    ] = None,
     downsample: Annotated[
         int | None,
         typer.Option(metavar="S", help="Downsampling of h(x): 2, 4, 8, 16 (default: by a domain-leak test)."),
@@ -101,6 +105,8 @@ def fit(
     clean, noisy = check_folder(clean, "CLEAN"), check_folder(noisy, "NOISY")
     if pairs is not None:
         check_folder(pairs, "--pairs")
+    if kernels is not None:
+        check_folder(kernels, "--kernels", "blur kernels")
     if perceptual_weights is not None and not perceptual_weights.is_file():
         raise CheckpointError(
             f"{perceptual_weights}: no such file",
@@ -124,7 +130,7 @@ def fit(
 
     from deflow_cli.workflows.fitting import FoldersToFit
 
-    folders = FoldersToFit(clean, noisy, run_dir, pairs, device, resume, accept_changed_data)
+    folders = FoldersToFit(clean, noisy, run_dir, pairs, device, resume, accept_changed_data, kernels)
     with ConsoleReporter() as reporter:
         result = run(chosen, folders, preset, settings, reporter)
     tell(chosen, result, as_json)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
+from deflow_cli.cli.experiments import study_options as options
 from deflow_cli.cli.experiments.study_table import print_study
 from deflow_cli.cli.guard import guarded
 from deflow_cli.cli.options import AsJson, Debug, check_folder
@@ -23,49 +23,18 @@ app = typer.Typer(
 
 
 def make_study(
-    methods: Annotated[
-        list[Path],
-        typer.Argument(metavar="METHOD_DIR...", help="Folders of outputs, a method each, of equal names."),
-    ],
-    out: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", help="New folder: page/study.html for participants, and key.json."),
-    ],
-    ref: Annotated[
-        Path | None,
-        typer.Option(
-            "--ref",
-            metavar="GT",
-            help="References. Shown beside, and hidden among the candidates to be first.",
-        ),
-    ] = None,
-    lq: Annotated[
-        Path | None,
-        typer.Option(
-            "--lq",
-            metavar="LQ",
-            help="Without references: the low-resolution sources, up-sampled to be shown and to be last.",
-        ),
-    ] = None,
-    mode: Annotated[
-        str,
-        typer.Option(
-            "--mode", metavar="MODE", help="rank: order all; 2afc: the better of two; best: the best of all."
-        ),
-    ] = "rank",
-    trials: Annotated[
-        int, typer.Option("--trials", help="Crops judged by each participant; 15 to 30 are usual.")
-    ] = 30,
-    crop: Annotated[int, typer.Option("--crop", help="Side of a crop in pixels of the outputs.")] = 128,
-    zoom: Annotated[int, typer.Option("--zoom", help="Screen pixels for each of them, nearest.")] = 2,
-    every_pair: Annotated[
-        bool, typer.Option("--every-pair", help="With 2afc: all pairs of a crop before the next crop.")
-    ] = False,
-    title: Annotated[str, typer.Option("--title", help="Heading of the page.")] = "Image quality study",
-    contact: Annotated[
-        str, typer.Option("--contact", help="Whom participants may ask; shown on the page.")
-    ] = "",
-    seed: Annotated[int, typer.Option("--seed", help="Of crops, orders and tokens.")] = 0,
+    methods: options.Methods,
+    out: options.Out,
+    ref: options.Reference = None,
+    lq: options.LowResolution = None,
+    mode: options.ModeName = "rank",
+    trials: options.Trials = 30,
+    crop: options.Crop = 128,
+    zoom: options.Zoom = 2,
+    every_pair: options.EveryPair = False,
+    title: options.Title = "Image quality study",
+    contact: options.Contact = "",
+    seed: options.PlanSeed = 0,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -104,29 +73,15 @@ def make_study(
 
 
 def score_study(
-    answers: Annotated[
-        list[Path],
-        typer.Argument(metavar="ANSWERS...", help="Files that participants saved, or folders of them."),
-    ],
-    key: Annotated[Path, typer.Option("--key", metavar="KEYFILE", help="The study's key.json.")],
-    metrics: Annotated[
-        Path | None,
-        typer.Option("--metrics", metavar="FILE", help="CSV or JSON of `deflow score` of the same folders."),
-    ] = None,
-    accuracy: Annotated[
-        float, typer.Option("--min-accuracy", help="Share of catch items that a participant must find.")
-    ] = 0.8,
-    checks: Annotated[
-        int, typer.Option("--min-checks", help="Catch items that a participant must have seen.")
-    ] = 5,
-    seconds: Annotated[
-        float, typer.Option("--min-seconds", help="Faster trials are dropped before all else.")
-    ] = 2.0,
-    draws: Annotated[int, typer.Option("--draws", help="Of the bootstrap.")] = 2000,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the figures.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+    answers: options.Answers,
+    key: options.Key,
+    metrics: options.MetricTable = None,
+    accuracy: options.Accuracy = 0.8,
+    checks: options.Checks = 5,
+    seconds: options.Seconds = 2.0,
+    draws: options.Draws = 2000,
+    html: options.Page = None,
+    seed: options.DrawSeed = 0,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -146,11 +101,14 @@ def score_study(
     request = workflow.ScoreStudyRequest(tuple(answers), key, metrics, rule, draws, seed)
     with ConsoleReporter() as reporter:
         document = workflow.score_study(request, reporter).as_dict()
-    with results_first() as write:
-        if html is not None:
-            from deflow_cli.reports.pages.study_page import study_page
 
-            write(html, study_page(document))
+    def page() -> str:
+        from deflow_cli.reports.pages.study_page import study_page
+
+        return study_page(document)
+
+    with results_first() as files:
+        files.write(html, page)
         if as_json:
             print_json(document)
         else:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.contents import contents_digest
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.jpeg_history import FolderCompression, compress_alike
-from deflow_cli.errors import CheckpointError, naming
+from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import (
     Objective,
@@ -54,6 +55,7 @@ from deflow_cli.workflows.fit.data import (
 from deflow_cli.workflows.fit.grain_stage import GrainStage
 from deflow_cli.workflows.fit.records import BITS_UNKNOWN, FitRecords
 from deflow_cli.workflows.fit.step import Inputs, LossStep, accelerate
+from deflow_cli.workflows.kernels.clean_side import blur_clean
 from deflow_cli.workflows.report.run import report_of_fit
 
 BatchObjective = Callable[..., tuple[Tensor, Mapping[str, Tensor]]]
@@ -70,7 +72,8 @@ def unchanged(objective: BatchObjective) -> BatchObjective:
 class FitRequest:
     """What `deflow fit` was asked to do. out: the run's folder. samples: as :class:`SampleSizes` has them.
 
-    accepts_changed_data: a run that is resumed may go on with other data than it began with.
+    accepts_changed_data: a run that is resumed may go on with other data than it began with. kernels: a
+    folder of blur kernels, by which the clean images are made small first (``workflows.kernels.clean_side``).
     """
 
     clean: Path
@@ -82,6 +85,7 @@ class FitRequest:
     resume: bool = False
     accepts_changed_data: bool = False
     samples: SampleSizes = field(default_factory=SampleSizes)
+    kernels: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ def fit(
 
 @hears_remarks
 @sole_trainer
+@memory_advice("lower fit.batch_size or fit.patch_size, or use --memory low")
 def _fit(
     request: FitRequest,
     ranks: Ranks,
@@ -136,7 +141,18 @@ def _fit(
 ) -> FitResult:
     resumes = ranks.on_main(lambda: request.resume and can_resume(request.out, reporter))
     has_pairs = request.pairs is not None
+    places = {"clean": request.clean, "noisy": request.noisy, "pairs": request.pairs}
+    blurred = None
+    if request.kernels is not None:
+        blur = partial(
+            blur_clean, request.clean, request.kernels, request.out, request.config.fit.seed, reporter
+        )
+        blurred = ranks.on_main(blur)
+        places |= {"clean": blurred.folder, "clean_pictures": request.clean, "kernels": request.kernels}
+        request = replace(request, clean=blurred.folder)
     domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
+    if blurred is not None:
+        blurred.tell(domains)
     if request.pairs is not None:
         domains.contents["pairs"] = pair_contents(request.pairs)
     ranks.check_same(contents_digest(domains.contents), "the images", "give all machines the same folders")
@@ -153,16 +169,18 @@ def _fit(
     model.to(device)
     model.set_net_precision(choose_precision(config.fit.precision, device))
     run = FitRun(request, config, domains, model, reporter, started, wrap_objective)
-    ranks.on_main(lambda: _begin_folder(request, config, domains, resumes))
+    ranks.on_main(lambda: _begin_folder(request.out, config, domains, places, resumes))
     return run.go({**domains.facts, **facts}, resumes)
 
 
-def _begin_folder(request: FitRequest, config: RunConfig, domains: Domains, resumes: bool) -> None:
-    """Make the folder that of a run. What was refused before has left no trace."""
+def _begin_folder(
+    out: Path, config: RunConfig, domains: Domains, places: Mapping[str, Path | None], resumes: bool
+) -> None:
+    """Make the folder that of a run. What was refused before has left no trace but blurred clean images."""
     if not resumes:
-        write_atomically(request.out / CONFIG_FILE, FIT.to_toml(config).encode())
-    record_data(request.out, domains.contents)
-    write_run_record(request.out, {"clean": request.clean, "noisy": request.noisy, "pairs": request.pairs})
+        write_atomically(out / CONFIG_FILE, FIT.to_toml(config).encode())
+    record_data(out, domains.contents)
+    write_run_record(out, places)
 
 
 def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:

@@ -32,28 +32,20 @@ from deflow_cli.workflows.reproduce.steps.degrading import (
 )
 from deflow_cli.workflows.reproduce.steps.ledger import Facts
 from deflow_cli.workflows.reproduce.steps.preparing import RULE, SAMPLING, KernelsStep, PrepareStep
-from deflow_cli.workflows.reproduce.steps.realism import RealismStep
+from deflow_cli.workflows.reproduce.steps.realism import RealismStep, realism_name
 from deflow_cli.workflows.reproduce.steps.restoring import (
     START,
     ScoreStep,
     StartStep,
     TrainRestorerStep,
+    lacking_weights,
     pairs_name,
     restorer_name,
+    scores_name,
 )
 from deflow_cli.workflows.reproduce.steps.tuning import ChooseNoiseStep, TryNoiseStep
 
 SMALL_SAMPLES = SampleSizes(start=16, moments=40, final=40, held_out=8)  # with --scale-down
-
-
-def scores_name(method: str, seed: int) -> str:
-    """The step that scores a method's restorer."""
-    return f"scores/{method}/seed{seed}"
-
-
-def realism_name(method: str, seed: int) -> str:
-    """The step that measures how real a method's degradations are."""
-    return f"realism/{method}/seed{seed}"
 
 
 @dataclass
@@ -318,8 +310,10 @@ class ExperimentPlan:
 
     @property
     def _scored_on(self) -> Facts:
+        """The data, and the measures whose weights are here: those brought later are measured then."""
         data = self._data("valid_input", "valid_truth")
-        return {**data, "measures": list(self.experiment.measures)}
+        lacking = lacking_weights(self.experiment.measures)
+        return {**data, "measures": [name for name in self.experiment.measures if name not in lacking]}
 
     def _scores_cost(self, models: int) -> Cost:
         return self.rates.scores(self.layout.parts["valid_input"], models)

@@ -16,12 +16,14 @@ from deflow_cli.data.images.listing import list_images
 from deflow_cli.reports.pages.experiment_page import ExampleCrops, experiment_page
 from deflow_cli.texts import encoded, json_text
 from deflow_cli.workflows.reproduce.experiments import SR_SCALE
-from deflow_cli.workflows.reproduce.plan import ExperimentPlan, realism_name, scores_name
+from deflow_cli.workflows.reproduce.plan import ExperimentPlan
 from deflow_cli.workflows.reproduce.published import ROWS
 from deflow_cli.workflows.reproduce.steps.base import TUNED
 from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
-from deflow_cli.workflows.reproduce.steps.realism import spread
+from deflow_cli.workflows.reproduce.steps.realism import realism_name, spread
+from deflow_cli.workflows.reproduce.steps.restoring import lacking_weights, scores_name
 from deflow_cli.workflows.reproduce.tables import (
+    COLUMNS_OF,
     SCALED_DOWN,
     ReproducedTable,
     markdown,
@@ -37,14 +39,17 @@ TABLE_FILES = ("table.md", "table.json", "table.html")
 
 def missing_weights(plan: ExperimentPlan) -> list[str]:
     """Weights of others that are not on this machine, and what the table lacks without them."""
-    needed = {"alexnet": "LPIPS"} if "lpips" in plan.experiment.measures else {"brisque": "BRISQUE"}
-    if plan.restores and plan.recipe.restorer.loss.features == "vgg19":
-        needed["vgg19"] = "the restorers' perceptual loss"
+    titles = {name: COLUMNS_OF[measure].title for measure, name in _lacking(plan).items()}
+    wants_features = plan.restores and plan.recipe.restorer.loss.features == "vgg19"
+    if wants_features and find(remote_file("vgg19")) is None:
+        titles["vgg19"] = "the restorers' perceptual loss"
     return [
-        f"{remote_file(name).note}, for {purpose}: deflow weights pull {name}"
-        for name, purpose in needed.items()
-        if find(remote_file(name)) is None
+        f"{remote_file(name).note}, for {what}: deflow weights pull {name}" for name, what in titles.items()
     ]
+
+
+def _lacking(plan: ExperimentPlan) -> dict[str, str]:
+    return lacking_weights(plan.experiment.measures) if plan.restores else {}
 
 
 def reproduced_table(plan: ExperimentPlan, ledger: Ledger) -> ReproducedTable:

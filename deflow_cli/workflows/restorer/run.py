@@ -18,7 +18,7 @@ from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
-from deflow_cli.errors import ConfigError
+from deflow_cli.errors import ConfigError, memory_advice
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
 from deflow_cli.presets.reader import SR
@@ -70,6 +70,7 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
 
 @hears_remarks
 @sole_trainer
+@memory_advice("lower sr.batch_size or sr.gt_size")
 def _sr_train(
     request: SrRequest, ranks: Ranks, device: torch.device, reporter: Reporter, started: float
 ) -> SrResult:

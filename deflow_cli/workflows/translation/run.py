@@ -25,6 +25,7 @@ from deflow_cli.training.loop import run_training
 from deflow_cli.training.run_data import compare_data, record_data, renew_facts
 from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
+from deflow_cli.workflows.kernels.clean_side import blur_clean
 from deflow_cli.workflows.translation.data import TranslationBatch, TranslationSampler
 from deflow_cli.workflows.translation.page import page_of_translation
 from deflow_cli.workflows.translation.records import TranslationRecords
@@ -35,7 +36,8 @@ from deflow_cli.workflows.translation.trainer import TranslationRunConfig, Trans
 class TranslationRequest:
     """What `deflow fit --method` was asked to do. config: of the method. out: the run's folder.
 
-    accepts_changed_data: a run that is resumed may go on with other data than it began with.
+    accepts_changed_data: a run that is resumed may go on with other data than it began with. kernels: a
+    folder of blur kernels, by which the clean images are made small first (``workflows.kernels.clean_side``).
     """
 
     method: FitMethod
@@ -46,6 +48,7 @@ class TranslationRequest:
     device: str = "auto"
     resume: bool = False
     accepts_changed_data: bool = False
+    kernels: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,15 @@ def fit_translation(request: TranslationRequest, reporter: Reporter | None = Non
     config = request.config
     kind = trainer_class(request.method)
     least = kind.recipe.least_sides(config.translation)
+    places: dict[str, Path | None] = {"clean": request.clean, "noisy": request.noisy}
+    blurred = None
+    if request.kernels is not None:
+        blurred = blur_clean(request.clean, request.kernels, request.out, config.fit.seed, reporter)
+        places |= {"clean": blurred.folder, "clean_pictures": request.clean, "kernels": request.kernels}
+        request = dataclasses.replace(request, clean=blurred.folder)
     domains = open_folders((request.clean, request.noisy), least, config.fit, reporter)
+    if blurred is not None:
+        blurred.tell(domains)
     if resumes:
         compare_data(request.out, domains.contents, request.accepts_changed_data, reporter)
     trainer = kind.build(config, device, reporter)
@@ -85,7 +96,7 @@ def fit_translation(request: TranslationRequest, reporter: Reporter | None = Non
         text = request.method.presets.to_toml(config)
         write_atomically(request.out / CONFIG_FILE, text.encode())
     record_data(request.out, domains.contents)
-    write_run_record(request.out, {"clean": request.clean, "noisy": request.noisy})
+    write_run_record(request.out, places)
     return run.go(resumes)
 
 

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from deflow_cli.checkpoints.format import load_model
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.data.blur.shapes import gaussian_kernel
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, TrainingError
 from deflow_cli.models.deflow.model import DeFlow
@@ -387,3 +388,38 @@ def test_engine_state_is_one_file(folders: tuple[Path, Path], tmp_path: Path) ->
     kinds = {name.split(".")[0] for name in names}
     assert kinds == {"model", "average", "optimizer"}
     assert Engine.__doc__
+
+
+def test_clean_images_made_small_by_kernels(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Phone photographs, made small, are their own clean side; a resumed run ends as a whole one."""
+    photos, kernels = tmp_path / "photos", tmp_path / "kernels"
+    kernels.mkdir()
+    for index in range(2):
+        np.save(kernels / f"{index}.npy", gaussian_kernel((1.0 + index) * np.eye(2), 13, 1.5))
+    large = np.random.default_rng(0)
+    for index in range(4):
+        picture = large.integers(0, 255, (160, 144, 3), dtype=np.uint8)
+        write_image(photos / f"{index}.png", Image(picture))
+    config = small("fit.iterations=4", "fit.checkpoint_every=2")
+
+    class Stops(workflow.Silent):
+        def update(self, done: int, **fields: float | int | str) -> None:
+            if done == 2 and "failed" not in fields:  # of the training, not of the blurring
+                os.kill(os.getpid(), signal.SIGINT)
+
+    ask = partial(FitRequest, photos, photos, config=config, device="cpu", kernels=kernels)
+    assert fit(ask(tmp_path / "run"), Stops()).interrupted
+    result = fit(ask(tmp_path / "run", resume=True))
+    fit(ask(tmp_path / "whole"))
+    assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    _, facts = load_model(result.model_path)
+    assert facts["clean_kernels"]["count"] == 2
+    assert facts["clean_kernels"]["scale"] == 4
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert Path(record["clean_pictures"]) == photos
+    assert Path(record["clean"]) == tmp_path / "run" / "clean-blurred"
+    np.save(kernels / "1.npy", gaussian_kernel(5 * np.eye(2), 13, 1.5))
+    with pytest.raises(DataError, match=r"kernels: 1 with another content \(1\.npy\)"):
+        fit(ask(tmp_path / "run", resume=True))
+    with pytest.raises(DataError, match=r"clean pictures: 4 missing"):
+        fit(FitRequest(photos, folders[1], tmp_path / "run", config, device="cpu", resume=True))

@@ -282,6 +282,18 @@ def test_what_is_missing_is_said_before_anything_is_done(finished: Experiment, t
     assert not (tmp_path / "out" / "prepare").exists()
 
 
+def test_weights_that_are_brought_later_are_used_then(
+    finished: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = restoring.lacking_weights(("psnr", "lpips")) == {}
+    monkeypatch.setattr(restoring, "find", lambda remote: None if here else Path("alexnet.pth"))
+    request = dataclasses.replace(finished.request, dry_run=True)
+    steps = {step.name: step for step in reproduce(request, Silent()).steps}
+    assert "measures was ['psnr', 'ssim'" in steps["scores/deflow/seed0"].why
+    assert steps["tune/white-noise/sigma4"].condition == "changed"  # it is tuned by LPIPS
+    assert steps["restorers/deflow/seed0"].condition == "done"
+
+
 def test_settings_without_effect_redo_nothing(finished: Experiment) -> None:
     quiet = (*SMALLEST, "fit.log_every=7", "sr.cache_mib=99", "fit.report=true")
     assert set(rehearse(finished.request, settings=quiet).values()) == {"done"}

@@ -19,7 +19,7 @@ from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.srflow import SRFlowRunConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
-from deflow_cli.errors import CheckpointError, naming
+from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.models.srflow.objective import dequantised
 from deflow_cli.models.srflow.pretraining import RestorerHead, new_head
@@ -85,6 +85,7 @@ def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> Sr
 
 @hears_remarks
 @sole_trainer
+@memory_advice("lower sr.batch_size or sr.gt_size, or set sr.memory=low")
 def _train_srflow(
     request: SRFlowRequest, ranks: Ranks, device: torch.device, reporter: Reporter, started: float
 ) -> SrResult:
