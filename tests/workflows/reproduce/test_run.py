@@ -12,7 +12,6 @@ import pytest
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.paths import MODEL_FILE, STATE_FILE
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.reproduce import plan
 from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
 from deflow_cli.workflows.reproduce.layouts import find_layout
 from deflow_cli.workflows.reproduce.recipes import recipe
@@ -286,8 +285,8 @@ def test_what_is_missing_is_said_before_anything_is_done(finished: Experiment, t
 def test_weights_that_are_brought_later_are_used_then(
     finished: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = plan.lacking_weights(("psnr", "lpips")) == {}
-    monkeypatch.setattr(plan, "find", lambda remote: None if here else Path("alexnet.pth"))
+    here = restoring.lacking_weights(("psnr", "lpips")) == {}
+    monkeypatch.setattr(restoring, "find", lambda remote: None if here else Path("alexnet.pth"))
     request = dataclasses.replace(finished.request, dry_run=True)
     steps = {step.name: step for step in reproduce(request, Silent()).steps}
     assert "measures was ['psnr', 'ssim'" in steps["scores/deflow/seed0"].why
