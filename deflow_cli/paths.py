@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import platform
 import zlib
 from pathlib import Path
 
-from deflow_cli.errors import DataError
+from deflow_cli.errors import DataError, unwritable
 
 MODEL_FILE = "model.safetensors"  # the degradation model that `deflow fit` writes
 RESTORER_FILE = "restorer.safetensors"  # the best restorer of `deflow sr-train`
@@ -69,6 +70,17 @@ def weights_folder() -> Path:
             next_step="install deflow-cli again",
         )
     return manifest.parent
+
+
+def check_writable(path: Path) -> None:
+    """Check, before the work, that a file can be written at ``path``, as far as permissions tell.
+
+    Raises DataError naming the path and the folder that does not allow it.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        reason = f"{os.strerror(errno.EACCES)}: {folder}"
+        raise unwritable(path, PermissionError(errno.EACCES, reason))
 
 
 def temporary_beside(path: Path) -> Path:

@@ -42,7 +42,7 @@ def start_ranks(size: int, script: str, *arguments: object) -> list[subprocess.P
     ]
 
 
-def ends(processes: list[subprocess.Popen[str]], timeout: float = 120) -> list[tuple[int, str]]:
+def ends(processes: list[subprocess.Popen[str]], timeout: float = 300) -> list[tuple[int, str]]:
     """Exit code and output of each."""
     try:
         outputs = [process.communicate(timeout=timeout)[0] for process in processes]

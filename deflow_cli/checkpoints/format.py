@@ -18,7 +18,7 @@ from deflow_cli import __version__
 from deflow_cli.checkpoints.architectures import check_least_parameters, misfits
 from deflow_cli.config.checks import check_types
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
-from deflow_cli.errors import CheckpointError, ConfigError, DataError, naming
+from deflow_cli.errors import CheckpointError, ConfigError, naming, unwritable
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.paths import temporary_beside
 from deflow_cli.tensor_files import read_safetensors
@@ -46,10 +46,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror or error})",
-            next_step="make room on that disk, or write to another folder",
-        ) from error
+        raise unwritable(path, error) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

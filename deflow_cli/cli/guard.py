@@ -12,8 +12,9 @@ from typing import ParamSpec, TypeVar
 import typer
 
 from deflow_cli.cli.streams import visible
-from deflow_cli.errors import DeflowError, ToldElsewhere
+from deflow_cli.errors import DeflowError, DeviceError, ToldElsewhere, is_out_of_memory, memory_asked
 
+FREE_MEMORY = "close other programs, or raise the limit on memory that this one has"
 INTERRUPTED = 130  # the shell's code for Ctrl-C: 128 + SIGINT
 
 _debug: ContextVar[bool] = ContextVar("deflow_debug", default=False)
@@ -35,7 +36,10 @@ def add_debug(value: bool) -> bool:
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a command: a DeflowError is told on stderr and ends with its exit code, Ctrl-C ends with 130."""
+    """Wrap a command: a DeflowError is told on stderr and ends with its exit code, Ctrl-C ends with 130.
+
+    Lack of memory that nobody gave advice for is told likewise; other exceptions are bugs, and stay whole.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -49,6 +53,11 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             if is_one_of_ranks():
                 _leave_at_once(error.exit_code)
             raise typer.Exit(error.exit_code) from error
+        except (MemoryError, RuntimeError, ImportError, OSError) as error:
+            if _debug.get() or not is_out_of_memory(error):
+                raise
+            tell_error(DeviceError(f"out of memory{memory_asked(error)}", next_step=FREE_MEMORY))
+            raise typer.Exit(DeviceError.exit_code) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from error

@@ -15,7 +15,7 @@ Model = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A model or a run folder (default: the newest fit here, else the embedded one).",
+        help="A model, a run folder or hf://USER/REPO (default: the newest fit here, else the embedded one).",
     ),
 ]
 Temperature = Annotated[
@@ -71,9 +71,9 @@ RestoreModel = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="A restorer.safetensors or its folder, or an ESRGAN of others, .pth or .safetensors "
-        "(default: the newest runs/*/restorer.safetensors here, else an embedded one, for camera noise: a "
-        "denoiser, or with --outscale above 1 one that enlarges).",
+        help="A restorer.safetensors, its folder or hf://USER/REPO, or an ESRGAN of others, .pth or "
+        ".safetensors (default: the newest runs/*/restorer.safetensors here, else an embedded one, for "
+        "camera noise: a denoiser, or with --outscale above 1 one that enlarges).",
     ),
 ]
 Outscale = Annotated[

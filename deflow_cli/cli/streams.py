@@ -1,7 +1,8 @@
 """Streams: results reach the standard output whatever it can show; where it cannot be written, that is told.
 
-An output encoding that lacks a symbol (cp1252, latin-1, ASCII) gets the nearest text of ASCII in its place,
-and bytes of a file name that are no UTF-8 are shown as ``\\xe9``.
+Messages on the standard error are lost where that cannot be written, and the work goes on. An output encoding
+that lacks a symbol (cp1252, latin-1, ASCII) gets the nearest text of ASCII in its place, and bytes of a file
+name that are no UTF-8 are shown as ``\\xe9``.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _LIKENESSES = {
     "μ": "u",
 }
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_STDERR = 2  # the number of its descriptor
 _ESCAPED_BYTES = range(0xDC80, 0xDD00)  # how Python keeps bytes of a file name that are no UTF-8
 
 
@@ -51,18 +53,32 @@ def prepare_streams() -> None:
 
     Their encodings stay as they are; what those lack is replaced, instead of raising UnicodeEncodeError.
     """
+    _open_closed_descriptors()
     codecs.register_error(_SHOWN, _replacement)
     if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(errors=_SHOWN)
+        sys.stderr = _Messages(sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout = _Output(sys.stdout)
 
 
-class _Output(io.TextIOWrapper):
-    """A standard output whose errors are told as others are.
+def _open_closed_descriptors() -> None:
+    """Let streams that were closed (``deflow ... 2>&-``) lead nowhere.
 
-    A reader that has gone (``deflow ... | head``) is no error of ours: typer ends the program quietly.
+    The next file that is opened would otherwise take a stream's place, and C libraries would write their
+    messages into it.
     """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    while nowhere <= _STDERR:  # the lowest number that is free
+        nowhere = os.dup(nowhere)
+    os.close(nowhere)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (as long as the program runs)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+class _Stream(io.TextIOWrapper):
+    """A standard stream that shows any text."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         self._stream = stream  # which would close the file behind both if it went away
@@ -73,6 +89,42 @@ class _Output(io.TextIOWrapper):
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
+
+    def __del__(self) -> None:
+        """Leave the file open, which is not this object's."""
+        with contextlib.suppress(OSError, ValueError):
+            self.detach()
+
+    def _give_up(self) -> None:
+        """Let what is left go nowhere: otherwise Python tries again when it ends, and prints a traceback."""
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+
+
+class _Messages(_Stream):
+    """A standard error that takes what it can: a disk that is full costs messages, and no results."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            self._give_up()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            self._give_up()
+
+
+class _Output(_Stream):
+    """A standard output whose errors are told as others are.
+
+    A reader that has gone (``deflow ... | head``) is no error of ours: typer ends the program quietly.
+    """
 
     def write(self, text: str, /) -> int:
         if text == "":  # click asks so whether this is a stream of text, and wants no answer from the device
@@ -96,13 +148,6 @@ class _Output(io.TextIOWrapper):
                 f"the standard output cannot be written ({error.strerror or error})",
                 next_step="make room on that disk, or send the output elsewhere",
             ) from error
-
-    def _give_up(self) -> None:
-        """Let what is left go nowhere: otherwise Python tries again when it ends, and prints a traceback."""
-        with contextlib.suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
 
 
 def _replacement(error: UnicodeError) -> tuple[str, int]:

@@ -40,7 +40,7 @@ class FlowDegraderConfig(DegraderConfig):
     model: Annotated[
         Path | None,
         DegraderOption(
-            "a model or a run folder (default: the newest fit here, else the embedded one).",
+            "a model, a run folder or hf://USER/REPO (default: the newest fit here, else the embedded one).",
             metavar="FILE",
             kind="model",
         ),

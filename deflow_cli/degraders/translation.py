@@ -29,7 +29,7 @@ class TranslatorConfig(DegraderConfig):
     model: Annotated[
         Path | None,
         DegraderOption(
-            "a model or a run folder (default: the newest fit of that method here).",
+            "a model, a run folder or hf://USER/REPO (default: the newest fit of that method here).",
             metavar="FILE",
             kind="model",
         ),

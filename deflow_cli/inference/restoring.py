@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.config.restorer import RestorerConfig
-from deflow_cli.errors import DeflowError, DeviceError, ShapeError
+from deflow_cli.errors import DeflowError, DeviceError, ShapeError, is_out_of_memory, memory_asked
 from deflow_cli.inference.layerwise_tiling import SMALLEST_PIECE, LayerwiseGenerator, MakeGraphs, zoomed
 from deflow_cli.inference.precision import exact_convolutions
 from deflow_cli.inference.tiling import SMALLEST_TILE, round_up, tiles
@@ -33,7 +33,6 @@ Tell = Callable[[float], None]
 PAD_LIMIT = 96  # trunk pixels
 LARGEST_RESTORER_TILE = 4096
 DIHEDRAL = range(8)
-ONEDNN = "could not create a primitive"
 
 
 def trunk_reach(config: RestorerConfig) -> int:
@@ -77,15 +76,6 @@ def turned_back(image_bchw: Tensor, variant: int) -> Tensor:
     """The exact inverse of ``turned``."""
     upright = image_bchw.rot90(-(variant % 4), (-2, -1))
     return upright.flip(-1) if variant >= 4 else upright
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is CUDA's, Python's, or that of torch's CPU allocator, which is a plain RuntimeError."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # the last is all that oneDNN, which computes convolutions on CPUs, says when it gets none
-    signs = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", ONEDNN)
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 class Restorer:
@@ -232,7 +222,7 @@ class Restorer:
         """The next smaller tile, which the images to come use too; pieces shrink with it."""
         if side <= SMALLEST_TILE:
             raise DeviceError(
-                f"{self.device}: out of memory even with tiles of {side} pixels",
+                f"{self.device}: out of memory even with tiles of {side} pixels{memory_asked(error)}",
                 next_step="use --device cpu" if self.device.type == "cuda" else "close other programs",
             ) from error
         self.tile = round_up(side // 2, self.config.unshuffle_factor)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deflow_cli.arrays import Window
-from deflow_cli.errors import DeflowError, DeviceError, ShapeError
+from deflow_cli.errors import DeflowError, DeviceError, ShapeError, is_out_of_memory, memory_asked
 from deflow_cli.inference.positional_noise import PositionalNoise, stable_generator
 from deflow_cli.inference.precision import exact_convolutions
 from deflow_cli.inference.tiling import (
@@ -127,8 +127,9 @@ class Translator:
 
     Features are computed once per tile and serve encoding, decoding and all samples. All noise belongs to
     absolute positions, so tiles do not show. On CUDA all tiles of an image have windows of one size, whose
-    computation a ``recorder`` makes CUDA graphs that serve all samples and images; None: no graphs. Raises
-    DeviceError when even the smallest tile does not fit.
+    computation a ``recorder`` makes CUDA graphs that serve all samples and images; None: no graphs. free:
+    bytes of a CPU's memory that are free, of which tiles take half; None: enough. When memory runs out, tiles
+    are halved. Raises DeviceError when even the smallest does not fit.
     """
 
     def __init__(
@@ -137,10 +138,12 @@ class Translator:
         device: torch.device | str = "cpu",
         tile: int | None = None,
         recorder: Recorder | None = None,
+        free: int | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.tile = tile
+        self._free = free
         self._windows = WindowFlow(self.model, recorder)
         self._budget: int | None = None
         self._stationary = False  # whether the grain's pattern is; asked of the device once per image
@@ -169,7 +172,9 @@ class Translator:
                         self._translate_tile(padded, h, tile, run)
                     self._check_finite(run.finite, job)
                     return
-                except torch.cuda.OutOfMemoryError as error:
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
                     self._windows.clear()
                     side = across = self._halved(max(side, across) or max(height, width), error)
 
@@ -395,7 +400,7 @@ class Translator:
             side = round_up(self.tile, self.model.size_multiple)
             return side, side
         if self.device.type != "cuda":
-            side = flow_tile_side(self.model, height, width, self.device)
+            side = flow_tile_side(self.model, height, width, self.device, self._free)
             return side, side
         # Asked once: the memory that earlier images left reserved counts as used.
         self._budget = self._budget or memory_budget(self.device)
@@ -405,9 +410,11 @@ class Translator:
         """The next smaller tile, which later images have from the start."""
         if side <= SMALLEST_TILE:
             raise DeviceError(
-                f"{self.device}: out of memory even with tiles of {side} pixels", next_step="use --device cpu"
+                f"{self.device}: out of memory even with tiles of {side} pixels{memory_asked(error)}",
+                next_step="use --device cpu" if self.device.type == "cuda" else "close other programs",
             ) from error
-        torch.cuda.empty_cache()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
         self.tile = round_up(side // 2, self.model.size_multiple)
         return self.tile
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.config.editing import Edit
 from deflow_cli.config.srflow import SRFlowModelConfig, check_temperature
-from deflow_cli.errors import DeflowError, DeviceError, ShapeError
+from deflow_cli.errors import DeflowError, DeviceError, ShapeError, is_out_of_memory, memory_asked
 from deflow_cli.inference.editing import edited
 from deflow_cli.inference.layerwise_tiling import zoomed
 from deflow_cli.inference.positional_noise import LatentNoise
@@ -66,9 +66,11 @@ class _Around(NamedTuple):
 class SuperResolver:
     """An SRFlow, ready for images of any size. tile: side of a tile in pixels of x; None: by memory, 0: none.
 
-    tile_pad: pixels of x around a tile; None: ``FLOW_OVERLAP``. All noise belongs to absolute positions, so
-    tiles differ from the whole only by what lies beyond the overlap. Everything that depends on x alone is
-    computed once per tile and serves all samples. Raises DeviceError where the smallest tile does not fit.
+    tile_pad: pixels of x around a tile; None: ``FLOW_OVERLAP``. free: bytes of a CPU's memory that are free,
+    of which tiles take half; None: enough. All noise belongs to absolute positions, so tiles differ from the
+    whole only by what lies beyond the overlap. Everything that depends on x alone is computed once per tile
+    and serves all samples. When memory runs out, tiles are halved. Raises DeviceError where the smallest does
+    not fit.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class SuperResolver:
         *,
         tile: int | None = None,
         tile_pad: int | None = None,
+        free: int | None = None,
     ) -> None:
         self.device = torch.device(device)
+        self._free = free
         self.model = model.to(self.device).eval()
         self.tile = tile
         self.pad = round_up(FLOW_OVERLAP if tile_pad is None else tile_pad, model.size_multiple)
@@ -194,9 +198,12 @@ class SuperResolver:
                         work(tile)
                         tell((index + 1) / len(windows))
                 return
-            except torch.cuda.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 side = self._halved(side or max(height, width), error)
-            torch.cuda.empty_cache()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _latents(
         self, request: SampleRequest, sample: int, temperature: float, target: Window
@@ -314,7 +321,7 @@ class SuperResolver:
     def _side(self, height: int, width: int) -> int:
         if self.tile is not None:
             return round_up(self.tile, self.model.size_multiple)
-        pixels = memory_budget(self.device) // flow_bytes_per_pixel(self.model) // self.scale**2
+        pixels = memory_budget(self.device, self._free) // flow_bytes_per_pixel(self.model) // self.scale**2
         if height * width <= pixels:
             return 0
         side = max(math.isqrt(pixels) - 2 * self.pad, SMALLEST_TILE)
@@ -323,7 +330,8 @@ class SuperResolver:
     def _halved(self, side: int, error: Exception) -> int:
         if side <= SMALLEST_TILE:
             raise DeviceError(
-                f"{self.device}: out of memory even with tiles of {side} pixels", next_step="use --device cpu"
+                f"{self.device}: out of memory even with tiles of {side} pixels{memory_asked(error)}",
+                next_step="use --device cpu" if self.device.type == "cuda" else "close other programs",
             ) from error
         self.tile = round_up(side // 2, self.model.size_multiple)
         return self.tile

@@ -136,9 +136,14 @@ def _seen_channels(model: ConditionedFlow, level: int) -> int:
     return model.config.encoder.channels if finer else model.encoder.feature_channels
 
 
-def flow_tile_side(model: DeFlow, height: int, width: int, device: torch.device) -> int:
-    """Side of the largest tile that fits the device's memory; 0 where the whole image does."""
-    pixels = memory_budget(device) // flow_bytes_per_pixel(model)
+def flow_tile_side(
+    model: DeFlow, height: int, width: int, device: torch.device, free: int | None = None
+) -> int:
+    """Side of the largest tile that fits the device's memory; 0 where the whole image does.
+
+    free: bytes of a CPU's memory that are free; None: enough.
+    """
+    pixels = memory_budget(device, free) // flow_bytes_per_pixel(model)
     if height * width <= pixels:
         return 0
     both_sides = 2 * overlaps(model.config)[0]
@@ -171,8 +176,8 @@ def flow_tile_sides(model: DeFlow, height: int, width: int, budget: int) -> tupl
     return min(fitting)[1:] if fitting else (smallest, smallest)
 
 
-def memory_budget(device: torch.device) -> int:
-    """Bytes that a translation may take at its peak."""
+def memory_budget(device: torch.device, free: int | None = None) -> int:
+    """Bytes that a translation may take at its peak. free: of a CPU's memory, in bytes; None: enough."""
     if device.type != "cuda":
-        return CPU_BUDGET
+        return CPU_BUDGET if free is None else min(CPU_BUDGET, free // 2)
     return min(max(torch.cuda.mem_get_info(device)[0] // 2, CPU_BUDGET // 2), CUDA_BUDGET)

@@ -6,7 +6,7 @@ time it is, and who writes files. Each method is called by all ranks, in the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -116,6 +116,14 @@ class Ranks:
         distributed.all_reduce(said)
         agreed, stops = said.tolist()
         return agreed, stops > 0
+
+    def gathered(self, values: Sequence[T]) -> list[T]:
+        """What the ranks have, each value once, in their order; values can be pickled and hashed."""
+        if self.size == 1:
+            return list(dict.fromkeys(values))
+        lists: list[Any] = [None] * self.size
+        distributed.all_gather_object(lists, list(values), group=self.patient)
+        return list(dict.fromkeys(value for each in lists for value in each))
 
     # -- the main rank --------------------------------------------------------------------------------
 

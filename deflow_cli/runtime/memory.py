@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import torch
+
+if sys.platform != "win32":
+    import resource
 
 UNKNOWN = 2 << 30  # bytes, where nothing tells
 CGROUPS = (  # limit and use of a container, of the second version and the first
@@ -15,11 +19,11 @@ CGROUPS = (  # limit and use of a container, of the second version and the first
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can still be taken: free on a CUDA device, else of the machine and of its container."""
+    """Bytes that can still be taken: free on a CUDA device; else of the machine, container and ulimit."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    amounts = [amount for amount in (_machine(), *(_container(*files) for files in CGROUPS)) if amount]
-    return min(amounts, default=UNKNOWN)
+    amounts = [_machine(), _limit(), *(_container(*files) for files in CGROUPS)]
+    return min([amount for amount in amounts if amount], default=UNKNOWN)
 
 
 def _machine() -> int | None:
@@ -34,6 +38,20 @@ def _machine() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def _limit() -> int | None:
+    """What a limit on address space (``ulimit -v``) leaves to this process."""
+    if sys.platform == "win32":
+        return None
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if most == resource.RLIM_INFINITY:
+        return None
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return most
+    return max(most - pages * os.sysconf("SC_PAGE_SIZE"), 1)
 
 
 def _container(limit: str, use: str) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.errors import ConfigError, unwritable
 
 
 class Log:
@@ -38,10 +38,7 @@ class Log:
             with open(self.path, "a") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise DataError(
-                f"{self.path}: cannot be written ({error.strerror or error})",
-                next_step="make room on that disk; the same command with --resume goes on",
-            ) from error
+            raise unwritable(self.path, error, next_step="the same command with --resume goes on") from error
         if self._events is not None:
             for key, value in row.items():
                 if isinstance(value, float):

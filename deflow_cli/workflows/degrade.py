@@ -31,6 +31,7 @@ from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution, shift_like
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
+from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import (
     Submit,
@@ -123,7 +124,7 @@ def degrade(request: DegradeRequest, reporter: Reporter) -> DegradeReport:
         return _degrade_by_translator(request, found, planned, device, reporter)
     model, facts = load_model(found.path, device)
     reporter.note(f"model: {found.path} ({found.origin}), on {device}")
-    translator = Translator(model, device, request.tile, GraphedFunction)
+    translator = Translator(model, device, request.tile, GraphedFunction, available_memory(device))
     shift = _shift(request, model, translator, reporter)
     compression = _compression(request, facts, found.path, reporter)
     title = "restoring" if request.reverse else "degrading"

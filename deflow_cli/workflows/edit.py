@@ -23,6 +23,7 @@ from deflow_cli.inference.super_resolving import SuperResolver, strayed_share
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.reports.contact_sheet import contact_sheet
 from deflow_cli.runtime.device import choose_device
+from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import Tell, plan_images, run_images
 from deflow_cli.workflows.restore import find_restorer
@@ -110,7 +111,7 @@ def edit(request: EditRequest, reporter: Reporter) -> EditReport:
     )
     found, model = _find_model(request.model, reporter)
     device = choose_device(request.device)
-    job = _EditJob(request, SuperResolver(model, device))
+    job = _EditJob(request, SuperResolver(model, device, free=available_memory(device)))
     reporter.note(
         f"restorer: {found.path} ({found.origin}), SRFlow x{model.scale}, {request.edit.mode} at temperature "
         f"{request.edit.temperature:g}, on {device}"

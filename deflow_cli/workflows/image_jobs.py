@@ -12,8 +12,8 @@ from typing import Generic, NamedTuple, TypeVar
 from deflow_cli.data.images.files import read_header
 from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.outputs import PlannedOutput, plan_outputs
-from deflow_cli.errors import DataError, DeflowError
-from deflow_cli.paths import clear_temporaries
+from deflow_cli.errors import DataError, DeflowError, is_out_of_memory, memory_asked
+from deflow_cli.paths import check_writable, clear_temporaries
 from deflow_cli.runtime.progress import Reporter
 
 WRITERS = 4  # threads that encode and write files, and images that wait for them at most
@@ -46,7 +46,7 @@ def plan_images(
 
     tag: added to each name as ``_tag``; the names that end so are then no inputs where OUT is IN. keep_alpha:
     PNG instead of a format without alpha, also where ``ext`` or OUT name that. Raises DataError without any
-    image, or where an input would be overwritten.
+    image, or where an input would be overwritten, or OUT may not be written to.
     """
     inputs = _images_below(source, target, tag) if source.is_dir() else [source]
     planned = plan_outputs(
@@ -59,6 +59,9 @@ def plan_images(
         tag=tag,
         cannot_hold=_loses_alpha if keep_alpha else None,
     )
+    new = {target.parent: target for item in planned for target in item.targets if not target.exists()}
+    for target in new.values():
+        check_writable(target)
     for folder in {target.parent for item in planned for target in item.targets}:
         clear_temporaries(folder)
     return planned
@@ -83,8 +86,8 @@ def run_images(
                 done.records.append(one(item, partial(_tell, reporter, index, len(done.failed))))
             except DeflowError as error:
                 done.failed.append((item.source, str(error)))
-            except MemoryError:
-                done.failed.append((item.source, "too large for this machine's memory"))
+            except (MemoryError, RuntimeError) as error:
+                done.failed.append((item.source, _too_large(error)))
         reporter.update(index + 1, failed=len(done.failed))
     reporter.finish()
     return done
@@ -124,8 +127,8 @@ def run_images_overlapped(
                 done.records.append(finish())
             except DeflowError as error:
                 done.failed.append((item.source, str(error)))
-            except MemoryError:
-                done.failed.append((item.source, "too large for this machine's memory"))
+            except (MemoryError, RuntimeError) as error:
+                done.failed.append((item.source, _too_large(error)))
         reporter.update(index + 1, failed=len(done.failed))
 
     try:
@@ -172,13 +175,20 @@ def _begun(
     """What finishes an item; errors up to here are raised there."""
     try:
         return process(item, reading.result(), lambda action: writers.submit(action).result)
-    except (DeflowError, MemoryError) as error:
+    except (DeflowError, MemoryError, RuntimeError) as error:
         failure = error
 
     def fail() -> Record:
         raise failure
 
     return fail
+
+
+def _too_large(error: MemoryError | RuntimeError) -> str:
+    """The reason for a list of failures; other errors than lack of memory are raised."""
+    if not is_out_of_memory(error):
+        raise error
+    return f"too large for this machine's memory{memory_asked(error)}"
 
 
 def _tell(reporter: Reporter, index: int, failed: int, share: float) -> None:

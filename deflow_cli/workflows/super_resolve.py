@@ -24,6 +24,7 @@ from deflow_cli.inference.positional_noise import LatentNoise
 from deflow_cli.inference.super_resolving import SampleRequest, SuperResolver, strayed_share
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.reports.contact_sheet import contact_sheet
+from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.image_jobs import Done, Tell, run_images
 
@@ -101,7 +102,9 @@ class SpaceJob:
     ) -> None:
         self.options, self.outscale = options, outscale
         self.temperature = USUAL_TEMPERATURE if options.temperature is None else options.temperature
-        self.sampler = SuperResolver(model, device, tile=tile, tile_pad=tile_pad)
+        self.sampler = SuperResolver(
+            model, device, tile=tile, tile_pad=tile_pad, free=available_memory(device)
+        )
         self._rows: list[tuple[str, list[Pixels]]] = []
 
     def run(

@@ -100,6 +100,18 @@ def test_debug_lets_the_error_through_on_either_side(deflow, folders, fit_workfl
     assert isinstance(deflow("fit", *folders).exception, SystemExit)
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("std::bad_alloc"), ImportError("failed to map segment")]
+)
+def test_memory_that_runs_out_is_an_error_and_no_traceback(deflow, folders, fit_workflow, error):
+    fit_workflow.error = error
+    result = deflow("fit", *folders)
+    assert result.exit_code == 1
+    assert "error: out of memory\n  next: close other programs" in result.stderr
+    fit_workflow.error = RuntimeError("a bug")
+    assert isinstance(deflow("fit", *folders).exception, RuntimeError)
+
+
 def test_ctrl_c_is_130(deflow, folders, fit_workflow):
     fit_workflow.error = KeyboardInterrupt()
     assert deflow("fit", *folders).exit_code == 130

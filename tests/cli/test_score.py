@@ -115,6 +115,19 @@ def test_a_file_that_cannot_be_written_costs_neither_the_table_nor_the_other_fil
     assert Path("a.html").exists()
 
 
+def test_a_page_that_finds_no_memory_costs_neither_the_table_nor_the_other_file(deflow, images, monkeypatch):
+    def short(report):
+        raise RuntimeError("CPUAllocator: can't allocate memory: you tried to allocate 73728000 bytes.")
+
+    monkeypatch.setattr("deflow_cli.workflows.score.examples.html_text", short)
+    gt, mine, _ = images
+    result = deflow("score", mine, "--ref", gt, "--metrics", "psnr", "--csv", "a.csv", "--html", "a.html")
+    assert result.exit_code == 1
+    assert "PSNR" in result.stdout
+    assert "error: a.html: out of memory while it is made (73.7 MB more were asked for)" in result.stderr
+    assert Path("a.csv").exists()
+
+
 def test_missing_weights_are_told_and_end_in_1_only_if_asked_for(deflow, images):
     gt, mine, _ = images
     by_default = deflow("score", mine, "--ref", gt)
@@ -169,7 +182,7 @@ def realism(monkeypatch) -> list[SimpleNamespace]:
     """A realism workflow that keeps its requests."""
     requests: list[SimpleNamespace] = []
 
-    def request(real, synthetic, clean, seed, device, inception_weights, quick, html, csv):
+    def request(real, synthetic, clean, seed, device, inception_weights, quick):
         return SimpleNamespace(**locals())
 
     def measure(asked, reporter):
@@ -181,7 +194,14 @@ def realism(monkeypatch) -> list[SimpleNamespace]:
         document = {"real": {"name": "real", **sides}, "synthetic": [{"name": "fake", **sides, **found}]}
         return SimpleNamespace(as_dict=lambda: document)
 
-    install_workflow(monkeypatch, "realism.run", RealismRequest=request, measure_realism=measure)
+    install_workflow(
+        monkeypatch,
+        "realism.run",
+        RealismRequest=request,
+        measure_realism=measure,
+        per_image_csv=lambda report: "a table\n",
+        realism_html=lambda report: "a page\n",
+    )
     return requests
 
 
@@ -192,7 +212,8 @@ def test_realism_is_the_other_half(deflow, images, realism):
     assert result.exit_code == 0, result.output
     (request,) = realism
     assert (request.real, request.synthetic, request.clean) == (gt, (mine, theirs), (gt, mine))
-    assert (request.seed, request.quick, request.html) == (3, True, Path("r.html"))
+    assert (request.seed, request.quick) == (3, True)
+    assert Path("r.html").read_text() == "a page\n"
     assert "- bad: Too white." in result.stdout
     assert "4.50 (real)" in result.stdout
     assert "left out: Inception KID" in result.stdout
@@ -221,6 +242,22 @@ def test_options_that_do_not_fit_are_refused(deflow, images, realism, args, word
     assert result.exit_code == 2, result.output
     assert words in result.stderr
     assert not realism
+
+
+def test_a_realism_that_was_measured_is_printed_though_its_files_cannot_be_written(
+    deflow, images, realism, monkeypatch
+):
+    gt, mine, _ = images
+
+    def full(path: Path, content: bytes) -> None:
+        raise DataError(f"{path}: cannot be written (No space left on device)", next_step="make room")
+
+    monkeypatch.setattr(format_module, "write_atomically", full)
+    result = deflow("score", "--realism", gt, mine, "--csv", "r.csv", "--html", "r.html")
+    assert result.exit_code == 1
+    assert "- bad: Too white." in result.stdout
+    assert "error: r.csv: cannot be written" in result.stderr
+    assert len(realism) == 1
 
 
 @pytest.mark.parametrize("args", [["none"], ["mine", "--ref", "none"], ["mine", "--realism", "none"]])

@@ -108,6 +108,17 @@ def test_a_reader_that_has_gone_is_no_error_of_ours(images: Path) -> None:
     assert b"error" not in done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="streams are closed by a shell of POSIX")
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "2>&- <&-"])
+def test_streams_that_are_closed_cost_no_result_and_get_into_no_file(images: Path, closed: str) -> None:
+    """The next file that is opened would have the number of the closed stream."""
+    command = f"{sys.executable} -m deflow_cli score images --metrics piqe --csv s.csv {closed}"
+    done = subprocess.run(command, shell=True, cwd=images.parent, stdout=subprocess.PIPE, check=False)
+    assert done.returncode == 0
+    assert b"PIQE" in done.stdout
+    assert len((images.parent / "s.csv").read_text().splitlines()) == 3
+
+
 HOSTILE = "\x1b[2J\x1b]0;title\x07 \x9b31m\r.png"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import resource
@@ -26,6 +27,7 @@ FORKING.set_forkserver_preload(
         "deflow_cli.workflows.space.run",
         "rich.progress",
         "rich.table",
+        "torch._dynamo",  # which optimisers import
     ]
 )
 PATIENCE = 120  # seconds, that no test needs
@@ -99,6 +101,7 @@ def _run(words: list[str], folder: str, limits: Limits, places: tuple[str, str])
         opened = os.open(place, os.O_WRONLY)
         os.dup2(opened, descriptor)
         os.close(opened)
+    _obey_permissions()
     import torch
 
     torch.set_num_threads(1)
@@ -112,3 +115,24 @@ def _run(words: list[str], folder: str, limits: Limits, places: tuple[str, str])
     from deflow_cli.__main__ import main
 
     main()
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Capabilities(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inherited", ctypes.c_uint32),
+    )
+
+
+def _obey_permissions() -> None:
+    """Give up root's right to write where nobody may, so that read-only folders are read-only."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, both = _Header(0x20080522, 0), (_Capabilities * 2)()
+    libc.capget(ctypes.byref(header), both)
+    both[0].effective &= ~0b1110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+    libc.capset(ctypes.byref(header), both)

@@ -26,6 +26,7 @@ try:
         print("mean", mean.item(), "gradient", x.grad.item(), "of", ranks.mean(x).item())
         print("agreed", ranks.agree(0.25 if ranks.is_main else 0.5, stop=not ranks.is_main))
         print("said", ranks.on_main(lambda: f"by {ranks.rank}"))
+        print("gathered", ranks.gathered(["both", f"of {ranks.rank}"]))
         print("finite", ranks.all_true(torch.tensor(ranks.is_main)).item(), flush=True)
         while sys.argv[1] == "waits":
             ranks.agree(0.0, stop=False)
@@ -55,6 +56,7 @@ def test_ranks_agree_and_hear_why_another_one_failed() -> None:
             f"mean 0.5 gradient {3.0 * rank} of 0.5",
             "agreed (0.25, True)",
             "said by 0",
+            "gathered ['both', 'of 0', 'of 1']",
             "finite False",
             *failures[rank],
         ]

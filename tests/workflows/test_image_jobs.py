@@ -47,6 +47,8 @@ class Jobs:
             raise DataError(f"{item.source}: broken")
         if read.endswith("large"):
             raise MemoryError
+        if read.endswith("huge"):
+            raise RuntimeError("CPUAllocator: can't allocate memory: you tried to allocate 73728000 bytes.")
         with self._lock:
             self._waiting += 1
             self.most_waiting = max(self.most_waiting, self._waiting)
@@ -81,10 +83,19 @@ class Jobs:
 NAMES = [
     ["ok"],
     ["exists"],
-    ["slow", "ok", "unreadable", "slow", "exists", "broken", "full", "ok", "exists", "large"] + ["slow"] * 6,
+    ["slow", "ok", "unreadable", "slow", "exists", "broken", "full", "ok", "exists", "large", "huge"]
+    + ["slow"] * 6,
     ["unreadable", "exists", "exists", "ok"],
     [],
 ]
+
+
+@pytest.mark.parametrize("overlapped", [False, True])
+def test_what_does_not_fit_the_memory_is_a_reason(tmp_path, overlapped):
+    done = Jobs(tmp_path, ["huge", "ok", "large"]).run(overlapped, Silent())
+    reason = "too large for this machine's memory"
+    failed = [(Path("0 huge"), f"{reason} (73.7 MB more were asked for)"), (Path("2 large"), reason)]
+    assert (done.records, done.failed) == (["1 ok"], failed)
 
 
 @pytest.mark.parametrize("names", NAMES, ids=len)

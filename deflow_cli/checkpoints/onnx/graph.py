@@ -43,7 +43,7 @@ def onnx_package() -> Any:
     """The package ``onnx``. Raises ConfigError where it is not installed."""
     try:
         import onnx
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ConfigError(
             "files of ONNX need the package onnx, which is not installed",
             next_step="pip install 'deflow-cli[onnx]'",

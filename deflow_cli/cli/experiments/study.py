@@ -101,11 +101,14 @@ def score_study(
     request = workflow.ScoreStudyRequest(tuple(answers), key, metrics, rule, draws, seed)
     with ConsoleReporter() as reporter:
         document = workflow.score_study(request, reporter).as_dict()
-    with results_first() as write:
-        if html is not None:
-            from deflow_cli.reports.pages.study_page import study_page
 
-            write(html, study_page(document))
+    def page() -> str:
+        from deflow_cli.reports.pages.study_page import study_page
+
+        return study_page(document)
+
+    with results_first() as files:
+        files.write(html, page)
         if as_json:
             print_json(document)
         else:

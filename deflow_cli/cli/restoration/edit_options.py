@@ -12,8 +12,8 @@ EditModel = Annotated[
     typer.Option(
         "--model",
         metavar="FILE",
-        help="An SRFlow: a restorer.safetensors, its folder, or a file of the published layout (default: the "
-        "newest runs/*/restorer.safetensors here).",
+        help="An SRFlow: a restorer.safetensors, its folder, hf://USER/REPO, or a file of the published "
+        "layout (default: the newest runs/*/restorer.safetensors here).",
     ),
 ]
 PastedImage = Annotated[

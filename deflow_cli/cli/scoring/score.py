@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
+from deflow_cli.cli.console import ConsoleReporter, print_json
 from deflow_cli.cli.guard import tell_error
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.scoring import score_options as options
@@ -86,8 +86,8 @@ def score(
         from deflow_cli.workflows.realism.run import RealismRequest
 
         sources = realism, tuple(outputs), tuple(clean or ())
-        asked = RealismRequest(*sources, seed, device, inception_weights, quick, html, csv)
-        _score_realism(asked, as_json)
+        asked = RealismRequest(*sources, seed, device, inception_weights, quick)
+        _score_realism(asked, csv, html, as_json)
         return
     options.refuse(of_realism, "goes with --realism only", "add --realism REAL, or leave it out")
     names = options.metric_names(metrics)
@@ -108,18 +108,19 @@ def _score_images(request: ScoreRequest, csv: Path | None, html: Path | None, as
     """Score, print and write; exit code 1 where an image or a metric asked for is missing."""
     from deflow_cli.workflows.score import run as workflow
 
-    page = ""
     with ConsoleReporter() as reporter:
         report = workflow.score(request, reporter)
-        if html is not None:
-            from deflow_cli.workflows.score.examples import html_text
 
-            reporter.note("making the page")
-            page = html_text(report)
+    def page() -> str:
+        from deflow_cli.workflows.score.examples import html_text
+
+        reporter.note("making the page")
+        return html_text(report)
+
     document = report.as_dict()
-    with results_first() as write:
-        write(csv, workflow.csv_text(report))
-        write(html, page)
+    with results_first() as files:
+        files.write(csv, lambda: workflow.csv_text(report))
+        files.write(html, page)
         if as_json:
             print_json(document)
         else:
@@ -142,17 +143,17 @@ def _tell_missing(report: ScoreReport) -> None:
         raise typer.Exit(1)
 
 
-def _score_realism(request: RealismRequest, as_json: bool) -> None:
+def _score_realism(request: RealismRequest, csv: Path | None, html: Path | None, as_json: bool) -> None:
     from deflow_cli.workflows.realism import run as workflow
 
     with ConsoleReporter() as reporter:
-        report = workflow.measure_realism(request, reporter).as_dict()
-    for path in (request.csv, request.html):
-        if path is not None:
-            typer.echo(f"written: {show_path(path)}", err=True)
-    if as_json:
-        print_json(report)
-    else:
-        from deflow_cli.cli.scoring.realism_table import print_realism
+        report = workflow.measure_realism(request, reporter)
+    with results_first() as files:
+        files.write(csv, lambda: workflow.per_image_csv(report))
+        files.write(html, lambda: workflow.realism_html(report))
+        if as_json:
+            print_json(report.as_dict())
+        else:
+            from deflow_cli.cli.scoring.realism_table import print_realism
 
-        print_realism(report)
+            print_realism(report.as_dict())

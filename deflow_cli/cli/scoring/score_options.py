@@ -10,6 +10,7 @@ import typer
 
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.metrics.registry import metrics_in_words
+from deflow_cli.paths import check_writable
 
 QUALITY, REALISM = "Image quality", "Realism of a degradation (--realism)"
 
@@ -125,7 +126,7 @@ def check_exists(path: Path) -> None:
 
 
 def check_target(path: Path | None, option: str) -> Path | None:
-    """A file to write, as given. Raises ConfigError, before anything is computed, where it cannot be."""
+    """A file to write, as given. Raises DeflowError, before anything is computed, where it cannot be."""
     if path is None:
         return None
     if path.is_dir():
@@ -133,4 +134,5 @@ def check_target(path: Path | None, option: str) -> Path | None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise ConfigError(f"{option} {path}: {folder} is a file", next_step="choose another place")
+    check_writable(path)
     return path

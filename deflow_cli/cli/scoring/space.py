@@ -94,18 +94,20 @@ def score_samples(request: SpaceRequest, outputs: SpaceOutputs) -> None:
 
     with ConsoleReporter() as reporter:
         report = workflow.score_space(request, reporter)
-        page = ""
-        if outputs.html is not None:
-            from deflow_cli.workflows.space.pictures import space_html
 
-            reporter.note("making the page")
-            page = space_html(report)
+    def page() -> str:
+        from deflow_cli.workflows.space.pictures import space_html
+
+        reporter.note("making the page")
+        return space_html(report)
+
     document = space_document(report)
-    with results_first() as write:
-        write(outputs.csv, space_csv(report))
-        write(outputs.html, page)
+    with results_first() as files:
+        files.write(outputs.csv, lambda: space_csv(report))
+        files.write(outputs.html, page)
         if outputs.maps is not None:
-            _write_maps(report, outputs.maps)
+            folder = outputs.maps
+            files.attempt(folder, lambda: _write_maps(report, folder))
         if outputs.as_json:
             print_json(document)
         else:

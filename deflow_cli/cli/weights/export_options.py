@@ -18,7 +18,7 @@ ModelToExport = Annotated[
     typer.Option(
         "--model",
         metavar="FILE",
-        help="The model, in place of MODEL (for .onnx default: the newest fit here).",
+        help="The model or hf://USER/REPO, in place of MODEL (for .onnx default: the newest fit here).",
     ),
 ]
 FileFormat = Annotated[

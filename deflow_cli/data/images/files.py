@@ -19,7 +19,7 @@ from deflow_cli.data.images.formats.header import ImageHeader, Note, header_of
 from deflow_cli.data.images.formats.known import IMAGE_SUFFIXES, WRITTEN, format_of
 from deflow_cli.data.images.formats.opening import DECODE_ERRORS
 from deflow_cli.data.images.remarks import remark
-from deflow_cli.errors import DataError
+from deflow_cli.errors import DataError, unwritable
 from deflow_cli.paths import temporary_beside
 
 
@@ -140,7 +140,7 @@ def write_image(path: Path, image: Image, quality: int = 95) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise unwritable(path, error) from error
     for loss in losses:
         remark(loss, path)
     if kind == "JPEG":

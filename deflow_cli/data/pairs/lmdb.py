@@ -12,7 +12,7 @@ from typing import Any
 from deflow_cli.data.contents import FileSpan
 from deflow_cli.data.pairs.folders import FolderWriter
 from deflow_cli.data.pairs.lmdb_index import ValueSpan, read_index
-from deflow_cli.data.pairs.records import SIDES, STAGING, EncodedPair, Pairs, PairSlot, is_whole_png
+from deflow_cli.data.pairs.records import GOES_ON, SIDES, STAGING, EncodedPair, Pairs, PairSlot, is_whole_png
 from deflow_cli.errors import DataError
 
 META = "meta_info.txt"
@@ -24,7 +24,7 @@ _MARGIN = 16 << 20  # bytes of the map beyond what pairs can take
 def _lmdb() -> Any:
     try:
         import lmdb
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise DataError(
             "the format lmdb needs the package lmdb, which is not installed",
             next_step="pip install 'deflow-cli[lmdb]', or use another --format",
@@ -71,9 +71,12 @@ class LmdbWriter:
         try:
             self._finish()
         except (OSError, self._lmdb.Error) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            if "allocate memory" in reason:
+                raise MemoryError(reason) from error  # which is told as other lack of memory is
             raise DataError(
-                f"{self._target}: cannot be packed ({getattr(error, 'strerror', None) or error})",
-                next_step="make room on that disk; the same command goes on where it stopped",
+                f"{self._target}: cannot be packed ({reason})",
+                next_step=f"make room on that disk; {GOES_ON}",
             ) from error
 
     def _finish(self) -> None:

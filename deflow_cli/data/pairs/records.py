@@ -17,11 +17,12 @@ import numpy as np
 
 from deflow_cli.arrays import Pixels
 from deflow_cli.data.contents import FileSpan, content_text
-from deflow_cli.errors import DataError
+from deflow_cli.errors import DataError, unwritable
 
 SIDES = ("gt", "lq")
 STAGING = ".deflow-tmp"  # beside gt/ and lq/, where trainers trip over a file that is no image
 MAKE_AGAIN = "run the command that made it again, or copy it again"  # what to do about a damaged container
+GOES_ON = "the same command goes on where it stopped"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -235,9 +236,6 @@ def store(path: Path, content: bytes, staging: Path) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror or error})",
-            next_step="make room on that disk; the same command goes on where it stopped",
-        ) from error
+        raise unwritable(path, error, next_step=GOES_ON) from error
     finally:
         temporary.unlink(missing_ok=True)

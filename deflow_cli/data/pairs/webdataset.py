@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deflow_cli.data.contents import FileSpan
-from deflow_cli.data.pairs.records import MAKE_AGAIN, STAGING, EncodedPair, Pairs, PairSlot, is_whole_png
-from deflow_cli.errors import DataError
+from deflow_cli.data.pairs.records import (
+    GOES_ON,
+    MAKE_AGAIN,
+    STAGING,
+    EncodedPair,
+    Pairs,
+    PairSlot,
+    is_whole_png,
+)
+from deflow_cli.errors import DataError, unwritable
 
 SHARD_PAIRS = 512
 SHARD_BYTES = 1 << 30  # of pixels, of which PNG files take a half or so
@@ -85,10 +93,7 @@ class WebdatasetWriter:
         try:
             self._write(pairs)
         except OSError as error:
-            raise DataError(
-                f"{self._target / shard_name(self._index)}: cannot be written ({error.strerror or error})",
-                next_step="make room on that disk; the same command goes on where it stopped",
-            ) from error
+            raise unwritable(self._target / shard_name(self._index), error, next_step=GOES_ON) from error
 
     def _write(self, pairs: Sequence[EncodedPair]) -> None:
         for pair in pairs:

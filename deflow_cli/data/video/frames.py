@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow_cli.data.images.remarks import remark
-from deflow_cli.errors import DataError, naming
+from deflow_cli.errors import DataError, naming, unwritable
 from deflow_cli.paths import temporary_beside
 
 VIDEO_SUFFIXES = (".mkv", ".mp4", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv")
@@ -109,7 +109,7 @@ def change_video(source: Path, target: Path, change: ChangeFrame) -> VideoCopy:
                 copier.close()
         temporary.replace(target)
     except OSError as error:  # PyAV's own errors are OSErrors or ValueErrors
-        raise DataError(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise unwritable(target, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -228,7 +228,7 @@ def _colours(height: int, library: Any) -> Any:
 def _library(path: Path) -> Any:
     try:
         return importlib.import_module("av")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise DataError(
             f"{path}: videos are read by PyAV, which is not installed",
             next_step="pip install 'deflow-cli[video]', or pass a folder of frames with --clip",

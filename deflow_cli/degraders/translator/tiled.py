@@ -11,7 +11,7 @@ from deflow_cli.inference.tiling import memory_budget, round_up, tiles
 from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.translation.generators import Generator
 
-FLOATS_PER_CHANNEL = 6  # feature maps that a generator holds at its peak, in each of its channels
+FLOATS_PER_CHANNEL = 6  # held at the peak for a pixel and channel, with room: 4.1 were measured of all three
 LEAST_TILE = 64  # px of the input
 
 

@@ -22,7 +22,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.contents import contents_digest
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.jpeg_history import FolderCompression, compress_alike
-from deflow_cli.errors import CheckpointError, naming
+from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import (
     Objective,
@@ -110,7 +110,6 @@ def default_preset(device: str) -> str:
     return "base" if choose_device(device).type == "cuda" else "tiny"
 
 
-@hears_remarks
 def fit(
     request: FitRequest, reporter: Reporter | None = None, *, wrap_objective: WrapObjective = unchanged
 ) -> FitResult:
@@ -129,7 +128,9 @@ def fit(
         return _fit(request, ranks, device, listens, started, wrap_objective)
 
 
+@hears_remarks
 @sole_trainer
+@memory_advice("lower fit.batch_size or fit.patch_size, or use --memory low")
 def _fit(
     request: FitRequest,
     ranks: Ranks,
@@ -252,7 +253,7 @@ class FitRun:
 
         begin = None if resumes else self._start
         finished = run_training(self.engine, self.batches, hooks, begin=begin, resumed=resumed)
-        for path, reason in self.sampler.dropped:
+        for path, reason in self.ranks.gathered(self.sampler.dropped):
             self.reporter.warn(f"{path} left out: {reason}")
         return self.engine.on_main(lambda: self._finish(finished))
 

@@ -17,13 +17,15 @@ from deflow_cli.data.blur.kernels import BlurKernel, blur_and_downsample
 from deflow_cli.data.images.files import read_rgb8, to_pixels, to_tensor
 from deflow_cli.data.images.folders import file_sha256
 from deflow_cli.data.images.resize import downsample
-from deflow_cli.data.pairs.records import EncodedPair, PairSlot, encode_png
+from deflow_cli.data.pairs.records import GOES_ON, EncodedPair, PairSlot, encode_png
 from deflow_cli.degraders.base import ReadyDegrader
-from deflow_cli.errors import DataError, naming
+from deflow_cli.errors import DataError, DeviceError, is_out_of_memory, memory_asked, naming
+from deflow_cli.runtime.memory import available_memory
 from deflow_cli.workflows.pairs.plan import Manifest, PlannedImage
 from deflow_cli.workflows.pairs.sources import CleanImages
 
 MOST_THREADS = 16
+FEWER_WORKERS = f"use fewer --workers, or close other programs; {GOES_ON}"
 WORKER_BYTES = 2_000_000_000  # memory that degrading a large picture takes
 
 
@@ -76,10 +78,13 @@ class PairMaker:
         try:
             with naming(path):
                 lq = self._degraded(gt, planned)
-        except MemoryError as error:
-            raise DataError(
-                f"{path}: too large for this machine's memory", next_step="use fewer --workers"
-            ) from error
+        except DeviceError as error:
+            raise DeviceError(str(error), next_step=FEWER_WORKERS) from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            text = f"{path}: too large for this machine's memory{memory_asked(error)}"
+            raise DataError(text, next_step=FEWER_WORKERS) from error
         scale = self._plan.manifest.settings.scale
         return [
             EncodedPair(
@@ -118,11 +123,7 @@ class PairMaker:
 def automatic_workers() -> int:
     """As many threads as there are cores, as long as there is memory for each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        free = cores * WORKER_BYTES
-    return max(1, min(cores, MOST_THREADS, free // WORKER_BYTES))
+    return max(1, min(cores, MOST_THREADS, available_memory(torch.device("cpu")) // WORKER_BYTES))
 
 
 @contextlib.contextmanager

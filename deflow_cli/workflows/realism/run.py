@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -162,13 +161,15 @@ def _inception(request: RealismRequest) -> Features | None:
 
 def _write(request: RealismRequest, report: RealismReport) -> None:
     """Write the page and the table per image, where asked for."""
-    outputs: list[tuple[Path | None, Callable[[RealismReport], str]]] = [
-        (request.html, lambda found: render_realism(realism_page(found.real, found.assessments))),
-        (request.csv, per_image_csv),
-    ]
+    outputs = [(request.html, realism_html), (request.csv, per_image_csv)]
     for path, render in outputs:
         if path is not None:
             write_atomically(path, encoded(render(report)))
+
+
+def realism_html(report: RealismReport) -> str:
+    """The page about it."""
+    return render_realism(realism_page(report.real, report.assessments))
 
 
 def per_image_csv(report: RealismReport) -> str:

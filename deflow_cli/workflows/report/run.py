@@ -24,6 +24,7 @@ from deflow_cli.reports.pages.fit_page import FitPage, RealismPart, Sentence, re
 from deflow_cli.reports.pages.tables import Cell
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
+from deflow_cli.runtime.memory import available_memory
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.texts import encoded
 from deflow_cli.training.domains import Domains
@@ -107,7 +108,7 @@ def report(
     if sources is None:
         sources = find_sources(request.clean, request.noisy, recorded, facts, config or RunConfig())
     reporter.start("report", None)
-    translator = Translator(model, device, recorder=GraphedFunction)
+    translator = Translator(model, device, recorder=GraphedFunction, free=available_memory(device))
     sampler = Sampler(translator, request.seed, SampleCompression.recorded(facts, model_path))
     look = _look(request, sampler, sources, clock, reporter)
     log = read_log(run_dir) if run_dir else None

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from deflow_cli.checkpoints.hub import find, remote_file
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.reproduce.experiments import SR_SCALE, Experiment
@@ -33,38 +32,20 @@ from deflow_cli.workflows.reproduce.steps.degrading import (
 )
 from deflow_cli.workflows.reproduce.steps.ledger import Facts
 from deflow_cli.workflows.reproduce.steps.preparing import RULE, SAMPLING, KernelsStep, PrepareStep
-from deflow_cli.workflows.reproduce.steps.realism import RealismStep
+from deflow_cli.workflows.reproduce.steps.realism import RealismStep, realism_name
 from deflow_cli.workflows.reproduce.steps.restoring import (
     START,
     ScoreStep,
     StartStep,
     TrainRestorerStep,
+    lacking_weights,
     pairs_name,
     restorer_name,
+    scores_name,
 )
 from deflow_cli.workflows.reproduce.steps.tuning import ChooseNoiseStep, TryNoiseStep
 
-WEIGHTS_OF = {"lpips": "alexnet", "brisque": "brisque"}
 SMALL_SAMPLES = SampleSizes(start=16, moments=40, final=40, held_out=8)  # with --scale-down
-
-
-def lacking_weights(measures: Sequence[str]) -> dict[str, str]:
-    """Measures whose weights are not on this machine, and the weights' names for ``deflow weights``."""
-    return {
-        measure: name
-        for measure, name in WEIGHTS_OF.items()
-        if measure in measures and find(remote_file(name)) is None
-    }
-
-
-def scores_name(method: str, seed: int) -> str:
-    """The step that scores a method's restorer."""
-    return f"scores/{method}/seed{seed}"
-
-
-def realism_name(method: str, seed: int) -> str:
-    """The step that measures how real a method's degradations are."""
-    return f"realism/{method}/seed{seed}"
 
 
 @dataclass

@@ -41,9 +41,10 @@ HOW = (
     "and sizes of files assumed."
 )
 # With --scale-down: seconds on two cores, assumed for all.
-SMALL_TRAINING, SMALL_WORK = 60.0, 10.0
+SMALL_STEP, SMALL_TRAINING, SMALL_WORK = 0.35, 30.0, 10.0
 HOW_SMALL = (
-    "Scaled down: a minute for each training and ten seconds for any other step on two cores, assumed."
+    "Scaled down: 0.35 s for a step of a flow's fit, 30 s for any other training and 10 s for any other "
+    "step, on two cores, assumed."
 )
 
 
@@ -61,7 +62,7 @@ class Rates:
     def fit(self, config: RunConfig) -> Cost:
         """Train a flow."""
         if self.small or config.fit.time_budget:
-            return Cost(config.fit.time_budget or SMALL_TRAINING, 0.01 * FLOW_BYTES)
+            return Cost(config.fit.time_budget or config.fit.iterations * SMALL_STEP, 0.01 * FLOW_BYTES)
         work = (AIM_WORK if config.flow.downsample == 8 else OTHER_WORK) / AIM_WORK
         pixels = config.fit.batch_size * config.fit.patch_size**2 / AIM_PIXELS
         return Cost(config.fit.iterations * AIM_STEP * work * pixels, FLOW_BYTES)

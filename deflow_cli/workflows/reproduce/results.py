@@ -16,11 +16,12 @@ from deflow_cli.data.images.listing import list_images
 from deflow_cli.reports.pages.experiment_page import ExampleCrops, experiment_page
 from deflow_cli.texts import encoded, json_text
 from deflow_cli.workflows.reproduce.experiments import SR_SCALE
-from deflow_cli.workflows.reproduce.plan import ExperimentPlan, lacking_weights, realism_name, scores_name
+from deflow_cli.workflows.reproduce.plan import ExperimentPlan
 from deflow_cli.workflows.reproduce.published import ROWS
 from deflow_cli.workflows.reproduce.steps.base import TUNED
 from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
-from deflow_cli.workflows.reproduce.steps.realism import spread
+from deflow_cli.workflows.reproduce.steps.realism import realism_name, spread
+from deflow_cli.workflows.reproduce.steps.restoring import lacking_weights, scores_name
 from deflow_cli.workflows.reproduce.tables import (
     COLUMNS_OF,
     SCALED_DOWN,

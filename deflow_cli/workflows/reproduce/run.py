@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.data.blur.kernels import load_kernels
 from deflow_cli.data.images.folders import file_sha256
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.errors import CheckpointError, ConfigError, DeflowError
-from deflow_cli.paths import RUN_LOCK
+from deflow_cli.paths import RESTORER_FILE, RUN_LOCK
 from deflow_cli.runtime.folder_lock import sole_writer
 from deflow_cli.runtime.joining import refuse_ranks
 from deflow_cli.runtime.progress import Reporter
@@ -144,6 +145,8 @@ def reproduce(request: ReproduceRequest, reporter: Reporter) -> ReproduceReport:
     if request.miniature and not request.dry_run and not _holds_images(request.data):
         write_miniature(request.data, experiment)
         reporter.note(f"{request.data}: a miniature of {experiment.title} was made of packaged photographs")
+    if request.init is not None:
+        request = dataclasses.replace(request, init=local_copy(request.init, RESTORER_FILE).path)
     layout = find_layout(request.data, experiment)
     for part in layout.parts.values():
         reporter.note(f"{part.role}: {part.text}")
@@ -280,7 +283,7 @@ def _do(step: ExperimentStep, bench: Bench, place: str) -> None:
         reporter.note(f"{place}: {step.what}: done before")
         return
     again = {
-        "changed": f", done again: {standing.why}",
+        "changed": f", done again: {standing.why}; what was there is kept in {ledger.kept(step.name)}",
         "interrupted": ", going on where it was interrupted",
     }.get(standing.condition, "")
     reporter.note(f"{place}: {step.what}{again}")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.registry import local_copy
@@ -19,7 +18,7 @@ from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
-from deflow_cli.errors import ConfigError
+from deflow_cli.errors import ConfigError, memory_advice
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
 from deflow_cli.presets.reader import SR
@@ -27,12 +26,12 @@ from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
-from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.loop import describe_ranks, run_training
 from deflow_cli.training.run_data import compare_facts, record_data
 from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
+from deflow_cli.workflows.restorer.batches import RestorerBatches
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
 from deflow_cli.workflows.restorer.divergence import DivergenceMonitor
 from deflow_cli.workflows.restorer.networks import (
@@ -56,7 +55,6 @@ def default_preset(device: str) -> str:
     return "fast" if choose_device(device).type == "cuda" else "tiny"
 
 
-@hears_remarks
 def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
     """Train a restorer. Raises DataError, ConfigError, CheckpointError or TrainingError.
 
@@ -70,7 +68,9 @@ def sr_train(request: SrRequest, reporter: Reporter | None = None) -> SrResult:
         return _sr_train(request, ranks, device, listens, started)
 
 
+@hears_remarks
 @sole_trainer
+@memory_advice("lower sr.batch_size or sr.gt_size")
 def _sr_train(
     request: SrRequest, ranks: Ranks, device: torch.device, reporter: Reporter, started: float
 ) -> SrResult:
@@ -148,7 +148,10 @@ class RestorerRun:
             judge.to(self.device)
         scorers, self.select = choose_scorers(config.sr.select, self.device, reporter, config.sr.lpips_file)
         self.validation = Validation(data.held_out, scorers, self.device, precision)
-        self.step = RestorerStep(model, judge, features, config, self._batch, self._moment, precision)
+        self.batches = RestorerBatches(data, config.sr.batch_size, self.device, reporter)
+        self.step = RestorerStep(
+            model, judge, features, config, self.batches.of_step, self._moment, precision
+        )
         self.monitor = DivergenceMonitor(
             self._monitored,
             config.sr.psnr_drop,
@@ -168,10 +171,6 @@ class RestorerRun:
             turn=Turn(self._gan_begins, self._begin_gan),
             on_row=self.monitor.on_row,
         )
-        self.batches: BatchStream[tuple[Tensor, Tensor]] = BatchStream(
-            data.part, config.sr.batch_size, self.device
-        )
-        self._reported: set[str] = set()
 
     # -- the story ------------------------------------------------------------------------------------
 
@@ -215,8 +214,8 @@ class RestorerRun:
             self._report_input()
 
         begin = None if resumes else self._report_input
-        finished = run_training(self.engine, self.batches, hooks, begin=begin, resumed=resumed)
-        self._report_dropped()
+        finished = run_training(self.engine, self.batches.stream, hooks, begin=begin, resumed=resumed)
+        self.batches.report_of_all_ranks()
         return self.engine.on_main(lambda: self._finish(finished))
 
     def _report_input(self) -> None:
@@ -308,19 +307,6 @@ class RestorerRun:
             return Moment(stage, step - first + 1, (step - first) / length)
         end = self.config.sr.psnr_share if stage == "psnr" and len(self.config.stages) > 1 else 1.0
         return Moment(stage, step - first + 1, (share - begun) / max(end - begun, 1e-9))
-
-    # -- data -----------------------------------------------------------------------------------------
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The step's clean and degraded crops on the device."""
-        batch = self.batches.of_step(step)
-        self._report_dropped()
-        return self.data.part_ready(batch, step, self.device)
-
-    def _report_dropped(self) -> None:
-        for name in [name for name in list(self.data.crops.dropped) if name not in self._reported]:
-            self._reported.add(name)
-            self.reporter.warn(f"pair {name} left out: {self.data.crops.dropped[name]}")
 
     # -- records --------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.images.folders import reason_of
 from deflow_cli.data.reference_matching import MatchedImage, MethodImages
-from deflow_cli.errors import DataError, DeflowError
+from deflow_cli.errors import DataError, DeflowError, is_out_of_memory
 from deflow_cli.metrics.base import Score, Scorer
 from deflow_cli.runtime.progress import Reporter
 
@@ -177,9 +177,8 @@ def _score_loaded(loaded: Sequence[_Loaded], scorer: Scorer, device: torch.devic
         if scores[index] is None and one.pixels is not None:
             by_shape.setdefault(one.pixels.shape, []).append(index)
     for indices in by_shape.values():
-        images = _stack([loaded[index].pixels for index in indices], device)
-        references = _stack([loaded[index].reference for index in indices], device) if paired else None
-        for index, score in zip(indices, _apply(scorer, images, references), strict=True):
+        alike = [loaded[index] for index in indices]
+        for index, score in zip(indices, _apply(scorer, alike, device), strict=True):
             scores[index] = score
     return [score for score in scores if score is not None]
 
@@ -190,22 +189,16 @@ def _stack(arrays: Sequence[Pixels | None], device: torch.device) -> Tensor:
     return torch.from_numpy(stacked).to(device)
 
 
-def _apply(scorer: Scorer, images: Tensor, references: Tensor | None) -> list[Score]:
-    """Scores of a batch; what fails together is tried alone, and what fails alone is a reason."""
+def _apply(scorer: Scorer, alike: Sequence[_Loaded], device: torch.device) -> list[Score]:
+    """Scores of images of one size; what fails together is tried alone, and what fails alone is a reason."""
     try:
-        return scorer(images, references)
+        images = _stack([one.pixels for one in alike], device)
+        paired = scorer.metric.needs_reference
+        return scorer(images, _stack([one.reference for one in alike], device) if paired else None)
     except (DeflowError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _out_of_memory(error):
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
-        if len(images) == 1:
+        if len(alike) == 1:
             reason = str(error) if isinstance(error, DeflowError) else "too large for this device's memory"
             return [Score(math.nan, reason)]
-    alone = []
-    for index in range(len(images)):
-        one = slice(index, index + 1)
-        alone += _apply(scorer, images[one], None if references is None else references[one])
-    return alone
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+    return [score for one in alike for score in _apply(scorer, [one], device)]

@@ -15,7 +15,7 @@ from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.images.resize import downsample
 from deflow_cli.data.samples.matching import MULTIPLE, SampledImage
-from deflow_cli.errors import DataError
+from deflow_cli.errors import DataError, is_out_of_memory, memory_asked
 from deflow_cli.metrics.quality.fidelity import psnr
 from deflow_cli.metrics.quality.lpips import Lpips
 from deflow_cli.metrics.quality.spatial_lpips import SpatialDistance, SpatialLpips
@@ -93,9 +93,9 @@ def measure_samples(
     except DataError as error:
         return SpaceFigures({}, {}, trouble=str(error)), None
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        trouble = f"{image.reference}: too large for the memory of {instruments.device}"
+        trouble = f"{image.reference}: too large for the memory of {instruments.device}{memory_asked(error)}"
         return SpaceFigures({}, {}, trouble=trouble), None
 
 
@@ -199,11 +199,6 @@ class _Measuring:
 
     def _tensor(self, pixels_hwc: Pixels) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels_hwc.transpose(2, 0, 1))).to(self._device)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a GPU or, by its text, the CPU's allocator had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _psnr(a_chw: Tensor, b_chw: Tensor) -> float:

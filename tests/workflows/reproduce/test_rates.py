@@ -33,3 +33,12 @@ def test_sizes_that_cannot_be_read_are_assumed() -> None:
     assert Rates().pairs(unread).bytes == pytest.approx(2 * 2.8e6 * (1.6 + 2.4 / 16))
     assert Rates().pairs(read).bytes == pytest.approx(2e6 * (1.6 + 2.4 / 16))
     assert Rates(small=True).pairs(read).seconds == 10.0
+
+
+def test_small_fits_take_what_their_steps_take() -> None:
+    of = {
+        name: recipe(EXPERIMENTS[name], small=True, settings=(), budget=0.0, trainings=1)
+        for name in ("aim", "ablations")
+    }
+    assert Rates(small=True).fit(of["aim"].fit).seconds == pytest.approx(35.0)
+    assert Rates(small=True).fit(of["ablations"].fit).seconds == pytest.approx(700.0)

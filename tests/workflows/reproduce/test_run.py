@@ -12,7 +12,6 @@ import pytest
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.paths import MODEL_FILE, STATE_FILE
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.reproduce import plan
 from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
 from deflow_cli.workflows.reproduce.layouts import find_layout
 from deflow_cli.workflows.reproduce.recipes import recipe
@@ -257,6 +256,14 @@ def test_a_training_that_is_interrupted_ends_the_experiment(
     reproduce(request, hears)
     assert any(note.startswith("resumed at step 2") for note in hears.notes)
     assert set(rehearse(request).values()) == {"done"}
+    before = (tmp_path / "restorers" / "none" / "seed0" / "restorer-last.safetensors").read_bytes()
+    changed = dataclasses.replace(request, settings=(*SMALLEST, "gan.learning_rate=2e-3"))
+    report = reproduce(changed, hears)
+    assert [step.name for step in report.steps if step.condition == "changed"] == ["restorers/none/seed0"]
+    assert any("gan.learning_rate was 0.0001, is 0.002" in note for note in hears.notes)
+    assert (tmp_path / "restorers" / "none" / "seed0" / "restorer-last.safetensors").read_bytes() != before
+    kept = tmp_path / "replaced" / "restorers.none.seed0.1" / "restorer-last.safetensors"
+    assert kept.read_bytes() == before
 
 
 def test_a_budget_of_time_and_a_given_start(finished: Experiment, tmp_path: Path) -> None:
@@ -286,8 +293,8 @@ def test_what_is_missing_is_said_before_anything_is_done(finished: Experiment, t
 def test_weights_that_are_brought_later_are_used_then(
     finished: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = plan.lacking_weights(("psnr", "lpips")) == {}
-    monkeypatch.setattr(plan, "find", lambda remote: None if here else Path("alexnet.pth"))
+    here = restoring.lacking_weights(("psnr", "lpips")) == {}
+    monkeypatch.setattr(restoring, "find", lambda remote: None if here else Path("alexnet.pth"))
     request = dataclasses.replace(finished.request, dry_run=True)
     steps = {step.name: step for step in reproduce(request, Silent()).steps}
     assert "measures was ['psnr', 'ssim'" in steps["scores/deflow/seed0"].why

@@ -37,6 +37,11 @@ MEASURED = {  # column of the table: section and name of the figure in `deflow s
 _DEGRADED = "degraded"
 
 
+def realism_name(method: str, seed: int) -> str:
+    """The step that measures how real a method's degradations are."""
+    return f"realism/{method}/seed{seed}"
+
+
 @dataclass(frozen=True)
 class RealismStep(ExperimentStep):
     """Clean validation images made small and degraded, against the real inputs of the same scenes.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.checkpoints.hub import locate
+from deflow_cli.checkpoints.hub import find, locate, remote_file
 from deflow_cli.config.restorer import LossConfig, SrConfig
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError
@@ -35,6 +35,7 @@ from deflow_cli.workflows.score.run import ScoreRequest, score
 
 START = "start"  # the step that trains the restorer that all others start from
 BY_HELD_OUT, LAST = "held-out", "last"  # models of a run that was trained by a time budget
+WEIGHTS_OF = {"lpips": "alexnet", "brisque": "brisque"}  # by measure, as `deflow weights` names them
 SCORES_FILE = "scores.json"
 
 ScoreFacts = dict[str, dict[str, float]]  # by metric: mean over images, and its 95 % interval
@@ -48,6 +49,20 @@ def pairs_name(method: str, seed: int) -> str:
 def restorer_name(method: str, seed: int) -> str:
     """The step that trains a method's restorer."""
     return f"restorers/{method}/seed{seed}"
+
+
+def scores_name(method: str, seed: int) -> str:
+    """The step that scores a method's restorer."""
+    return f"scores/{method}/seed{seed}"
+
+
+def lacking_weights(measures: Sequence[str]) -> dict[str, str]:
+    """Measures whose weights are not on this machine, and the weights' names for ``deflow weights``."""
+    return {
+        measure: name
+        for measure, name in WEIGHTS_OF.items()
+        if measure in measures and find(remote_file(name)) is None
+    }
 
 
 def train_restorer(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
 from deflow_cli.checkpoints.format import write_atomically
@@ -20,7 +19,7 @@ from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.srflow import SRFlowRunConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
-from deflow_cli.errors import CheckpointError, naming
+from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.models.srflow.objective import dequantised
 from deflow_cli.models.srflow.pretraining import RestorerHead, new_head
@@ -31,12 +30,12 @@ from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import derived_seed, generator
-from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.loop import describe_ranks, run_training
 from deflow_cli.training.run_data import compare_facts, record_data
 from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
+from deflow_cli.workflows.restorer.batches import RestorerBatches
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
 from deflow_cli.workflows.restorer.request import SrResult, StagePace, open_alike
 from deflow_cli.workflows.restorer.srflow.step import SRFlowStep
@@ -71,7 +70,6 @@ def default_srflow_preset(device: str) -> str:
     return "base" if choose_device(device).type == "cuda" else "tiny"
 
 
-@hears_remarks
 def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> SrResult:
     """Train an SRFlow. Raises DataError, ConfigError, CheckpointError or TrainingError.
 
@@ -85,7 +83,9 @@ def train_srflow(request: SRFlowRequest, reporter: Reporter | None = None) -> Sr
         return _train_srflow(request, ranks, device, listens, started)
 
 
+@hears_remarks
 @sole_trainer
+@memory_advice("lower sr.batch_size or sr.gt_size, or set sr.memory=low")
 def _train_srflow(
     request: SRFlowRequest, ranks: Ranks, device: torch.device, reporter: Reporter, started: float
 ) -> SrResult:
@@ -150,7 +150,8 @@ class SRFlowRun:
             config.sr.select, self.device, reporter, config.sr.lpips_file
         )
         self.validation = SpaceValidation(data.held_out, scorers, model, config.sr.temperature)
-        self.step = SRFlowStep(model, head, config, self._batch, self._moment)
+        self.batches = RestorerBatches(data, config.sr.batch_size, self.device, reporter)
+        self.step = SRFlowStep(model, head, config, self.batches.of_step, self._moment)
         self.engine = Engine(
             self.step.networks,
             self.step,
@@ -162,10 +163,6 @@ class SRFlowRun:
             divergence_hint="lower flow.learning_rate, or set srflow.affine=bounded",
             turn=Turn(self._flow_begins, self._begin_flow),
         )
-        self.batches: BatchStream[tuple[Tensor, Tensor]] = BatchStream(
-            data.part, config.sr.batch_size, self.device
-        )
-        self._reported: set[str] = set()
 
     # -- the story ------------------------------------------------------------------------------------
 
@@ -189,12 +186,12 @@ class SRFlowRun:
         }
         finished = run_training(
             self.engine,
-            self.batches,
+            self.batches.stream,
             hooks,
             begin=None if resumes else self._begin,
             resumed=self._compare_data,
         )
-        self._report_dropped()
+        self.batches.report_of_all_ranks()
         return self.engine.on_main(lambda: self._finish(finished))
 
     def _begin(self) -> None:
@@ -308,19 +305,6 @@ class SRFlowRun:
             return Moment(stage, step - first + 1, (step - first) / length)
         end = self.config.sr.pretrain_share if stage == "pretrain" else 1.0
         return Moment(stage, step - first + 1, (share - begun) / max(end - begun, 1e-9))
-
-    # -- data -----------------------------------------------------------------------------------------
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The step's large and small crops on the device."""
-        batch = self.batches.of_step(step)
-        self._report_dropped()
-        return self.data.part_ready(batch, step, self.device)
-
-    def _report_dropped(self) -> None:
-        for name in [name for name in list(self.data.crops.dropped) if name not in self._reported]:
-            self._reported.add(name)
-            self.reporter.warn(f"pair {name} left out: {self.data.crops.dropped[name]}")
 
     # -- records --------------------------------------------------------------------------------------
 
