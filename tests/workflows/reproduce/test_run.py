@@ -256,6 +256,14 @@ def test_a_training_that_is_interrupted_ends_the_experiment(
     reproduce(request, hears)
     assert any(note.startswith("resumed at step 2") for note in hears.notes)
     assert set(rehearse(request).values()) == {"done"}
+    before = (tmp_path / "restorers" / "none" / "seed0" / "restorer-last.safetensors").read_bytes()
+    changed = dataclasses.replace(request, settings=(*SMALLEST, "gan.learning_rate=2e-3"))
+    report = reproduce(changed, hears)
+    assert [step.name for step in report.steps if step.condition == "changed"] == ["restorers/none/seed0"]
+    assert any("gan.learning_rate was 0.0001, is 0.002" in note for note in hears.notes)
+    assert (tmp_path / "restorers" / "none" / "seed0" / "restorer-last.safetensors").read_bytes() != before
+    kept = tmp_path / "replaced" / "restorers.none.seed0.1" / "restorer-last.safetensors"
+    assert kept.read_bytes() == before
 
 
 def test_a_budget_of_time_and_a_given_start(finished: Experiment, tmp_path: Path) -> None:
