@@ -330,6 +330,8 @@ def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:
         needed = [name for name in step.inputs if name in names]
         assert all(names.index(name) < number for name in needed)
     assert any("Corrupted-tr-y (800 images)" in text for text in report.steps[0].inputs)
+    inputs = {step.name: step.inputs for step in report.steps}
+    assert any("Corrupted-tr-x (1 images)" in text for text in inputs["restorers/noise-patches/seed0"])
     assert report.estimate.seconds > 60_000 * 0.0348 * 5
     assert report.estimate.bytes > 800 * 2.8e6 * 1.6
     assert "H200" in report.how_estimated
