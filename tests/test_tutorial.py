@@ -238,3 +238,16 @@ def test_study_page(run, tmp_path):
         "bicubic",
     ]
     assert "bicubic" in Path("study.html").read_text()
+
+
+def test_the_commands_of_blur_kernels_run(tmp_path: Path, run: Callable[[str], str]) -> None:
+    """Pictures are whole here: at a quarter of their size they still hold a patch."""
+    data = write_demo_data(tmp_path / "data")
+    for name, folder in (("clean", data.clean), ("noisy", data.noisy)):
+        for path in list_images(folder)[4:]:
+            path.unlink()
+        folder.rename(tmp_path / name)
+    for command in commands("kernels.md"):
+        run(command)
+    assert len(list(Path("kernels").glob("*.npy"))) == len(names("noisy")) == 4
+    assert names("runs/noisy/clean-blurred") == names("noisy")
