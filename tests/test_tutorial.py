@@ -23,11 +23,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.cli.main import app
-from deflow_cli.data.images.files import Image, read_rgb8, write_image
+from deflow_cli.data.images.files import Image, read_rgb8, to_pixels, write_image
 from deflow_cli.data.images.listing import list_images
 from deflow_cli.workflows.demo import write_demo_data
 from deflow_cli.workflows.study.records import read_key
+from tests.inference.small_srflow import images as small_images
+from tests.inference.small_srflow import started_srflow
 from tests.workflows.study.participants import by_strength, write_answers
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -157,10 +160,31 @@ def test_scoring_page(run, tmp_path):
             pixels = np.clip(read_rgb8(path) + noise, 0, 255).astype(np.uint8)
             write_image(Path(folder) / path.name, Image(pixels))
     for command in runnable("scoring.md"):
-        run(command)
+        if not is_of_samples(command):
+            run(command)
     assert Path("table.html").is_file()
     assert Path("realism.html").is_file()
     assert len(names("synthetic")) == 4 * len(names("clean"))
+
+
+def is_of_samples(command: str) -> bool:
+    """Whether a command of the page makes or scores samples of a restorer."""
+    return "lq/" in command
+
+
+def test_scoring_page_of_samples(run, tmp_path):
+    save_srflow(Path("srflow.safetensors"), started_srflow(), {})
+    for number, small in enumerate(small_images(2, 16, 16)):
+        large = small[None].repeat_interleave(4, -1).repeat_interleave(4, -2)
+        for folder, image in (("lq", small[None]), ("gt", large)):
+            write_image(Path(folder) / f"{number}.png", Image(to_pixels(image)))
+    printed = {command: run(command) for command in filter(is_of_samples, runnable("scoring.md"))}
+    assert len(names("samples")) == 10 * len(names("lq"))
+    assert Path("space.html").is_file()
+    assert [path.name for path in sorted(Path("maps").iterdir())] == [
+        f"{number}_best_temperature.png" for number in range(2)
+    ]
+    assert all("LR-PSNR" in text for command, text in printed.items() if "--space" in command)
 
 
 def test_skipped_commands_are_on_the_pages():
@@ -214,3 +238,16 @@ def test_study_page(run, tmp_path):
         "bicubic",
     ]
     assert "bicubic" in Path("study.html").read_text()
+
+
+def test_the_commands_of_blur_kernels_run(tmp_path: Path, run: Callable[[str], str]) -> None:
+    """Pictures are whole here: at a quarter of their size they still hold a patch."""
+    data = write_demo_data(tmp_path / "data")
+    for name, folder in (("clean", data.clean), ("noisy", data.noisy)):
+        for path in list_images(folder)[4:]:
+            path.unlink()
+        folder.rename(tmp_path / name)
+    for command in commands("kernels.md"):
+        run(command)
+    assert len(list(Path("kernels").glob("*.npy"))) == len(names("noisy")) == 4
+    assert names("runs/noisy/clean-blurred") == names("noisy")

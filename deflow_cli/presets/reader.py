@@ -66,8 +66,9 @@ class Presets(Generic[C]):
             hint = f"did you mean {close[0]!r}? presets are" if close else "use"
             raise ConfigError(f"{name!r} is no preset", next_step=f"{hint} {known}, or a .toml file")
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            # paths in it have the bytes that they have on the disk
+            text = path.read_bytes().decode("utf-8", "surrogateescape")
+        except OSError as error:
             raise ConfigError(
                 f"{name}: cannot be read as text ({error})", next_step="pass a TOML file"
             ) from error
@@ -132,7 +133,10 @@ class Presets(Generic[C]):
         ]
 
     def to_toml(self, config: C) -> str:
-        """Write every value of a configuration; ``parse_toml`` of it gives an equal configuration."""
+        """Write every value of a configuration; ``parse_toml`` of it gives an equal configuration.
+
+        A path that is not UTF-8 keeps its bytes as lone surrogates: write the text by ``texts.encoded``.
+        """
         lines: list[str] = []
         for section in self.sections:
             part = getattr(config, section)

@@ -112,5 +112,8 @@ def toml_value(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return f"[{', '.join(toml_value(item) for item in value)}]"
-    # A JSON string is a TOML basic string, and the repr of a finite float is a TOML float.
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string, but for surrogates: bytes of a path that are no UTF-8 stay as
+        # they are, for TOML has no escapes for them.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)  # of a finite float, a TOML float

@@ -14,6 +14,7 @@ from deflow_cli.config.model import FlowConfig
 from deflow_cli.errors import ConfigError
 from deflow_cli.presets import durations, reader, values
 from deflow_cli.presets.reader import FIT
+from deflow_cli.texts import encoded
 
 NAMES = ["aim", "base", "dped", "ntire", "tiny"]
 
@@ -48,6 +49,14 @@ def test_rare_values_survive_writing():
     fit = replace(FitConfig(), learning_rate=1e-5, shift_learning_rate=3e-17, betas=(0.5, 0.99), flips=False)
     config = RunConfig(flow=FlowConfig(shift="mixture:12", h_noise=0.1 + 0.2), fit=fit)
     assert FIT.parse_toml(FIT.to_toml(config), "run") == config
+
+
+@pytest.mark.parametrize("path", ["caf\udce9/x.pth", "größe.pth", "\U0001f600", "a\x7f\tb\n\"'\\"])
+def test_a_path_of_any_bytes_comes_back_from_a_file(tmp_path, path):
+    config = FIT.apply_overrides(FIT.load("tiny"), [])
+    config = replace(config, fit=replace(config.fit, encoder_weights=path))
+    (tmp_path / "config.toml").write_bytes(encoded(FIT.to_toml(config)))
+    assert FIT.load(tmp_path / "config.toml") == config
 
 
 @pytest.mark.parametrize(

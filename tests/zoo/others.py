@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image as Pillow
@@ -160,12 +161,13 @@ def webps() -> Iterator[Animal]:
     moving = as_bytes(image(), "WEBP", save_all=True, append_images=frames, **lossless)
     first = Right(picture(3), None, "holds 2 frames")
     yield Animal("WebP", "two frames", moving, first, ".webp")
+    yield from webps_cut_behind_their_picture()
     refused = Refused("cannot be|not an image|truncated")
     for number, (kind, start, end) in enumerate(riff_of(data)):
         title = f"chunk {number} ({kind.decode().strip()})"
         needed = kind in (b"VP8X", b"VP8L", b"ICCP")
         for where, at in (("before", start), ("in", (start + end) // 2)):
-            expected = refused if needed else RightOrRefused(picture(3))
+            expected = refused if needed else Right(picture(3), None, "metadata are cut off")
             yield Animal("WebP, damaged", f"cut {where} {title}", data[:at], expected, ".webp")
         for change in (-2, 2, 10_000):
             broken = bytearray(data)
@@ -173,6 +175,20 @@ def webps() -> Iterator[Animal]:
             struct.pack_into("<I", broken, start + 4, (length + change) % 2**32)
             unsure = RightOrRefused(picture(3))
             yield Animal("WebP, damaged", f"length of {title} {change:+}", bytes(broken), unsure, ".webp")
+
+
+def webps_cut_behind_their_picture() -> Iterator[Animal]:
+    """With EXIF data and XMP behind the picture, of which some bytes, or a whole one, are there."""
+    for channels in (3, 4):
+        samples = picture(channels)
+        blocks = {"exif": b"Exif\0\0" + exif(1), "xmp": b"<x>" + b"y" * 41 + b"</x>"}
+        data = as_bytes(image(channels), "WEBP", lossless=True, exact=True, **blocks)
+        said = replace(right(samples), said="metadata are cut off")
+        for kind, start, end in riff_of(data):
+            if kind in (b"EXIF", b"XMP "):
+                for at in (start, start + 2, start + 6, start + 8, (start + end) // 2, end - 2):
+                    title = f"{channels} channels, cut in {kind.decode().strip()} at {at - start}"
+                    yield Animal("WebP, damaged", title, data[:at], said, ".webp")
 
 
 # -- BMP, GIF, TGA ----------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ def _has_section(preset: str) -> bool:
     if preset.startswith(SRFLOW.prefix) and not preset.endswith(".toml"):
         return True
     try:
-        return f"[{ARCH}]" in Path(preset).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return f"[{ARCH}]" in Path(preset).read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return False
 
 

@@ -24,6 +24,7 @@ from deflow_cli.data.images.formats.opening import open_header
 from deflow_cli.data.images.formats.png import alpha_of_key, check_end, decode_png16, is_png, read_png
 from deflow_cli.data.images.formats.profiles import LEAST_PROFILE
 from deflow_cli.data.images.formats.tiff import TiffFile, TiffPage, decode_tiff16, is_tiff
+from deflow_cli.data.images.formats.webp import without_cut_metadata
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,10 @@ def _check_directory(samples: NDArray[Any], page: TiffPage) -> None:
 
 
 def _decode_other(data: bytes) -> _Stored:
+    data, cut = without_cut_metadata(data)
     part, note = main_picture(data)
     with open_header(io.BytesIO(part)) as opened:
-        header = header_of_pictures(data) if note else header_of_opened(opened)
+        header = header_of_pictures(data) if note else header_of_opened(opened, cut)
         opened.load()
         samples, alpha = _samples_of(opened)
         return _Stored(samples, alpha, header, _profile_of(opened))

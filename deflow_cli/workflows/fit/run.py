@@ -37,6 +37,7 @@ from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import generator
+from deflow_cli.texts import encoded
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.domains import Domains
 from deflow_cli.training.engine import Engine
@@ -178,7 +179,7 @@ def _begin_folder(
 ) -> None:
     """Make the folder that of a run. What was refused before has left no trace but blurred clean images."""
     if not resumes:
-        write_atomically(out / CONFIG_FILE, FIT.to_toml(config).encode())
+        write_atomically(out / CONFIG_FILE, encoded(FIT.to_toml(config)))
     record_data(out, domains.contents)
     write_run_record(out, places)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -109,6 +110,15 @@ class KernelGANFinder:
     def estimate(
         self, tasks: Sequence[Task], tell: Callable[[float], None]
     ) -> list[KernelEstimate | DeflowError]:
+        with _small_operations():
+            kernels, losses = self._train(tasks, tell)
+        rows = zip(kernels, *(loss.tolist() for loss in losses), strict=True)
+        return [self._finished(*row) for row in rows]
+
+    def _train(
+        self, tasks: Sequence[Task], tell: Callable[[float], None]
+    ) -> tuple[Array, tuple[torch.Tensor, torch.Tensor]]:
+        """The kernels at the end, N x 13 x 13, and the losses of generators and discriminators."""
         seeds = [derived_seed(self._seed, task.key, "kernelgan") for task in tasks]
         training = KernelGANTraining(seeds, self._device)
         sources = [
@@ -123,15 +133,15 @@ class KernelGANFinder:
             if (step + 1) % _TOLD_EVERY == 0:
                 tell((step + 1) / self._iterations)
         with torch.no_grad():
-            kernels = training.generator.kernels().double().cpu().numpy()
-        rows = zip(kernels, *(loss.tolist() for loss in losses), strict=True)
-        return [self._finished(*row) for row in rows]
+            return training.generator.kernels().double().cpu().numpy(), losses
 
     def _finished(
         self, kernel: Array, generator: float, discriminator: float
     ) -> KernelEstimate | DeflowError:
         if not np.isfinite(kernel).all():
             return TrainingError("the training diverged", next_step="try another --seed")
+        if kernel.max() <= 0:
+            return TrainingError("the training came to no kernel", next_step="take more --iterations")
         found = {
             "generator_loss": generator,
             "discriminator_loss": discriminator,
@@ -140,6 +150,22 @@ class KernelGANFinder:
         clean = centred_kernel(drop_negligible(kernel), 0.5)
         whole = four_fold(clean) if self._scale == 4 else clean / clean.sum()
         return KernelEstimate(whole, {name: round(value, 4) for name, value in found.items()})
+
+
+@contextmanager
+def _small_operations() -> Iterator[None]:
+    """One thread, which is as fast for arrays of this size and always sums in the same order; no denormals.
+
+    Most of an untrained generator's kernel is so small that the processor would compute it in microcode.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
 
 
 def _shaved(pixels: Pixels) -> Pixels:

@@ -234,6 +234,10 @@ class ExperimentPlan:
         made = (PREPARED,) if "clean_small" in method.folders.values() else ()
         return (*made, *([fitted[method.fit]] if method.fit else []))
 
+    def _folders(self, method: Method) -> tuple[str, ...]:
+        """The parts of the data that a method's degrader reads itself, in words."""
+        return tuple(self._where(role) for role in method.folders.values() if role in self.layout.parts)
+
     def _degrader_settings(self, method: Method) -> Facts:
         roles = [role for role in method.folders.values() if role in self.layout.parts]
         options = method.options_for(self.experiment.name, self.small)
@@ -255,7 +259,7 @@ class ExperimentPlan:
             needs,
             settings,
             f"pairs by {method.title}, seed {seed}",
-            (self._where(self._hr), *needs),
+            (self._where(self._hr), *self._folders(method), *needs),
             self.rates.pairs(self.layout.parts[self._hr]),
             method,
             seed,
@@ -298,7 +302,8 @@ class ExperimentPlan:
             (*self._start_needs, *source),
             {**settings, **(self._degrader_settings(method) if fresh else {})},
             f"restorer of {method.title}, seed {seed}",
-            ((self._where(self._hr),) if fresh else ()) + (*self._start_needs, *source),
+            ((self._where(self._hr), *self._folders(method)) if fresh else ())
+            + (*self._start_needs, *source),
             self.rates.restorer(config),
             method,
             seed,

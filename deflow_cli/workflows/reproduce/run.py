@@ -283,7 +283,7 @@ def _do(step: ExperimentStep, bench: Bench, place: str) -> None:
         reporter.note(f"{place}: {step.what}: done before")
         return
     again = {
-        "changed": f", done again: {standing.why}",
+        "changed": f", done again: {standing.why}; what was there is kept in {ledger.kept(step.name)}",
         "interrupted": ", going on where it was interrupted",
     }.get(standing.condition, "")
     reporter.note(f"{place}: {step.what}{again}")

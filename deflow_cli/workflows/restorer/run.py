@@ -26,6 +26,7 @@ from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
+from deflow_cli.texts import encoded
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.loop import describe_ranks, run_training
 from deflow_cli.training.run_data import compare_facts, record_data
@@ -96,7 +97,7 @@ def _begin_folder(request: SrRequest, config: SrConfig, run: RestorerRun, resume
     """Look at the data, and make the folder that of a run. What was refused before has left no trace."""
     if not resumes:
         run.look()
-        write_atomically(request.out / CONFIG_FILE, SR.to_toml(config).encode())
+        write_atomically(request.out / CONFIG_FILE, encoded(SR.to_toml(config)))
     record_data(request.out, run.data.contents)
     _record_source(request)
 

@@ -16,6 +16,7 @@ from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.runtime.progress import Silent
+from deflow_cli.workflows.kernels.methods import KernelGANFinder
 from deflow_cli.workflows.kernels.run import KernelsRequest, estimate_kernels
 
 COVARIANCE = np.array([[2.0, -1.2], [-1.2, 3.5]])
@@ -180,9 +181,22 @@ def test_kernelgan_recovers_better_than_bicubic(noisy, tmp_path):
 
 
 def test_kernelgan_is_the_same_again(noisy, tmp_path):
-    for out in ("one", "two"):
-        ask(noisy, tmp_path / out, method="kernelgan", iterations=3, limit=1)
+    """Whatever the number of threads, which is as it was afterwards."""
+    before = torch.get_num_threads()
+    try:
+        for threads, out in enumerate(("one", "two"), start=1):
+            torch.set_num_threads(threads)
+            ask(noisy, tmp_path / out, method="kernelgan", iterations=3, limit=1)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
     ask(noisy, tmp_path / "three", method="kernelgan", iterations=3, limit=1, seed=1)
     one, two, three = ((tmp_path / out / "sub/0.npy").read_bytes() for out in ("one", "two", "three"))
     assert one == two
     assert one != three
+
+
+def test_a_kernel_without_weights_is_no_kernel():
+    finder = KernelGANFinder(2, 1, 0, torch.device("cpu"))
+    assert "came to no kernel" in str(finder._finished(-np.ones((13, 13)), 0.5, 0.5))
+    assert "diverged" in str(finder._finished(np.full((13, 13), np.nan), 0.5, 0.5))

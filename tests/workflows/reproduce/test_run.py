@@ -256,6 +256,14 @@ def test_a_training_that_is_interrupted_ends_the_experiment(
     reproduce(request, hears)
     assert any(note.startswith("resumed at step 2") for note in hears.notes)
     assert set(rehearse(request).values()) == {"done"}
+    before = (tmp_path / "restorers" / "none" / "seed0" / "restorer-last.safetensors").read_bytes()
+    changed = dataclasses.replace(request, settings=(*SMALLEST, "gan.learning_rate=2e-3"))
+    report = reproduce(changed, hears)
+    assert [step.name for step in report.steps if step.condition == "changed"] == ["restorers/none/seed0"]
+    assert any("gan.learning_rate was 0.0001, is 0.002" in note for note in hears.notes)
+    assert (tmp_path / "restorers" / "none" / "seed0" / "restorer-last.safetensors").read_bytes() != before
+    kept = tmp_path / "replaced" / "restorers.none.seed0.1" / "restorer-last.safetensors"
+    assert kept.read_bytes() == before
 
 
 def test_a_budget_of_time_and_a_given_start(finished: Experiment, tmp_path: Path) -> None:
@@ -322,6 +330,8 @@ def test_a_dry_run_names_every_step_and_writes_nothing(tmp_path: Path) -> None:
         needed = [name for name in step.inputs if name in names]
         assert all(names.index(name) < number for name in needed)
     assert any("Corrupted-tr-y (800 images)" in text for text in report.steps[0].inputs)
+    inputs = {step.name: step.inputs for step in report.steps}
+    assert any("Corrupted-tr-x (1 images)" in text for text in inputs["restorers/noise-patches/seed0"])
     assert report.estimate.seconds > 60_000 * 0.0348 * 5
     assert report.estimate.bytes > 800 * 2.8e6 * 1.6
     assert "H200" in report.how_estimated

@@ -14,7 +14,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from deflow_cli.checkpoints.translation.files import load_translator
+from deflow_cli.config.kernels import KernelSettings
 from deflow_cli.config.restorer import SrFitConfig
+from deflow_cli.data.blur.pools import KernelPool
+from deflow_cli.data.blur.shapes import gaussian_kernel
+from deflow_cli.data.photos import packaged_photos
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.metrics.noise.findings import LOW_PASS_DB
@@ -204,6 +208,25 @@ def test_a_changed_folder_is_not_gone_on_with(unpaired_folders: Folders, tmp_pat
     next(copy.iterdir()).unlink()
     with pytest.raises(DataError, match="not what the run began with: noisy: 1 missing"):
         translate("dsgan", (clean, copy), tmp_path / "run", iterations=2, resume=True)
+
+
+def test_clean_images_made_small_by_kernels(unpaired_folders: Folders, tmp_path: Path) -> None:
+    clean, kernels = tmp_path / "clean", tmp_path / "kernels"
+    clean.mkdir()
+    kernels.mkdir()
+    for photo in packaged_photos()[0][:4]:
+        (clean / photo.name).write_bytes(photo.read_bytes())
+    folders = (clean, unpaired_folders[1])
+    np.save(kernels / "one.npy", gaussian_kernel(np.eye(2), 13, 0.5))
+    (kernels / "kernels.json").write_text(KernelPool(KernelSettings()).text({}))
+    result = translate("cyclegan", folders, tmp_path / "run", iterations=2, kernels=kernels)
+    told = load_translator(result.model_path).facts["clean_kernels"]
+    assert (told["count"], told["scale"], told["used"]) == (1, 2, 1)
+    for path in clean.iterdir():
+        with Image.open(path) as large, Image.open(tmp_path / "run" / "clean-blurred" / path.name) as small:
+            assert (2 * small.width, 2 * small.height) == large.size
+    with pytest.raises(DataError, match=r"not what the run began with: clean: .*kernels: 1 missing"):
+        translate("cyclegan", folders, tmp_path / "run", iterations=2, resume=True)
 
 
 # -- models at work ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from deflow_cli.data.images.formats.exif import Exif, exif_of_block, exif_of_ope
 from deflow_cli.data.images.formats.opening import DECODE_ERRORS, check_size, open_header
 from deflow_cli.data.images.formats.png import PngContent, is_png, read_png_header
 from deflow_cli.data.images.formats.tiff import TiffFile, is_tiff
+from deflow_cli.data.images.formats.webp import is_webp, without_cut_metadata
 
 _SEVERAL = "hold several frames or pages, of which one is used"
 _HEAD = 1 << 16
@@ -66,6 +67,10 @@ def header_of(path: Path) -> ImageHeader:
                 tiff = TiffFile(data)
                 tiff.check()
             return _header_of_tiff_at(path, tiff)
+    if is_webp(head):  # which Pillow reads as a whole too
+        data_of_webp, cut = without_cut_metadata(path.read_bytes())
+        with open_header(io.BytesIO(data_of_webp)) as opened:
+            return header_of_opened(opened, cut)
     with open_header(path) as opened:
         if opened.format != "MPO":
             return header_of_opened(opened)
@@ -100,12 +105,13 @@ def header_of_tiff(tiff: TiffFile, opened: Pillow.Image | None) -> ImageHeader:
     return ImageHeader.of_stored(size, exif, page.has_alpha, "TIFF", (tiff.note, dropped))
 
 
-def header_of_opened(opened: Pillow.Image) -> ImageHeader:
+def header_of_opened(opened: Pillow.Image, cut: str = "") -> ImageHeader:
     """The header of an image of another format, opened by Pillow; of several frames that of the first.
 
-    Raises ValueError where the samples are of a kind that is not read.
+    cut: a note on metadata that are cut off; empty where they are whole. Raises ValueError where the samples
+    are of a kind that is not read.
     """
-    name, frames, notes = opened.format or "", 1, []
+    name, frames, notes = opened.format or "", 1, [cut]
     with contextlib.suppress(*DECODE_ERRORS):  # damage behind the first frame does not harm it
         frames = int(getattr(opened, "n_frames", 1))
     if frames > 1 and name != "MPO":

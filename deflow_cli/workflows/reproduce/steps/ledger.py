@@ -8,8 +8,8 @@ what came of it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from deflow_cli.texts import encoded, json_text
 Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
 Facts = Mapping[str, Value]
 Condition = Literal["done", "interrupted", "changed", "new"]
+REPLACED = "replaced"  # folder of the outputs that steps done again have replaced
 _KIND, _VERSION = "deflow-reproduce-step", 1
 
 
@@ -94,13 +95,20 @@ class Ledger:
         return f"it needs {', '.join(changed) or 'other steps than before'}"
 
     def begin(self, name: str) -> Path:
-        """Record that a step begins; returns its folder, emptied if it is of other settings."""
+        """Record that a step begins; returns its folder. Outputs of other settings are moved away from it."""
         folder = self.folder(name)
-        if self.standing(name).condition == "changed":
-            shutil.rmtree(folder, ignore_errors=True)
+        if self.standing(name).condition == "changed" and folder.exists():
+            kept = self.kept(name)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(kept)
         self._write(name, done=False, result={})
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def kept(self, name: str) -> Path:
+        """Where the outputs of a step are moved to that is done again: they may be of days of training."""
+        places = (self.out / REPLACED / f"{name.replace('/', '.')}.{number}" for number in itertools.count(1))
+        return next(place for place in places if not place.exists())
 
     def finish(self, name: str, result: Facts) -> None:
         """Record that a step is done, and what came of it."""

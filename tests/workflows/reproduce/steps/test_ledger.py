@@ -64,6 +64,8 @@ def test_a_changed_step_begins_with_an_empty_folder_and_an_interrupted_one_with_
     changed = Ledger(tmp_path, steps(rate=2.0))
     folder = changed.begin("fit/a")
     assert list(folder.iterdir()) == []
+    assert (tmp_path / "replaced" / "fit.a.1" / "result.txt").read_text() == "fit/a"
+    assert changed.kept("fit/a").name == "fit.a.2"
     (folder / "half.txt").touch()
     assert changed.standing("fit/a").condition == "interrupted"
     assert [path.name for path in changed.begin("fit/a").iterdir()] == ["half.txt"]
