@@ -108,8 +108,8 @@ def fit_method(name: str) -> FitMethod:
 def method_of_file(path: Path) -> FitMethod | None:
     """The method whose configuration a TOML file holds, by its sections; None where it does not tell."""
     try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8")).keys()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        sections = tomllib.loads(path.read_text(encoding="utf-8", errors="surrogateescape")).keys()
+    except (OSError, tomllib.TOMLDecodeError):
         return None
     return next((method for method in FIT_METHODS if method.section in sections), None)
 

@@ -3,7 +3,7 @@
 ``python -m tests.bench.killed --kills 50`` sends SIGKILL at random moments to `degrade`, `make-pairs` (three
 formats), `fit` and `sr-train`, runs them again, and compares with a run left alone: the same bits, no
 half file under a final name, nothing temporary left. Then the disk is full, and two runs share a folder. Its
-table goes to docs/reliability.md.
+tables go to docs/reliability.md, each as soon as it is made; ``--parts`` chooses among them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -206,12 +207,24 @@ def left_over(out: Path) -> list[str]:
     ]
 
 
+def run_time(job: Job, root: Path) -> float:
+    """Seconds of a whole run, whose result stays in ``whole``.
+
+    The shorter of two: the first one is slower, and kills are to come before the end.
+    """
+    told, seconds = root / "told.txt", []
+    for name in ("warm", "whole"):
+        begun = time.perf_counter()
+        assert finished(job, root / name, told) == 0, told.read_text()
+        seconds.append(time.perf_counter() - begun)
+    shutil.rmtree(root / "warm")
+    return min(seconds)
+
+
 def kill_at_random(job: Job, root: Path, kills: int, chooser: random.Random) -> str:
     """A row of the table."""
     told = root / "told.txt"
-    begun = time.perf_counter()
-    assert finished(job, root / "whole", told) == 0, told.read_text()
-    seconds = time.perf_counter() - begun
+    seconds = run_time(job, root)
     whole = job.result(root / "whole")
     ended = same = half = left = 0
     for number in range(kills):
@@ -282,9 +295,7 @@ def on_a_full_disk(job: Job, root: Path) -> str:
 
 def two_at_once(job: Job, root: Path) -> str:
     told, other = root / "told.txt", root / "other.txt"
-    begun = time.perf_counter()
-    assert finished(job, root / "whole", told) == 0, told.read_text()
-    seconds = time.perf_counter() - begun
+    seconds = run_time(job, root)
     whole, out = job.result(root / "whole"), root / "shared"
     first = started(job, out, told)
     time.sleep(0.3 * seconds)
@@ -292,68 +303,92 @@ def two_at_once(job: Job, root: Path) -> str:
     first.join()
     second.join()
     texts = [path.read_text() for path in (told, other) if path.exists()]
-    refused = "; ".join(text.replace(str(root), "") for text in texts) or "both finish"
+    named = "writes there already: process " + str(first.pid)
+    refused = "both finish"
+    if texts:
+        print(f"{job.name}: {texts}")
+        refused = "is refused, and names the first" if named in texts[-1] else "fails otherwise"
     same = "yes" if first.exitcode == 0 and job.result(out) == whole else "no"
     return f"| {job.name} | {refused} | {same} |"
 
 
-def tables(kills: int, seed: int, only: list[str]) -> str:
+@dataclass(frozen=True)
+class Part:
+    """A table of the page. title: the line above it, which begins like no other's."""
+
+    title: str
+    head: tuple[str, str]
+    measure: Callable[[Job, Path], str]
+
+
+def parts(kills: int, seed: int) -> dict[str, Part]:
     chooser = random.Random(seed)
-    lines = [
-        f"SIGKILL at {kills} random moments each (seed {seed}), then the same command again:",
-        "",
-        "| command | kills | before its end | the same bits | half files | temporary files left |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
-    parts: list[tuple[list[str], Callable[[Job, Path], str]]] = [
-        ([], lambda job, root: kill_at_random(job, root, kills, chooser)),
-        (
-            [
-                "",
-                "A disk that is full before the end, then one with room:",
-                "",
+    return {
+        "killed": Part(
+            f"SIGKILL at {kills} random moments each (seed {seed}), then the same command again:",
+            (
+                "| command | kills | before its end | the same bits | half files | temporary files left |",
+                "|---|--:|--:|--:|--:|--:|",
+            ),
+            lambda job, root: kill_at_random(job, root, kills, chooser),
+        ),
+        "disk": Part(
+            "A disk that is full before the end, then one with room:",
+            (
                 "| command | disk | it ends with | run again: the same bits, nothing left |",
                 "|---|---|---|---|",
-            ],
+            ),
             on_a_full_disk,
         ),
-        (
-            [
-                "",
-                "Two runs in one folder at the same time:",
-                "",
-                "| command | the second | the first: the same bits |",
-                "|---|---|---|",
-            ],
+        "two": Part(
+            "Two runs in one folder at the same time:",
+            ("| command | the second | the first: the same bits |", "|---|---|---|"),
             two_at_once,
         ),
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        inputs = write_inputs(Path(folder) / "inputs")
-        chosen = [job for job in jobs(inputs) if not only or any(word in job.name for word in only)]
-        for number, (head, measure) in enumerate(parts):
-            lines += head
-            for job in chosen:
-                root = Path(folder) / f"{number}-{job.name}"
-                root.mkdir()
-                lines.append(measure(job, root))
-                print(lines[-1], flush=True)
-                shutil.rmtree(root)
+    }
+
+
+def table(part: Part, chosen: list[Job], root: Path) -> str:
+    lines = [part.title, "", *part.head]
+    for job in chosen:
+        folder = root / job.name
+        folder.mkdir(parents=True)
+        lines.append(part.measure(job, folder))
+        print(lines[-1], flush=True)
+        shutil.rmtree(folder)
     return "\n".join(lines) + "\n"
+
+
+def with_table(page: str, text: str) -> str:
+    """The page with a table in the place of the one whose title begins alike."""
+    before, rest = page.split(START)
+    old, after = rest.split(END)
+    sections = re.split(r"\n(?=[A-Z])", old)
+    word = text.split()[0]
+    new = [text if section.startswith(word) else section for section in sections]
+    return before + START + "\n".join(new) + END + after
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    names = ["killed", "disk", "two"]
+    parser.add_argument("--parts", nargs="*", default=names, choices=names, help="tables to write anew")
     parser.add_argument(
         "--only", nargs="*", default=[], help="words of the commands; no page is written then"
     )
     chosen = parser.parse_args()
-    text = tables(chosen.kills, chosen.seed, chosen.only)
-    if not chosen.only:
-        before, rest = PAGE.read_text("utf-8").split(START)
-        PAGE.write_text(before + START + text + END + rest.split(END)[1], "utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = write_inputs(Path(folder) / "inputs")
+        some = [
+            job for job in jobs(inputs) if not chosen.only or any(word in job.name for word in chosen.only)
+        ]
+        for name, part in parts(chosen.kills, chosen.seed).items():
+            if name in chosen.parts:
+                text = table(part, some, Path(folder) / name)
+                if not chosen.only:
+                    PAGE.write_text(with_table(PAGE.read_text("utf-8"), text), "utf-8")
 
 
 if __name__ == "__main__":

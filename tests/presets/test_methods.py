@@ -44,6 +44,12 @@ def test_a_file_tells_its_method_and_reads_as_it_was_written(method, name, tmp_p
     assert method_of_file(path) == method
 
 
+def test_a_path_that_is_not_utf8_does_not_hide_the_method(tmp_path):
+    text = fit_method("dsgan").presets.to_toml(fit_method("dsgan").presets.load("paper"))
+    (tmp_path / "config.toml").write_bytes(b"# caf\xe9\n" + text.encode())
+    assert method_of_file(tmp_path / "config.toml") == fit_method("dsgan")
+
+
 def test_a_file_of_no_method_tells_none(tmp_path):
     path = tmp_path / "config.toml"
     assert method_of_file(path) is None

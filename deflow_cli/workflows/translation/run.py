@@ -14,10 +14,12 @@ from typing import Any
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.data.images.remarks import hears_remarks
+from deflow_cli.errors import memory_advice
 from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
 from deflow_cli.presets.methods import FitMethod
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
+from deflow_cli.texts import encoded
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.domains import Domains, open_folders
 from deflow_cli.training.engine import Engine
@@ -70,6 +72,7 @@ class TranslationResult:
 
 @hears_remarks
 @sole_trainer
+@memory_advice("lower fit.batch_size")
 def fit_translation(request: TranslationRequest, reporter: Reporter | None = None) -> TranslationResult:
     """Train a network. Raises DataError, ConfigError, CheckpointError or TrainingError with the next step."""
     started = time.monotonic()
@@ -94,7 +97,7 @@ def fit_translation(request: TranslationRequest, reporter: Reporter | None = Non
     run = TranslationRun(request, trainer, domains, reporter, started)
     if not resumes:  # from here on it is a run: what is refused above leaves no trace
         text = request.method.presets.to_toml(config)
-        write_atomically(request.out / CONFIG_FILE, text.encode())
+        write_atomically(request.out / CONFIG_FILE, encoded(text))
     record_data(request.out, domains.contents)
     write_run_record(request.out, places)
     return run.go(resumes)

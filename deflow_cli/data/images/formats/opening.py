@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
+import logging
 import struct
 import threading
 import warnings
@@ -12,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image as Pillow
+from PIL import _imaging
 
 from deflow_cli.data.images.formats.known import read_suffixes
 
@@ -33,6 +37,24 @@ DECODE_ERRORS = (
 # What Pillow warns of is noticed here, or costs nothing; printed as it is, it would puzzle users.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 _pillow_limit = threading.Lock()
+# Likewise what it logs, unless the program that uses us listens.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def _silence_libtiff() -> None:
+    """Keep Pillow's libtiff from printing lines on the standard error, which name no file.
+
+    What costs pixels is an error all the same, and told with the file's name.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow built otherwise goes on printing
+        library = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            set_handler = getattr(library, name)
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
+
+
+_silence_libtiff()
 
 
 @contextmanager
