@@ -134,5 +134,6 @@ def _obey_permissions() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     header, both = _Header(0x20080522, 0), (_Capabilities * 2)()
     libc.capget(ctypes.byref(header), both)
-    both[0].effective &= ~0b1110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+    for kind in ("effective", "permitted"):  # of CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+        setattr(both[0], kind, getattr(both[0], kind) & ~0b1110)
     libc.capset(ctypes.byref(header), both)
