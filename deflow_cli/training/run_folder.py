@@ -17,7 +17,7 @@ import torch
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.config.fit import RunConfig
-from deflow_cli.paths import CONFIG_FILE, LOG_FILE, MODEL_FILE, RUN_FILE, RUN_LOCK
+from deflow_cli.paths import CONFIG_FILE, LOG_FILE, MODEL_FILE, RUN_FILE, RUN_LOCK, clear_temporaries
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.folder_lock import sole_writer
@@ -41,7 +41,8 @@ Request = TypeVar("Request", bound=_WritesRun)
 def sole_trainer(work: Callable[Concatenate[Request, P], R]) -> Callable[Concatenate[Request, P], R]:
     """Decorate a training, whose first argument is its request: nobody else trains in ``out`` meanwhile.
 
-    The ranks of one training are one process in this: the main one has the lock. Raises DataError, which
+    The ranks of one training are one process in this: the main one has the lock. What killed processes left
+    of temporary files is removed. Raises DataError, which
     names the other process, where there is one.
     """
     signature = inspect.signature(work)
@@ -54,6 +55,8 @@ def sole_trainer(work: Callable[Concatenate[Request, P], R]) -> Callable[Concate
         warn = (lambda text: None) if reporter is None else reporter.warn
         what, next_step = "another training", "choose another --out"
         with sole_writer(request.out, RUN_LOCK, what=what, next_step=next_step, warn=warn):
+            for folder in (request.out, request.out / "previews"):
+                clear_temporaries(folder)
             return work(request, *args, **kwargs)
 
     return run

@@ -12,6 +12,7 @@ from deflow_cli.data.pairs.records import STAGING
 from deflow_cli.paths import RUN_LOCK
 from tests.faults.inputs import FORMATS, data_sets, trainings
 from tests.faults.program import Ended, Started, deflow
+from tests.test_paths import left_by_a_killed_process
 
 TRAININGS = ("fit", "sr-train", "srflow")
 DATA_SETS = tuple(f"make-pairs, {name}" for name in FORMATS)
@@ -67,5 +68,7 @@ def test_a_killed_run_leaves_no_lock(inputs: Path, tmp_path: Path) -> None:
     first.signal(signal.SIGKILL)
     assert first.ended().code == -signal.SIGKILL
     assert (out / RUN_LOCK).exists()  # and says nothing any more
-    assert deflow(*command, folder=tmp_path).code == 0
+    half = left_by_a_killed_process(out)
+    assert deflow(*command, "--resume", folder=tmp_path).code == 0
     assert not (out / RUN_LOCK).exists()
+    assert not half.exists()

@@ -47,7 +47,8 @@ BYTES = (TENSOR * 255).round().to(torch.uint8)
             for mode in ("RGB", "L", "RGBA", "LA")
         ),
     ],
-    ids=lambda picture: f"{type(picture).__name__} {getattr(picture, 'mode', '') or picture.dtype}",
+    # Equal in every process, as the tests' workers want it: a tensor's own `mode` is a method.
+    ids=lambda picture: f"{type(picture).__name__} {getattr(picture, 'dtype', None) or picture.mode}",
 )
 def test_every_picture_keeps_its_type(model, picture):
     degraded = DegradeTransform(model, seed=1)(picture)

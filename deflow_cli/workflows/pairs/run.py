@@ -68,10 +68,10 @@ def make_pairs(request: MakePairsRequest, reporter: Reporter) -> MakePairsReport
                 return report_of(request, plan, slots, 0, workers, started)
             if damaged:
                 folder.remove_damaged(target, plan.manifest, damaged, reporter)
+        folder.begin(target, plan.manifest)  # before the writer makes folders, which nobody could place
         writer = make_writer(plan.manifest.settings.format, target, slots)
         try:
             missing = writer.missing()
-            folder.begin(target, plan.manifest)
             if missing and len(missing) < len(slots):
                 reporter.note(
                     f"{target}: {len(slots) - len(missing)} of {len(slots)} pairs are there; going on"

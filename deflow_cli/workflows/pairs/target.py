@@ -15,6 +15,7 @@ from deflow_cli.data.pairs.checksums import SUMS, digest_of, read_sums, sums_tex
 from deflow_cli.data.pairs.formats import LOCK, MANIFEST, UNFINISHED, clear_pairs, files_of, side_files
 from deflow_cli.data.pairs.records import STAGING, PairSlot
 from deflow_cli.errors import DataError
+from deflow_cli.paths import clear_temporaries
 from deflow_cli.runtime.folder_lock import sole_writer
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded
@@ -137,12 +138,13 @@ def complete(
 def alone(target: Path, reporter: Reporter) -> Iterator[None]:
     """Keep other processes from writing to ``target``, and remove temporary files afterwards.
 
-    The files with which an interrupted run can go on are kept. Raises DataError if ``target`` cannot be a
-    folder, or another process writes there.
+    Those of processes that were killed are removed before. The files with which an interrupted run can go on
+    are kept. Raises DataError if ``target`` cannot be a folder, or another process writes there.
     """
     lock = f"{STAGING}/{LOCK}"
     next_step = "choose another OUT"
     with sole_writer(target, lock, what="another deflow make-pairs", next_step=next_step, warn=reporter.warn):
+        clear_temporaries(target)
         try:
             yield
         finally:

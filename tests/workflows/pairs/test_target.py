@@ -10,7 +10,9 @@ import pytest
 
 from deflow_cli.data.pairs.formats import FORMATS, open_pairs
 from deflow_cli.errors import DataError
+from deflow_cli.workflows.pairs import run as pairs_run
 from deflow_cli.workflows.pairs.target import alone
+from tests.test_paths import left_by_a_killed_process
 from tests.workflows.pairs.asking import NONE, Listener, ask, files, save
 
 
@@ -65,6 +67,26 @@ def test_one_run_at_a_time(hr, tmp_path, model_path):
     with alone(tmp_path / "out", Listener()), pytest.raises(DataError, match="another deflow make-pairs"):
         ask(hr, tmp_path / "out", model_path)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_run_that_ended_before_its_first_pair_goes_on(hr, tmp_path, monkeypatch, kind):
+    out, options = tmp_path / "out", {"choice": NONE, "format": kind}
+    ask(hr, tmp_path / "whole", **options)
+    genuine = pairs_run.make_writer
+
+    def killed(*arguments):
+        genuine(*arguments)  # which makes folders
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pairs_run, "make_writer", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ask(hr, out, **options)
+    monkeypatch.setattr(pairs_run, "make_writer", genuine)
+    half = left_by_a_killed_process(out)
+    ask(hr, out, **options)
+    assert not half.exists()
+    assert files(out) == files(tmp_path / "whole")
 
 
 def test_hr_and_out_may_not_be_mixed_up(hr, tmp_path, model_path):
