@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.rank_processes import ends, start_ranks
 
 GRADIENTS = """
@@ -49,6 +51,7 @@ with joined_ranks("cpu") as (ranks, device):
 """
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_whole_batch() -> None:
     for code, output in ends(start_ranks(2, GRADIENTS)):
         assert code == 0, output

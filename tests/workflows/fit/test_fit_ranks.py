@@ -129,6 +129,7 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one_does(photos: Path, alone: Path) -> None:
     out = photos / "two"
     (photos / "run.py").write_text(RUN)
