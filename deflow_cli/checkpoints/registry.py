@@ -160,13 +160,14 @@ def embedded_model(folder: Path | None) -> Path:
 
 
 def embedded_restorer(folder: Path | None, enlarges: bool) -> Path | None:
-    """The packaged restorer, one that enlarges or a denoiser; None where the package carries none.
+    """The packaged restorer: one that enlarges where asked for and there is one, else a denoiser, or None.
 
     Its checksum is verified. Raises CheckpointError where it is damaged.
     """
     if folder is None or not (folder / WEIGHTS_MANIFEST).is_file():
         return None
-    return _packaged(folder, "default_enlarger" if enlarges else "default_denoiser")
+    enlarger = _packaged(folder, "default_enlarger") if enlarges else None
+    return enlarger or _packaged(folder, "default_denoiser")
 
 
 def _packaged(folder: Path, key: str) -> Path | None:

@@ -73,7 +73,7 @@ RestoreModel = Annotated[
         metavar="FILE",
         help="A restorer.safetensors, its folder or hf://USER/REPO, or an ESRGAN of others, .pth or "
         ".safetensors (default: the newest runs/*/restorer.safetensors here, else an embedded one, for "
-        "camera noise: a denoiser, or with --outscale above 1 one that enlarges).",
+        "camera noise).",
     ),
 ]
 Outscale = Annotated[

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -307,17 +308,22 @@ def test_both_stages_of_a_restorer_read_late(tmp_path: Path, monkeypatch: pytest
     """A restore is found out only as the GAN stage is about to begin; the run is the same."""
     pairs = write_pairs(tmp_path / "pairs", 2)
     settings = [f"sr.{name}_every=100" for name in ("log", "validate", "checkpoint")]
-    plain = sr.RestorerRun._batch
+    plain = sr.RestorerBatches.of_step
+    engines: list[Engine] = []
 
-    def batch(run: sr.RestorerRun, step: int) -> tuple[Tensor, Tensor]:
-        gt, lq = plain(run, step)
-        bad = step in (3, 4, 5, 8) and run.engine.progress.rate_factor == 1
+    def batch(batches: sr.RestorerBatches, step: int) -> tuple[Tensor, Tensor]:
+        gt, lq = plain(batches, step)
+        bad = step in (3, 4, 5, 8) and engines[-1].progress.rate_factor == 1
         return gt, lq * float("nan") if bad or step == 9 else lq
 
-    monkeypatch.setattr(sr.RestorerRun, "_batch", batch)
+    def engine(read_every: int, *args: Any, **keywords: Any) -> Engine:
+        engines.append(Engine(*args, read_every=read_every, **keywords))
+        return engines[-1]
+
+    monkeypatch.setattr(sr.RestorerBatches, "of_step", batch)
     for name, read_every in (("now", 1), ("late", NEVER)):
         with monkeypatch.context() as patch:
-            patch.setattr(sr, "Engine", partial(Engine, read_every=read_every))
+            patch.setattr(sr, "Engine", partial(engine, read_every))
             result = train(pairs, tmp_path / name, *settings, "sr.max_bad_steps=3", "sr.ema=0.9")
             assert result.step == 12
     for name in ("state", "restorer", "restorer-last", "restorer-psnr"):

@@ -190,6 +190,7 @@ def ray(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("DEFLOW_RAY"), reason="starts a Ray cluster: set DEFLOW_RAY=1")
 def test_ray_makes_what_one_process_makes(hr, tmp_path, ray):
     for kind in ("folders", "webdataset"):
         ask(hr, tmp_path / kind / "one", **recipe(kind))
