@@ -159,15 +159,14 @@ def embedded_model(folder: Path | None) -> Path:
     return path
 
 
-def embedded_restorer(folder: Path | None, enlarges: bool) -> Path | None:
-    """The packaged restorer: one that enlarges where asked for and there is one, else a denoiser, or None.
+def embedded_restorer(folder: Path | None) -> Path | None:
+    """The packaged denoiser, which the manifest names as ``default_denoiser``; None where there is none.
 
     Its checksum is verified. Raises CheckpointError where it is damaged.
     """
     if folder is None or not (folder / WEIGHTS_MANIFEST).is_file():
         return None
-    enlarger = _packaged(folder, "default_enlarger") if enlarges else None
-    return enlarger or _packaged(folder, "default_denoiser")
+    return _packaged(folder, "default_denoiser")
 
 
 def _packaged(folder: Path, key: str) -> Path | None:

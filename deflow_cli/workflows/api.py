@@ -109,16 +109,14 @@ def load_restorer(
     *,
     tile: int | None = None,
     tta: bool = False,
-    outscale: float | None = None,
 ) -> Restorer | SuperResolver:
     """A restorer, ready for use: ours, or one of others, .pth or .safetensors.
 
     An ESRGAN is a `Restorer`, an SRFlow a `SuperResolver`; called with images, both restore them.
 
     path: a file, or a folder with a restorer.safetensors; None: the newest ``runs/*/restorer.safetensors``
-    here, else an embedded one, which with an ``outscale`` above 1 enlarges. device, tile: as for
-    `load_model`. tta: the mean over the eight turned and mirrored variants. Raises CheckpointError or
-    DeviceError.
+    here, else the embedded denoiser. device, tile: as for `load_model`. tta: the mean over the eight turned
+    and mirrored variants. Raises CheckpointError or DeviceError.
 
     An untrained restorer, only to show the calls:
 
@@ -154,7 +152,7 @@ def load_restorer(
     """
     from deflow_cli.workflows.restore import default_restorer
 
-    found = default_restorer(_path(path), outscale)
+    found = default_restorer(_path(path))
     where = choose_device(str(device))
     model, _ = read_restorer_file(found.path)
     if isinstance(model, SRFlow):

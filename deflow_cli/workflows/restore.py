@@ -102,14 +102,12 @@ class RestoreReport:
     strayed: float = 0.0
 
 
-def default_restorer(given: Path | None, outscale: float | None = None) -> FoundModel:
-    """The restorer given, else the newest of a run here, else an embedded one.
+def default_restorer(given: Path | None) -> FoundModel:
+    """The restorer given, else the newest of a run here, else the embedded one.
 
-    outscale: size of the outputs over the inputs'; above 1 the embedded one is the one that enlarges. Raises
-    CheckpointError where there is none.
+    Raises CheckpointError where there is none.
     """
-    enlarges = outscale is not None and outscale > 1
-    return find_restorer(given, Path.cwd(), embedded_restorer(packaged_folder(), enlarges))
+    return find_restorer(given, Path.cwd(), embedded_restorer(packaged_folder()))
 
 
 def find_restorer(given: Path | None, working: Path, embedded: Path | None = None) -> FoundModel:
@@ -146,7 +144,7 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     restorer, no images, no such device, options that are nothing to the restorer.
     """
     planned, video = _plan(request)
-    found = default_restorer(request.model, request.outscale)
+    found = default_restorer(request.model)
     device = choose_device(request.device)
     model, _ = load_restorer(found.path, tell=reporter.note)
     if isinstance(model, SRFlow):

@@ -1,6 +1,6 @@
-"""Embed a restorer: copy a run's best restorer to weights/, with its card and its entry in the manifest.
+"""Embed a denoiser: copy a run's best restorer to weights/, with its card and its entry in the manifest.
 
-    python -m tests.bench.embed_restorer RUN denoiser|enlarger --command "deflow sr-train ..."
+    python -m tests.bench.embed_restorer RUN --command "deflow sr-train ..."
 
 ``--command`` is the command that trained it, as it was given; it goes into the card.
 """
@@ -17,17 +17,17 @@ from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.paths import RESTORER_FILE, weights_folder
 from deflow_cli.tensor_files import read_safetensors_metadata
 
-PURPOSES = {"denoiser": "what `deflow restore` takes", "enlarger": "what `deflow restore --outscale 4` takes"}
+NAME = "denoiser"
 CARD = """\
 # {name}.safetensors
 
-A general restorer of camera noise, x{scale}: {purpose} where no restorer was trained here.
+A general restorer of camera noise, x{scale}: what `deflow restore` takes where no restorer was trained here.
 
 - **Origin**: trained by this project with the command below, {step} steps on one CPU ({stage} stage).
 - **Data**: the {pictures} photographs of `photos/` alone ([their free terms](photos/CARD.md)), degraded anew
   for every crop by `{degrader}` ([card](camera-noise.md)) at temperatures {low:g} to {high:g}.
 - **Terms**: Apache-2.0, as the project.
-- **Held-out PSNR** ({validation} of the photographs): {psnr:.2f} dB, its input {input_psnr:.2f} dB{enlarged}.
+- **Held-out PSNR** ({validation} of the photographs): {psnr:.2f} dB, its input {input_psnr:.2f} dB.
 - **Size**: {channels} features, {blocks} RRDB blocks; {bytes} bytes.
 - **Limits**: trained on a few small photographs for a short time. It takes camera noise of moderate strength
   away and invents no detail. For your own degradation, train one: `deflow fit CLEAN NOISY`, then
@@ -45,7 +45,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path)
-    parser.add_argument("name", choices=tuple(PURPOSES))
     parser.add_argument("--command", required=True)
     options = parser.parse_args()
     source = options.run / RESTORER_FILE
@@ -55,15 +54,13 @@ def main() -> None:
     digest = hashlib.sha256(content).hexdigest()
     low, high = facts["temperature"]
     card = CARD.format(
-        name=options.name,
-        purpose=PURPOSES[options.name],
+        name=NAME,
         degrader=facts["degrader"]["model"]["file"],
         low=low,
         high=high,
         validation=facts["validation_pairs"],
         psnr=facts["scores"]["psnr"],
         input_psnr=facts["input"]["psnr"],
-        enlarged=" after bicubic enlarging" if sizes["scale"] > 1 else "",
         bytes=len(content),
         sha256=digest,
         command=options.command,
@@ -71,22 +68,22 @@ def main() -> None:
         **{key: facts[key] for key in ("step", "stage", "pictures")},
     )
     folder = weights_folder()
-    write_atomically(folder / f"{options.name}.safetensors", content)
-    write_atomically(folder / f"{options.name}.md", card.encode())
-    write_manifest(folder / "manifest.toml", options.name, len(content), digest)
-    print(f"{folder / options.name}.safetensors: {len(content)} bytes, sha256 {digest}")
+    write_atomically(folder / f"{NAME}.safetensors", content)
+    write_atomically(folder / f"{NAME}.md", card.encode())
+    write_manifest(folder / "manifest.toml", len(content), digest)
+    print(f"{folder / NAME}.safetensors: {len(content)} bytes, sha256 {digest}")
 
 
-def write_manifest(path: Path, name: str, size: int, digest: str) -> None:
+def write_manifest(path: Path, size: int, digest: str) -> None:
     """Put the key that names the restorer at the top, and its entry at the end, in place of older ones."""
     text = path.read_text("utf-8")
-    text = re.sub(rf"(?m)^default_{name} = .*\n", "", text)
-    text = re.sub(rf'(?ms)^\[\[file\]\]\npath = "{name}.safetensors"\n.*?^card = "{name}.md"\n+', "", text)
+    text = re.sub(rf"(?m)^default_{NAME} = .*\n", "", text)
+    text = re.sub(rf'(?ms)^\[\[file\]\]\npath = "{NAME}.safetensors"\n.*?^card = "{NAME}.md"\n+', "", text)
     entry = (
-        f'\n[[file]]\npath = "{name}.safetensors"\nkind = "restorer"\nbytes = {size}\nsha256 = "{digest}"\n'
-        f'licence = "Apache-2.0"\nauthor = "the deflow authors"\ncard = "{name}.md"\n'
+        f'\n[[file]]\npath = "{NAME}.safetensors"\nkind = "restorer"\nbytes = {size}\nsha256 = "{digest}"\n'
+        f'licence = "Apache-2.0"\nauthor = "the deflow authors"\ncard = "{NAME}.md"\n'
     )
-    write_atomically(path, f'default_{name} = "{name}.safetensors"\n{text.rstrip()}\n{entry}'.encode())
+    write_atomically(path, f'default_{NAME} = "{NAME}.safetensors"\n{text.rstrip()}\n{entry}'.encode())
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.degrade import DegradeRequest, degrade
 from deflow_cli.workflows.images.pixels import sample_pixels, translate_on_device
 from tests.inference.small import small_model, smooth_images
+from tests.listening import Listener
 
 
 @pytest.fixture(scope="module")
@@ -317,19 +318,6 @@ def test_restoring_and_16_bits_are_not_compressed(tmp_path, model_path, jpeg_mod
         plain, out = (pixels_below(tmp_path / name)["deep.png"] for name in ("plain", "out"))
         assert np.array_equal(plain, out)
         assert any("images of 16 bits: 1" in note for note in listener.notes) == (not options)
-
-
-class Listener(Silent):
-    """Keeps what is said."""
-
-    def __init__(self):
-        self.notes, self.warnings = [], []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def warn(self, text):
-        self.warnings.append(text)
 
 
 def test_trees_with_links_other_formats_and_long_names(photos, tmp_path, model_path):

@@ -311,19 +311,18 @@ def test_without_a_restorer_here_an_embedded_one_is_taken(
 ) -> None:
     package = tmp_path / "package"
     save_restorer(package / "denoiser.safetensors", network(scale=1), {})
-    save_restorer(package / "enlarger.safetensors", network(scale=4), {})
     digest = hashlib.sha256((package / "denoiser.safetensors").read_bytes()).hexdigest()
     manifest = (
-        'default_denoiser = "denoiser.safetensors"\ndefault_enlarger = "enlarger.safetensors"\n'
+        'default_denoiser = "denoiser.safetensors"\n'
         f'[[file]]\npath = "denoiser.safetensors"\nsha256 = "{digest}"\n'
     )
     (package / "manifest.toml").write_text(manifest)
     monkeypatch.setattr("deflow_cli.workflows.restore.packaged_folder", lambda: package)
     monkeypatch.chdir(tmp_path)
     size = read_image(photos / "a.png").pixels.shape[:2]
-    for outscale, name in ((None, "denoiser"), (1.0, "denoiser"), (2.0, "enlarger"), (4.0, "enlarger")):
+    for outscale in (None, 1.0, 2.0):
         report = run(photos / "a.png", tmp_path / "out.png", None, outscale=outscale)
-        assert (report.model.stem, report.model_origin) == (name, "embedded")
+        assert (report.model.stem, report.model_origin) == ("denoiser", "embedded")
         shown = read_image(tmp_path / "out.png").pixels.shape[:2]
         assert shown == tuple(int(side * (outscale or 1)) for side in size)
     (package / "manifest.toml").write_text(manifest.replace(digest, "0" * 64))

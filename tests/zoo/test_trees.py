@@ -22,7 +22,7 @@ from deflow_cli.workflows.pairs.run import MakePairsRequest, make_pairs
 from deflow_cli.workflows.restore import RestoreRequest, restore
 from deflow_cli.workflows.score.run import ScoreRequest, score
 from tests.inference.small import small_model
-from tests.workflows.pairs.asking import Listener
+from tests.listening import Listener
 from tests.zoo.animals import picture
 from tests.zoo.commands import save_models
 from tests.zoo.pngs import png_of

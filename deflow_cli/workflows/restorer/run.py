@@ -5,32 +5,30 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.config.restorer import SrConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError, memory_advice
+from deflow_cli.metrics.base import Metric
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
+from deflow_cli.paths import RESTORER_FILE
 from deflow_cli.presets.reader import SR
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
-from deflow_cli.texts import encoded
 from deflow_cli.training.engine import Engine, Turn
-from deflow_cli.training.loop import describe_ranks, run_training
-from deflow_cli.training.run_data import compare_facts, record_data
-from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
+from deflow_cli.training.loop import run_training
+from deflow_cli.training.run_folder import environment_facts, sole_trainer
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.batches import RestorerBatches
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
@@ -43,8 +41,9 @@ from deflow_cli.workflows.restorer.networks import (
     with_sizes_of,
 )
 from deflow_cli.workflows.restorer.request import SrRequest, SrResult, StagePace, kept_restorer, open_alike
-from deflow_cli.workflows.restorer.step import Moment, RestorerStep
-from deflow_cli.workflows.restorer.validation import Measured, Validation, choose_scorers, is_better
+from deflow_cli.workflows.restorer.staged_run import StagedRun
+from deflow_cli.workflows.restorer.step import RestorerStep
+from deflow_cli.workflows.restorer.validation import Validation, choose_scorers, is_better
 
 __all__ = ["DegraderChoice", "SrRequest", "SrResult", "SrSource", "default_preset", "sr_train"]
 
@@ -89,17 +88,10 @@ def _sr_train(
     else:
         model = new_generator(config)
     run = RestorerRun(request, config, data, model.to(device), reporter, started)
-    run.engine.on_main(lambda: _begin_folder(request, config, run, resumes))
+    source = request.source
+    places = {"pairs": source.pairs, "val": source.val, "hr": source.hr, "init": request.init}
+    run.engine.on_main(lambda: run.begin_folder(SR.to_toml(config), places, resumes))
     return run.go(resumes)
-
-
-def _begin_folder(request: SrRequest, config: SrConfig, run: RestorerRun, resumes: bool) -> None:
-    """Look at the data, and make the folder that of a run. What was refused before has left no trace."""
-    if not resumes:
-        run.look()
-        write_atomically(request.out / CONFIG_FILE, encoded(SR.to_toml(config)))
-    record_data(request.out, run.data.contents)
-    _record_source(request)
 
 
 def _settle(request: SrRequest, scale: int) -> SrConfig:
@@ -120,15 +112,13 @@ def _settle(request: SrRequest, scale: int) -> SrConfig:
     )
 
 
-def _record_source(request: SrRequest) -> None:
-    """Write ``run.json``: the folders as given; the model file must not tell the machine's paths."""
-    source = request.source
-    places = {"pairs": source.pairs, "val": source.val, "hr": source.hr, "init": request.init}
-    write_run_record(request.out, places)
+class RestorerRun(StagedRun):
+    """One run of an ESRGAN: L1 alone, the GAN, or one after the other."""
 
-
-class RestorerRun:
-    """One run: its networks, data and records. What must outlive a kill stands in the engine's facts."""
+    last_began = "gan_from"
+    request: SrRequest
+    config: SrConfig
+    select: Metric
 
     def __init__(
         self,
@@ -150,9 +140,7 @@ class RestorerRun:
         scorers, self.select = choose_scorers(config.sr.select, self.device, reporter, config.sr.lpips_file)
         self.validation = Validation(data.held_out, scorers, self.device, precision)
         self.batches = RestorerBatches(data, config.sr.batch_size, self.device, reporter)
-        self.step = RestorerStep(
-            model, judge, features, config, self.batches.of_step, self._moment, precision
-        )
+        self.step = RestorerStep(model, judge, features, config, self.batches.of_step, self.moment, precision)
         self.monitor = DivergenceMonitor(
             self._monitored,
             config.sr.psnr_drop,
@@ -194,87 +182,42 @@ class RestorerRun:
             with self._averaged() as model:
                 self.monitor.begin_stage(self.validation.measure(model).scores["psnr"])
 
-    def _compare_data(self) -> None:
-        """Refuse to resume with other data than the run began with, a degrader for instance, or tell it."""
-        request = self.request
-        compare_facts(request.out, self.facts, self.data.facts, request.accepts_changed_data, self.reporter)
-
     def go(self, resumes: bool) -> SrResult:
         """Train from the start, or from the state on disk, to the end; write best and last."""
-        sr = self.config.sr
         self._describe()
-        hooks = {
-            "validate": (sr.validate_every, self.engine.hook_of_main(self.validate)),
-            "preview": (sr.preview_every, self.engine.hook_of_main(self.preview)),
-        }
-        if sr.keep_at:
-            hooks["keep"] = (math.gcd(*sr.keep_at), self.engine.hook_of_main(self.keep))
+        hooks, keep_at = self.hooks(), self.config.sr.keep_at
+        if keep_at:
+            hooks["keep"] = (math.gcd(*keep_at), self.engine.hook_of_main(self.keep))
 
         def resumed() -> None:
-            self._compare_data()
+            self.compare_data()
             self._report_input()
 
         begin = None if resumes else self._report_input
         finished = run_training(self.engine, self.batches.stream, hooks, begin=begin, resumed=resumed)
         self.batches.report_of_all_ranks()
-        return self.engine.on_main(lambda: self._finish(finished))
+        return self.engine.on_main(lambda: self.finish(finished))
 
     def _report_input(self) -> None:
         self.reporter.note(f"held-out input: {_shown(self.facts['input'])}")
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Those of the engine's progress, which a restore replaces."""
-        return self.engine.progress.facts
-
     def _describe(self) -> None:
-        sr, restorer = self.config.sr, self.config.restorer
+        restorer = self.config.restorer
         count = sum(p.numel() for p in self.engine.state.model.parameters())
-        stages = [
-            f"{name} ({getattr(self.config, name).iterations} steps)" if not sr.time_budget else name
-            for name in self.config.stages
-        ]
-        length = f", {sr.time_budget:.0f} s" if sr.time_budget else ""
         self.reporter.note(
             f"model: RRDBNet x{restorer.scale}, {restorer.channels} features, {restorer.blocks} blocks, "
             f"{count / 1e6:.2f} M parameters"
         )
-        precision = "bf16 nets" if self.step.precision else "fp32"
-        self.reporter.note(
-            f"training: {' then '.join(stages)}{length}, batch {sr.batch_size} x {sr.gt_size} px, "
-            f"{precision} on {self.device}, seed {sr.seed}"
-        )
-        describe_ranks(self.data.ranks, sr.batch_size, self.device, self.reporter)
-
-    def _finish(self, finished: bool) -> SrResult:
-        engine, out = self.engine, self.request.out
-        step = engine.progress.step
-        if finished and self.facts.get("validated") != step:
-            self.validate(step)
-            engine.save()  # what it found belongs to the finished run
-        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_RESTORER_FILE
-        scores = best["scores"] if best else {}
-        self._save(last, step, self.facts.get("last_scores", {}))
-        if best is None:  # interrupted before the stage's first validation
-            self._save(model, step, scores)
-        self.preview(step)
-        return SrResult(
-            run_dir=out,
-            model_path=model,
-            last_path=last,
-            step=step,
-            best_step=best["step"] if best else step,
-            interrupted=not finished,
-            select=self.select.name,
-            scores=scores,
-            input_scores=self.facts["input"],
-            seconds=engine.progress.seconds,
-        )
+        self.describe_training("bf16 nets" if self.step.precision else "fp32")
 
     # -- stages ---------------------------------------------------------------------------------------
 
+    @property
+    def first_share(self) -> float:
+        return self.config.sr.psnr_share
+
     def _gan_begins(self, step: int, share: float) -> bool:
-        if self.config.sr.stage != "both" or "gan_from" in self.facts:
+        if self.config.sr.stage != "both" or self.in_last_stage:
             return False
         if self.config.sr.time_budget:
             return step > 0 and share >= self.config.sr.psnr_share
@@ -298,16 +241,7 @@ class RestorerRun:
     def _end_psnr(self, step: int) -> None:
         if step and self.facts.get("validated") != step:
             self.validate(step)
-        self._save(self.request.out / PSNR_FILE, step, self.facts.get("last_scores", {}))
-
-    def _moment(self, step: int, share: float) -> Moment:
-        stage = "gan" if "gan_from" in self.facts else self.config.stages[0]
-        first, begun = self.facts.get("gan_from", (0, 0.0))
-        if not self.config.sr.time_budget:
-            length = getattr(self.config, stage).iterations
-            return Moment(stage, step - first + 1, (step - first) / length)
-        end = self.config.sr.psnr_share if stage == "psnr" and len(self.config.stages) > 1 else 1.0
-        return Moment(stage, step - first + 1, (share - begun) / max(end - begun, 1e-9))
+        self.save(self.request.out / PSNR_FILE, step, self.facts.get("last_scores", {}))
 
     # -- records --------------------------------------------------------------------------------------
 
@@ -321,24 +255,18 @@ class RestorerRun:
         """Held-out scores into the log; keeps the weights where they are the best so far."""
         with self._averaged() as model:
             measured = self.validation.measure(model)
-        value, best = measured.scores[self.select.name], self.facts.get("best")
-        self.facts.update(validated=step, last_scores=measured.scores)
-        if best is None or is_better(self.select, value, best["scores"][self.select.name]):
-            self._save(self.request.out / RESTORER_FILE, step, measured.scores)
-            self.facts["best"] = {"step": step, "scores": measured.scores}
+        self.book(step, measured)
         self.monitor.on_validation(step, measured)
-        self._log(step, measured)
+        self.log_validation(step, measured)
+
+    def is_better(self, value: float, best: float) -> bool:
+        return is_better(self.select, value, best)
 
     def keep(self, step: int) -> None:
         """Keep the weights of a step that ``sr.keep_at`` names, with their scores where it was validated."""
         if step in self.config.sr.keep_at:
             scores = self.facts["last_scores"] if self.facts.get("validated") == step else {}
-            self._save(kept_restorer(self.request.out, step), step, scores)
-
-    def _log(self, step: int, measured: Measured) -> None:
-        held = {f"held_out_{name}": round(value, 6) for name, value in measured.scores.items()}
-        drift = {f"drift_{c}": round(v, 6) for c, v in zip("rgb", measured.drift, strict=True)}
-        self.engine.log.write({"step": step, **held, **drift, "best_step": self.facts["best"]["step"]})
+            self.save(kept_restorer(self.request.out, step), step, scores)
 
     def preview(self, step: int) -> None:
         """A grid of degraded, restored and clean middles."""
@@ -357,14 +285,14 @@ class RestorerRun:
             path = self.request.out / RESTORER_FILE
             return f"The weights of step {best['step']} are in {path}: go back to them with --init"
         rate = f"{'gan' if 'gan_from' in self.facts else self.config.stages[0]}.learning_rate"
-        if "gan_from" in self.facts:
+        if self.in_last_stage:
             path, at = self.request.out / PSNR_FILE, self.facts["gan_from"][0]
             return f"The weights of step {at} are in {path}: go back to them with --init, at a lower {rate}"
         if self.request.init is not None:
             return f"Go back to {self.request.init}, at a lower {rate}"
         return f"No better weights are kept yet: if it stays so, begin anew at a lower {rate}"
 
-    def _save(self, path: Path, step: int, scores: dict[str, float]) -> None:
+    def save(self, path: Path, step: int, scores: Mapping[str, float]) -> None:
         config, progress = self.config, self.engine.progress
         public = dataclasses.replace(
             config,

@@ -19,6 +19,7 @@ from deflow_cli.workflows.degrade import DegradeRequest, degrade
 from deflow_cli.workflows.fit import run as workflow
 from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.fit.compression import choose_compression
+from tests.listening import Listener
 from tests.small import small_run
 
 FitRequest = partial(workflow.FitRequest, samples=SampleSizes(start=8, moments=40, final=40, held_out=4))
@@ -27,14 +28,6 @@ PHOTOS = [
     read_rgb8(path)[:192, :192] for half in packaged_photos() for path in half if path.stem != "cat-wide"
 ]
 SETTINGS = ["flow.steps=1", "fit.iterations=2", "fit.channel_statistics=no", "fit.report=false"]
-
-
-class Listener(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def folder(path: Path, quality: int | None = None, form: str = "png", subsampling: str = "4:2:0") -> Path:

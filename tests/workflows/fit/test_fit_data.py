@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 
 from deflow_cli.data.images.files import Image, write_image
-from deflow_cli.runtime.progress import Silent
 from deflow_cli.training.domains import Domains
 from deflow_cli.workflows.fit.data import open_domains
+from tests.listening import Listener
 from tests.small import small_run
-
-
-class Listener(Silent):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 @pytest.fixture

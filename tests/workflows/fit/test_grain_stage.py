@@ -8,24 +8,12 @@ from PIL import Image
 
 from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.data.images.listing import list_images
-from deflow_cli.runtime.progress import Silent
 from deflow_cli.training.domains import Domains
 from deflow_cli.workflows.fit import grain as matching
 from deflow_cli.workflows.fit import grain_stage
 from deflow_cli.workflows.fit.grain_stage import GrainStage
 from tests.inference.small import build, smooth_images
-
-
-class Listener(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
+from tests.listening import Listener
 
 
 def domains(folder, count: int, side: int, sigma: float = 8.0) -> Domains:

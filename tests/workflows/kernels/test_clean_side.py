@@ -14,14 +14,7 @@ from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.kernels.clean_side import blur_clean
-
-
-class Warnings(Silent):
-    def __init__(self):
-        self.texts = []
-
-    def warn(self, text):
-        self.texts.append(text)
+from tests.listening import Listener
 
 
 @pytest.fixture
@@ -129,10 +122,10 @@ def test_what_a_killed_run_leaves_is_made_again(places, monkeypatch):
 def test_bad_pictures_are_named_and_left_out(places):
     (places[0] / "e.png").write_bytes(b"nothing")
     write_image(places[0] / "f.png", Image(np.zeros((3, 90, 3), np.uint8)))
-    listener = Warnings()
+    listener = Listener()
     made = blur_clean(*places, 0, listener)
     assert contents(made.folder).keys() == {"a.png", "b/c.png", "d.png"}
-    (text,) = listener.texts
+    (text,) = listener.warnings
     assert "left out 2: e.png: " in text
     assert "f.png: 90x3 is smaller than 4 px" in text
 

@@ -13,19 +13,6 @@ from deflow_cli.workflows.pairs.run import MakePairsRequest, make_pairs
 NAMES = ["b x4.png", "a.png", "sub/ä.v2.png", "sub/a.png"]  # as people name their files
 
 
-class Listener(Silent):
-    """Keeps what is said."""
-
-    def __init__(self):
-        self.notes, self.warnings = [], []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-
 def save(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_png(pixels))

@@ -24,7 +24,8 @@ from deflow_cli.degraders.flow.degrader import FlowDegrader
 from deflow_cli.errors import DeflowError
 from deflow_cli.workflows.pairs.plan import PairSettings
 from tests.inference.small import small_model, smooth_images
-from tests.workflows.pairs.asking import NAMES, NONE, Listener, ask, files, rows, save
+from tests.listening import Listener
+from tests.workflows.pairs.asking import NAMES, NONE, ask, files, rows, save
 
 
 def test_folders_follow_the_rules_of_trainers(hr, tmp_path, model_path):

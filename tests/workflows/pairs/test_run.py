@@ -17,7 +17,8 @@ from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.workflows.pairs import run as workflow
 from tests.inference.small import small_model
-from tests.workflows.pairs.asking import NONE, Listener, ask, choices, files, rows, save
+from tests.listening import Listener
+from tests.workflows.pairs.asking import NONE, ask, choices, files, rows, save
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -20,8 +20,9 @@ from deflow_cli.runtime.folder_lock import FolderInUseError, sole_writer
 from deflow_cli.workflows.pairs import parts
 from deflow_cli.workflows.pairs.ray_engine import find_cause
 from deflow_cli.workflows.pairs.shards import SHARDS
+from tests.listening import Listener
 from tests.rank_processes import environment
-from tests.workflows.pairs.asking import NONE, Listener, ask, files
+from tests.workflows.pairs.asking import NONE, ask, files
 
 NOISE = DegraderChoice("white-noise", sigma=8.0)
 KINDS = ["folders", "lmdb", "webdataset"]

@@ -11,7 +11,8 @@ from PIL import Image as Pillow
 
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.errors import CheckpointError, DataError
-from tests.workflows.pairs.asking import Listener, ask, save
+from tests.listening import Listener
+from tests.workflows.pairs.asking import ask, save
 
 
 def test_unfit_images_are_named_and_left_out(hr, tmp_path, model_path):

@@ -12,8 +12,9 @@ from deflow_cli.data.pairs.formats import FORMATS, open_pairs
 from deflow_cli.errors import DataError
 from deflow_cli.workflows.pairs import run as pairs_run
 from deflow_cli.workflows.pairs.target import alone
+from tests.listening import Listener
 from tests.test_paths import left_by_a_killed_process
-from tests.workflows.pairs.asking import NONE, Listener, ask, files, save
+from tests.workflows.pairs.asking import NONE, ask, files, save
 
 
 def test_another_request_into_the_same_folder_is_refused_and_told_apart(hr, tmp_path, model_path):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
 from deflow_cli.workflows.reproduce.miniature import write_miniature
+from tests.listening import Listener
 
 SMALLEST = (
     "flow.steps=1",
@@ -32,23 +32,9 @@ SMALLEST = (
 )
 
 
-class Hears(Silent):
-    """Keeps the notes and warnings."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 @pytest.fixture
-def hears() -> Hears:
-    return Hears()
+def hears() -> Listener:
+    return Listener()
 
 
 @pytest.fixture

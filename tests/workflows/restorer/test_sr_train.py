@@ -42,6 +42,7 @@ from deflow_cli.workflows.restorer.request import kept_restorer
 from deflow_cli.workflows.restorer.run import SrRequest, sr_train
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep, rate_factor
 from deflow_cli.workflows.restorer.validation import Measured, choose_scorers
+from tests.listening import Listener
 
 CPU = torch.device("cpu")
 SMALL = [
@@ -62,20 +63,6 @@ SMALL = [
     "sr.checkpoint_every=3",
     "sr.select=psnr",
 ]
-
-
-class Listens(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 def small(*settings: str) -> SrConfig:
@@ -234,7 +221,7 @@ def test_identity_start_passes_the_input(scale: int, unshuffle: int) -> None:
 
 
 def test_both_stages_leave_what_is_promised(pairs: Path, tmp_path: Path) -> None:
-    heard = Listens()
+    heard = Listener()
     result = train(pairs, tmp_path / "run", reporter=heard)
     names = {path.name for path in result.run_dir.iterdir()}
     assert {"restorer.safetensors", "restorer-last.safetensors", "restorer-psnr.safetensors"} <= names
@@ -401,7 +388,7 @@ def test_steps_that_are_named_are_kept(pairs: Path, tmp_path: Path) -> None:
 
 
 def test_best_is_chosen_by_what_was_asked_for(pairs: Path, tmp_path: Path) -> None:
-    heard = Listens()
+    heard = Listener()
     short = ["sr.stage=psnr", "psnr.iterations=2"]
     assert train(pairs, tmp_path / "auto", *short, "sr.select=auto", reporter=heard).select == "psnr"
     assert any("LPIPS cannot be had" in note for note in heard.notes)
@@ -434,7 +421,7 @@ def test_bad_pairs_are_named_and_left_out(tmp_path: Path) -> None:
     (folder / "lq" / "0000003.png").write_bytes(b"no picture")
     write_image(folder / "gt" / "0000005.png", Image(picture(np.random.default_rng(0), 8)))
     write_image(folder / "lq" / "0000005.png", Image(picture(np.random.default_rng(0), 4)))
-    heard = Listens()
+    heard = Listener()
     train(folder, tmp_path / "run", "sr.stage=psnr", "sr.held_out=0", reporter=heard)
     said = "\n".join(heard.warnings)
     for name, reason in (("0000003", "cannot be decoded"), ("0000005", "8x8 is smaller than the crop of 16")):
@@ -499,13 +486,13 @@ def test_variants_and_crops_of_a_picture_are_held_out_together() -> None:
 # -- alarms -------------------------------------------------------------------------------------------
 
 
-def watch(heard: Listens) -> DivergenceMonitor:
+def watch(heard: Listener) -> DivergenceMonitor:
     memory: dict = {}
     return DivergenceMonitor(lambda: memory, 3.0, heard, lambda step: "Go back to step 40")
 
 
 def test_falling_psnr_is_reported_once_with_the_way_back() -> None:
-    heard = Listens()
+    heard = Listener()
     alarm = watch(heard)
     for step, psnr in enumerate((25.0, 28.0, 26.0, 24.5, 24.0, 27.0, 24.0)):
         alarm.on_validation(step, Measured({"psnr": psnr}, (0.0, 0.0, 0.0)))
@@ -515,7 +502,7 @@ def test_falling_psnr_is_reported_once_with_the_way_back() -> None:
 
 
 def test_saturated_discriminator_is_reported() -> None:
-    heard = Listens()
+    heard = Listener()
     alarm = watch(heard)
     for step in range(2 * SATURATED_ROWS):
         alarm.on_row(step, {"discriminator": 0.5 if step == SATURATED_ROWS - 1 else 0.001})
@@ -524,7 +511,7 @@ def test_saturated_discriminator_is_reported() -> None:
 
 
 def test_colour_drift_is_reported() -> None:
-    heard = Listens()
+    heard = Listener()
     watch(heard).on_validation(7, Measured({"psnr": 30.0}, (0.001, -0.03, 0.0)))
     assert "step 7: colours drift" in heard.warnings[0]
     assert "+0.3, -7.6, +0.0" in heard.warnings[0]
@@ -533,7 +520,7 @@ def test_colour_drift_is_reported() -> None:
 def test_a_collapsing_run_says_so_while_it_runs(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Listens()
+    heard = Listener()
     pretend(monkeypatch, [30.0, 22.0, 22.0])
     train(pairs, tmp_path / "run", "sr.stage=psnr", "sr.validate_every=2", reporter=heard)
     assert "The weights of step 2 are in" in heard.warnings[0]

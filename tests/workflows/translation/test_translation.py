@@ -34,6 +34,7 @@ from deflow_cli.workflows.translation.data import TranslationBatch
 from deflow_cli.workflows.translation.dsgan import DsganTrainer
 from deflow_cli.workflows.translation.run import TranslationRun
 from deflow_cli.workflows.translation.trainer import snapshot
+from tests.listening import Listener
 from tests.metrics.space.challenge import alexnet
 from tests.workflows.translation.folders import FAST, translate
 
@@ -239,14 +240,6 @@ def models(unpaired_folders: Folders, tmp_path_factory: pytest.TempPathFactory) 
     return {name: translate(name, unpaired_folders, root / name, iterations=2).model_path for name in NAMES}
 
 
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_pairs_are_made_by_what_the_file_says(
     name: str, models: dict[str, Path], unpaired_folders: Folders, tmp_path: Path
@@ -258,7 +251,7 @@ def test_pairs_are_made_by_what_the_file_says(
         DegraderChoice(model=models[name]),
         device="cpu",
     )
-    reporter = Heard()
+    reporter = Listener()
     report = make_pairs(request, reporter)
     assert report.degrader["name"] == name
     assert report.degrader["random"] is False
@@ -281,7 +274,7 @@ def test_images_are_degraded_at_their_size(
     name: str, models: dict[str, Path], unpaired_folders: Folders, tmp_path: Path
 ) -> None:
     request = DegradeRequest(unpaired_folders[0], tmp_path / "out", models[name], device="cpu", samples=2)
-    reporter = Heard()
+    reporter = Listener()
     report = degrade(request, reporter)
     assert report.failed == []
     targets = report.records[0].targets

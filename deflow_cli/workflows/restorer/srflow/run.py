@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
-from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.checkpoints.srflow.files import save_srflow
 from deflow_cli.config.srflow import SRFlowRunConfig
@@ -23,26 +21,23 @@ from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.models.srflow.objective import dequantised
 from deflow_cli.models.srflow.pretraining import RestorerHead, new_head
-from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
+from deflow_cli.paths import RESTORER_FILE
 from deflow_cli.presets.reader import SRFLOW
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import derived_seed, generator
-from deflow_cli.texts import encoded
 from deflow_cli.training.engine import Engine, Turn
-from deflow_cli.training.loop import describe_ranks, run_training
-from deflow_cli.training.run_data import compare_facts, record_data
-from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
+from deflow_cli.training.loop import run_training
+from deflow_cli.training.run_folder import environment_facts, sole_trainer
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.batches import RestorerBatches
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
 from deflow_cli.workflows.restorer.request import SrResult, StagePace, open_alike
 from deflow_cli.workflows.restorer.srflow.step import SRFlowStep
-from deflow_cli.workflows.restorer.srflow.validation import SpaceValidation, choose_space_scorers
-from deflow_cli.workflows.restorer.step import Moment
-from deflow_cli.workflows.restorer.validation import Measured
+from deflow_cli.workflows.restorer.srflow.validation import Selection, SpaceValidation, choose_space_scorers
+from deflow_cli.workflows.restorer.staged_run import StagedRun
 
 __all__ = ["DegraderChoice", "SRFlowRequest", "SrResult", "SrSource", "default_srflow_preset", "train_srflow"]
 
@@ -102,19 +97,10 @@ def _train_srflow(
     if request.encoder is not None and not resumes and ranks.is_main:  # the others get its weights
         _start_encoder(model, local_copy(request.encoder, RESTORER_FILE).path, reporter)
     run = SRFlowRun(request, config, data, model.to(device), reporter, started)
-    run.engine.on_main(lambda: _begin_folder(request, config, run, resumes))
-    return run.go(resumes)
-
-
-def _begin_folder(request: SRFlowRequest, config: SRFlowRunConfig, run: SRFlowRun, resumes: bool) -> None:
-    """Look at the data, and make the folder that of a run. What was refused before has left no trace."""
-    if not resumes:
-        run.look()
-        write_atomically(request.out / CONFIG_FILE, encoded(SRFLOW.to_toml(config)))
-    record_data(request.out, run.data.contents)
     source = request.source
     places = {"pairs": source.pairs, "val": source.val, "hr": source.hr, "init": request.encoder}
-    write_run_record(request.out, places)
+    run.engine.on_main(lambda: run.begin_folder(SRFLOW.to_toml(config), places, resumes))
+    return run.go(resumes)
 
 
 def _start_encoder(model: SRFlow, path: Path, reporter: Reporter) -> None:
@@ -125,8 +111,13 @@ def _start_encoder(model: SRFlow, path: Path, reporter: Reporter) -> None:
     reporter.note(f"the encoder starts from {path}{dropped}")
 
 
-class SRFlowRun:
-    """One run: its networks, data and records. What must outlive a kill stands in the engine's facts."""
+class SRFlowRun(StagedRun):
+    """One run of an SRFlow: its encoder alone, then the flow, or the flow at once."""
+
+    last_began = "flow_from"
+    request: SRFlowRequest
+    config: SRFlowRunConfig
+    select: Selection
 
     def __init__(
         self,
@@ -152,7 +143,7 @@ class SRFlowRun:
         )
         self.validation = SpaceValidation(data.held_out, scorers, model, config.sr.temperature)
         self.batches = RestorerBatches(data, config.sr.batch_size, self.device, reporter)
-        self.step = SRFlowStep(model, head, config, self.batches.of_step, self._moment)
+        self.step = SRFlowStep(model, head, config, self.batches.of_step, self.moment)
         self.engine = Engine(
             self.step.networks,
             self.step,
@@ -179,45 +170,27 @@ class SRFlowRun:
 
     def go(self, resumes: bool) -> SrResult:
         """Train from the start, or from the state on disk, to the end; write best and last."""
-        sr = self.config.sr
         self._describe()
-        hooks = {
-            "validate": (sr.validate_every, self.engine.hook_of_main(self.validate)),
-            "preview": (sr.preview_every, self.engine.hook_of_main(self.preview)),
-        }
         finished = run_training(
             self.engine,
             self.batches.stream,
-            hooks,
+            self.hooks(),
             begin=None if resumes else self._begin,
-            resumed=self._compare_data,
+            resumed=self.compare_data,
         )
         self.batches.report_of_all_ranks()
-        return self.engine.on_main(lambda: self._finish(finished))
+        if not self.in_last_stage:
+            self.reporter.warn("the run ended before the flow's stage: its samples mean nothing yet")
+        return self.engine.on_main(lambda: self.finish(finished, self.in_last_stage))
 
     def _begin(self) -> None:
         if "pretrain" not in self.config.stages:
             self._start_flow(0)
             self.facts["flow_from"] = [0, 0.0]
 
-    def _compare_data(self) -> None:
-        """Refuse to resume with other data than the run began with, or tell it."""
-        request = self.request
-        compare_facts(request.out, self.facts, self.data.facts, request.accepts_changed_data, self.reporter)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Those of the engine's progress, which a restore replaces."""
-        return self.engine.progress.facts
-
     def _describe(self) -> None:
-        sr, srflow = self.config.sr, self.config.srflow
+        srflow = self.config.srflow
         count = sum(p.numel() for p in self.model.parameters())
-        stages = [
-            f"{name} ({getattr(self.config, name).iterations} steps)" if not sr.time_budget else name
-            for name in self.config.stages
-        ]
-        length = f", {sr.time_budget:.0f} s" if sr.time_budget else ""
         self.reporter.note(
             f"model: SRFlow x{srflow.scale}, {srflow.levels} levels of {srflow.steps} steps, encoder of "
             f"{self.config.encoder.blocks} blocks, {count / 1e6:.2f} M parameters"
@@ -227,45 +200,16 @@ class SRFlowRun:
                 "srflow.noise is none: the likelihood of 8-bit images has no upper bound, and training may "
                 "diverge; bits are a density"
             )
-        precision = "bf16 networks" if self.precision else "fp32"
-        self.reporter.note(
-            f"training: {' then '.join(stages)}{length}, batch {sr.batch_size} x {sr.gt_size} px, "
-            f"{precision} on {self.device}, seed {sr.seed}"
-        )
-        describe_ranks(self.data.ranks, sr.batch_size, self.device, self.reporter)
-
-    def _finish(self, finished: bool) -> SrResult:
-        engine, out = self.engine, self.request.out
-        step = engine.progress.step
-        if finished and "flow_from" in self.facts and self.facts.get("validated") != step:
-            self.validate(step)
-            engine.save()  # what it found belongs to the finished run
-        best, model, last = self.facts.get("best"), out / RESTORER_FILE, out / LAST_RESTORER_FILE
-        scores = best["scores"] if best else {}
-        self._save(last, step, self.facts.get("last_scores", {}))
-        if best is None:  # interrupted before the flow's first validation
-            self._save(model, step, scores)
-        if "flow_from" in self.facts:
-            self.preview(step)
-        else:
-            self.reporter.warn("the run ended before the flow's stage: its samples mean nothing yet")
-        return SrResult(
-            run_dir=out,
-            model_path=model,
-            last_path=last,
-            step=step,
-            best_step=best["step"] if best else step,
-            interrupted=not finished,
-            select=self.select.name,
-            scores=scores,
-            input_scores=self.facts["input"],
-            seconds=engine.progress.seconds,
-        )
+        self.describe_training("bf16 networks" if self.precision else "fp32")
 
     # -- stages ---------------------------------------------------------------------------------------
 
+    @property
+    def first_share(self) -> float:
+        return self.config.sr.pretrain_share
+
     def _flow_begins(self, step: int, share: float) -> bool:
-        if "flow_from" in self.facts:
+        if self.in_last_stage:
             return False
         if self.config.sr.time_budget:
             return share >= self.config.sr.pretrain_share
@@ -298,15 +242,6 @@ class SRFlowRun:
         self.model.start(noisy, x, strength, regression=self.config.sr.start == "regression")
         self.model.set_net_precision(self.precision)
 
-    def _moment(self, step: int, share: float) -> Moment:
-        stage = "flow" if "flow_from" in self.facts else "pretrain"
-        first, begun = self.facts.get("flow_from", (0, 0.0))
-        if not self.config.sr.time_budget:
-            length = getattr(self.config, stage).iterations
-            return Moment(stage, step - first + 1, (step - first) / length)
-        end = self.config.sr.pretrain_share if stage == "pretrain" else 1.0
-        return Moment(stage, step - first + 1, (share - begun) / max(end - begun, 1e-9))
-
     # -- records --------------------------------------------------------------------------------------
 
     @contextmanager
@@ -321,29 +256,23 @@ class SRFlowRun:
 
     def validate(self, step: int) -> None:
         """Held-out figures into the log; keeps the weights where they are the best so far."""
-        if "flow_from" not in self.facts:
+        if not self.in_last_stage:
             return
         with self._averaged():
             measured = self.validation.measure()
-        value, best = measured.scores[self.select.name], self.facts.get("best")
-        self.facts.update(validated=step, last_scores=measured.scores)
-        if best is None or self.select.is_better(value, best["scores"][self.select.name]):
-            self._save(self.request.out / RESTORER_FILE, step, measured.scores)
-            self.facts["best"] = {"step": step, "scores": measured.scores}
-        self._log(step, measured)
+        self.book(step, measured)
+        self.log_validation(step, measured)
 
-    def _log(self, step: int, measured: Measured) -> None:
-        held = {f"held_out_{name}": round(value, 6) for name, value in measured.scores.items()}
-        drift = {f"drift_{c}": round(v, 6) for c, v in zip("rgb", measured.drift, strict=True)}
-        self.engine.log.write({"step": step, **held, **drift, "best_step": self.facts["best"]["step"]})
+    def is_better(self, value: float, best: float) -> bool:
+        return self.select.is_better(value, best)
 
     def preview(self, step: int) -> None:
         """A grid of x, samples at several temperatures, and the truth."""
-        if "flow_from" in self.facts:
+        if self.in_last_stage:
             with self._averaged():
                 self.validation.preview(self.request.out / "previews" / f"{step:07d}.png")
 
-    def _save(self, path: Path, step: int, scores: dict[str, float]) -> None:
+    def save(self, path: Path, step: int, scores: Mapping[str, float]) -> None:
         sr = dataclasses.replace(self.config.sr, lpips_file=Path(self.config.sr.lpips_file).name)
         private = ("best", "last_scores", "validated")
         facts = {key: value for key, value in self.facts.items() if key not in private}
