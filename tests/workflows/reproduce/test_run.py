@@ -19,8 +19,9 @@ from deflow_cli.workflows.reproduce.run import ReproduceReport, ReproduceRequest
 from deflow_cli.workflows.reproduce.steps import restoring
 from deflow_cli.workflows.reproduce.steps.base import STAGES, Bench, Cost, ExperimentStep
 from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
+from tests.listening import Listener
 
-from .conftest import SMALLEST, Hears
+from .conftest import SMALLEST
 
 pytestmark = pytest.mark.slow  # most of it are imports and plots
 METHODS = ("none", "white-noise", "dasr", "deflow")
@@ -119,7 +120,7 @@ def test_the_table_is_published_and_measured(finished: Experiment) -> None:
 
 
 def test_a_finished_experiment_is_done(finished: Experiment) -> None:
-    hears = Hears()
+    hears = Listener()
     report = reproduce(finished.request, hears)
     assert {step.condition for step in report.steps} == {"done"}
     assert sum("done before" in note for note in hears.notes) == len(report.steps)
@@ -171,7 +172,7 @@ def test_an_interrupted_step_goes_on(finished: Experiment, monkeypatch: pytest.M
     record = finished.request.out / "steps" / f"{name.replace('/', '.')}.json"
     whole = record.read_text()
     record.write_text(whole.replace('"done": true', '"done": false'))
-    hears = Hears()
+    hears = Listener()
     restored: list[Path] = []
     original = restoring.restore
 
@@ -207,7 +208,7 @@ def failing_steps(*names: str) -> list[Failing]:
     return steps
 
 
-def bench_of(finished: Experiment, out: Path, steps: list[Failing], hears: Hears) -> Bench:
+def bench_of(finished: Experiment, out: Path, steps: list[Failing], hears: Listener) -> Bench:
     experiment = EXPERIMENTS["aim"]
     how = recipe(experiment, small=True, settings=(), budget=0.0, trainings=1)
     layout = find_layout(finished.request.data, experiment)
@@ -216,7 +217,7 @@ def bench_of(finished: Experiment, out: Path, steps: list[Failing], hears: Hears
 
 def test_a_method_that_fails_does_not_stop_the_others(finished: Experiment, tmp_path: Path) -> None:
     steps = failing_steps("prepare", "fit/bad", "pairs/bad", "fit/good", "pairs/good")
-    hears = Hears()
+    hears = Listener()
     bench = bench_of(finished, tmp_path, steps, hears)
     [failed] = do_all(steps, bench)
     assert (failed.name, failed.reason, failed.next_step) == ("fit/bad", "fit/bad cannot be", "mend it")
@@ -230,7 +231,7 @@ def test_what_all_methods_need_stops_all(finished: Experiment, tmp_path: Path) -
     for names in (("bad-start", "fit/good"), ("prepare", "fit/bad")):
         steps = failing_steps(*names)
         with pytest.raises(DataError, match="cannot be"):
-            do_all(steps, bench_of(finished, tmp_path / names[0], steps, Hears()))
+            do_all(steps, bench_of(finished, tmp_path / names[0], steps, Listener()))
 
 
 def test_a_training_that_is_interrupted_ends_the_experiment(
@@ -252,7 +253,7 @@ def test_a_training_that_is_interrupted_ends_the_experiment(
         "restorers/none/seed0": "new",
     }
     monkeypatch.undo()
-    hears = Hears()
+    hears = Listener()
     reproduce(request, hears)
     assert any(note.startswith("resumed at step 2") for note in hears.notes)
     assert set(rehearse(request).values()) == {"done"}
@@ -383,7 +384,7 @@ def test_a_method_without_its_folder_is_left_out(tmp_path: Path) -> None:
     for name in ("DPEDiphone-tr-x", "DPEDiphone-va"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").touch()
-    hears = Hears()
+    hears = Listener()
     report = reproduce(ReproduceRequest("dped", tmp_path, tmp_path / "out", dry_run=True), hears)
     assert "fit/cyclegan/seed0" not in {step.name for step in report.steps}
     assert any(warning.startswith("cyclegan is left out: it needs") for warning in hears.warnings)

@@ -15,7 +15,7 @@ from deflow_cli.workflows.restorer.data import SrSource, open_data
 from deflow_cli.workflows.restorer.divergence import DivergenceMonitor
 from deflow_cli.workflows.restorer.step import RestorerStep
 from deflow_cli.workflows.restorer.validation import Measured, choose_scorers
-from tests.workflows.restorer.test_sr_train import CPU, Listens, pretend, rows_of, small, train, write_pairs
+from tests.workflows.restorer.test_sr_train import CPU, Listener, pretend, rows_of, small, train, write_pairs
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_small_pictures_are_named_in_one_warning(pairs: Path, tmp_path: Path) ->
     for index, path in enumerate(list_images(pairs / "gt")):
         pixels = read_rgb8(path)
         write_image(tmp_path / f"{index}.png", Image(pixels[:8, :8] if index < 5 else pixels))
-    heard = Listens()
+    heard = Listener()
     source = SrSource(hr=tmp_path, scale=2, degrader=DegraderChoice("none"))
     open_data(source, small().sr, CPU, heard)
     assert [text for text in heard.warnings if "5 pictures left out" in text] == heard.warnings
@@ -88,7 +88,7 @@ def test_a_gan_that_loses_all_at_once_is_reported(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It never was good in its own stage: the way back is to the first one's weights."""
-    heard = Listens()
+    heard = Listener()
     pretend(monkeypatch, [29.0, 30.0, 10.0, 10.0])
     train(pairs, tmp_path / "run", reporter=heard)
     (told,) = [text for text in heard.warnings if "PSNR fell" in text]
@@ -98,7 +98,7 @@ def test_a_gan_that_loses_all_at_once_is_reported(
 
 
 def test_a_gan_may_cost_some_psnr(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = Listens()
+    heard = Listener()
     pretend(monkeypatch, [29.0, 30.0, 26.0, 25.0])
     train(pairs, tmp_path / "run", reporter=heard)
     assert not [text for text in heard.warnings if "PSNR fell" in text]
@@ -111,7 +111,7 @@ def test_nobody_is_sent_back_to_the_step_that_collapsed(
         "deflow_cli.workflows.restorer.run.Validation.measure",
         lambda self, model: Measured({"psnr": 9.0, "ssim": 0.1}, (0.5, 0.0, 0.0)),
     )
-    heard = Listens()
+    heard = Listener()
     train(pairs, tmp_path / "run", "sr.stage=psnr", reporter=heard)
     (told,) = [text for text in heard.warnings if "colours drift" in text]
     assert "No better weights are kept yet" in told
@@ -119,7 +119,7 @@ def test_nobody_is_sent_back_to_the_step_that_collapsed(
 
 
 def test_the_degradations_own_shift_is_no_drift() -> None:
-    heard, memory = Listens(), {}
+    heard, memory = Listener(), {}
     alarm = DivergenceMonitor(lambda: memory, 3.0, heard, lambda step: "", lambda: (0.0, -0.04, 0.0))
     alarm.on_validation(1, Measured({"psnr": 30.0}, (0.0, -0.04, 0.0)))
     assert not heard.warnings
@@ -148,7 +148,7 @@ def test_killed_as_the_gan_begins_the_log_has_no_line_twice(
 
 def test_resuming_with_other_pairs_is_a_choice(pairs: Path, tmp_path: Path) -> None:
     train(pairs, tmp_path / "run", "psnr.iterations=2", "sr.stage=psnr")
-    other, heard = write_pairs(tmp_path / "other", 2, count=9), Listens()
+    other, heard = write_pairs(tmp_path / "other", 2, count=9), Listener()
     settings = "psnr.iterations=2", "sr.stage=psnr"
     with pytest.raises(DataError, match=r"not what the run began with: pairs: .* new \(") as caught:
         train(other, tmp_path / "run", *settings, resume=True)

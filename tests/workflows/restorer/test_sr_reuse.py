@@ -23,7 +23,7 @@ from deflow_cli.workflows.restorer import crop_reuse as sr_reuse
 from deflow_cli.workflows.restorer.data import SrData, SrSource, open_data
 from deflow_cli.workflows.restorer.run import SrRequest, sr_train
 from tests.inference.small import small_model
-from tests.workflows.restorer.test_sr_train import CPU, Listens, assert_same, small, write_pairs
+from tests.workflows.restorer.test_sr_train import CPU, Listener, assert_same, small, write_pairs
 
 COUNT = 2  # crops per step
 
@@ -112,7 +112,7 @@ def test_first_uses_have_the_crops_of_a_run_that_uses_them_once(source: SrSource
 def test_what_nothing_is_kept_of_is_used_once(source: SrSource) -> None:
     white = SrSource(hr=source.hr, scale=2, degrader=DegraderChoice("white-noise", sigma=5.0))
     assert opened(white, "sr.crop_uses=4").crops.rounds.uses == 1
-    heard = Listens()
+    heard = Listener()
     assert opened(source, "sr.crop_pool_mib=0", reporter=heard).crops.rounds.uses == 1
     assert any("crops are used once: sr.crop_pool_mib=0 does not hold" in note for note in heard.notes)
     assert opened(source, reporter=heard).facts["crop_pool_steps"] == 2

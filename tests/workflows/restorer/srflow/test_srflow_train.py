@@ -23,7 +23,8 @@ from deflow_cli.workflows.restorer.data import SrSource
 from deflow_cli.workflows.restorer.request import SrResult
 from deflow_cli.workflows.restorer.srflow.run import SRFlowRequest, train_srflow
 from deflow_cli.workflows.restorer.srflow.step import SRFlowStep
-from tests.workflows.restorer.test_sr_train import Listens, assert_same, write_pairs
+from tests.listening import Listener
+from tests.workflows.restorer.test_sr_train import assert_same, write_pairs
 
 SMALL = [
     "srflow.levels=2",
@@ -76,7 +77,7 @@ def rows_of(out: Path) -> list[dict]:
 
 
 def test_both_stages_and_what_they_leave(pairs: Path, tmp_path: Path) -> None:
-    heard = Listens()
+    heard = Listener()
     result = train(pairs, tmp_path / "run", reporter=heard)
     assert (result.step, result.interrupted, result.select) == (12, False, "bits")
     model, facts = load_restorer(result.model_path)
@@ -164,7 +165,7 @@ def test_clean_pictures_with_a_degrader(pairs: Path, tmp_path: Path) -> None:
 
 
 def test_without_noise_a_warning_is_given(pairs: Path, tmp_path: Path) -> None:
-    heard = Listens()
+    heard = Listener()
     train(pairs, tmp_path / "run", "srflow.noise=none", "flow.iterations=2", reporter=heard)
     assert any("no upper bound" in text for text in heard.warnings)
 
@@ -191,7 +192,7 @@ def test_the_encoder_starts_from_a_restorer_of_others(pairs: Path, tmp_path: Pat
     torch.manual_seed(1)
     donor = RRDBNet(RestorerConfig(scale=2, channels=8, blocks=1, growth_channels=4, unshuffle=1))
     save_restorer(tmp_path / "esrgan.safetensors", donor, {})
-    heard = Listens()
+    heard = Listener()
     settings = ("pretrain.iterations=0", "sr.pretrain_share=0", "flow.iterations=1", "sr.encoder_freeze=1")
     run = train(pairs, tmp_path / "run", *settings, reporter=heard, encoder=tmp_path / "esrgan.safetensors")
     tensors = load_file(run.last_path)
