@@ -74,8 +74,8 @@ def realism(folder: Path, degraded: Path) -> dict[str, float]:
         "--clean", str(folder / "test" / "small"), "--quick", "--json",
     )  # fmt: skip
     rows = json.loads(told)["synthetic"][0]["figures"]
-    found = {(row["section"], row["name"]): row["value"] for row in rows}
-    return {name: found[key] for name, key in FIGURES.items() if key in found}
+    found = {(row["section"], row["name"]): row["value"] for row in rows}  # None: infinite or undefined
+    return {name: found[key] for name, key in FIGURES.items() if found.get(key) is not None}
 
 
 def measure(

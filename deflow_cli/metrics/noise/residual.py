@@ -22,6 +22,7 @@ from deflow_cli.metrics.filters import LUMA
 
 SPECTRUM_BINS = 64
 LAGS = 4
+MOST_DROPPED = 0.5
 
 
 def residual_of(clean: Pixels, noisy: Pixels) -> Array:
@@ -69,11 +70,14 @@ def plain_bins(counts: NDArray[np.int64], bins: int = 64, limit: float = 0.1) ->
 def kl_divergence(real: NDArray[Any], fake: NDArray[Any]) -> float:
     """Forward KL(real, fake) in nats of two histograms of counts; bins empty in either are dropped.
 
-    Both are normalised before dropping, so the sum can fall below zero when much was dropped.
+    Both are normalised before dropping. Infinite where bins that hold over `MOST_DROPPED` of the real counts
+    are empty in the fake, as they are of a picture without noise: the rest of the sum can be below zero.
     """
     p, q = real / max(real.sum(), 1), fake / max(fake.sum(), 1)
     kept = (p > 0) & (q > 0)
-    return float(np.sum(p[kept] * np.log(p[kept] / q[kept]))) if kept.any() else float("inf")
+    if not kept.any() or p[q == 0].sum() > MOST_DROPPED:
+        return float("inf")
+    return float(np.sum(p[kept] * np.log(p[kept] / q[kept])))
 
 
 def residual_kl_naf(real: NDArray[np.int64], fake: NDArray[np.int64]) -> float:

@@ -70,6 +70,14 @@ def test_kl_of_two_gaussians_is_the_closed_form():
     assert residual_kl(real, fake) != pytest.approx(residual_kl(fake, real), rel=0.1)  # it has a direction
 
 
+def test_kl_of_a_fake_without_noise_is_infinite():
+    real = noisy_set(0)
+    still = [np.zeros_like(residual) for residual in real]
+    assert residual_kl(real, still) == np.inf
+    assert res.residual_kl_naf(res.sum_histograms(real), res.sum_histograms(still)) == np.inf
+    assert np.isfinite(residual_kl(still, real))
+
+
 def counts_of(**levels):
     counts = np.zeros(511, dtype=np.int64)
     for name, count in levels.items():

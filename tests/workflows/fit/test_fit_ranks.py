@@ -51,7 +51,8 @@ photos, out, pause, resume = sys.argv[1:]
 
 class Prints(Silent):
     def note(self, text):
-        print(text, flush=True)
+        sys.stdout.write(f"{text}\\n")
+        sys.stdout.flush()
 
 def slowed(objective):
     def slow(*arguments):
@@ -66,7 +67,8 @@ request = FitRequest(
     samples=samples
 )
 result = fit(request, Prints(), wrap_objective=slowed)
-print("interrupted" if result.interrupted else "done", result.step)
+state = "interrupted" if result.interrupted else "done"
+sys.stdout.write(f"{state} {result.step}\\n")  # one write: two ranks share a pipe
 """
 
 
