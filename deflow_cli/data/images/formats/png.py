@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow_cli.data.images.formats.opencv import decode_unchanged
-from deflow_cli.data.images.formats.png_pixels import is_complete, unpacked_size
+from deflow_cli.data.images.formats.png_pixels import is_complete, unpacked, unpacked_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST_PROFILE = 1 << 20  # bytes of an unpacked profile; common readers refuse a file with a larger one
 _MOST_PROFILE = 64 << 20  # bytes that are unpacked at most
 _TAIL = 1 << 16
+_PIECE = 1 << 30  # bytes of a chunk of pixels; PNG allows twice as many
 _ROWS = 64  # rows filtered and compressed at a time
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _USED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL")
@@ -110,10 +111,26 @@ class PngContent:
             return None
         return tuple(value & (2**self.depth - 1) for value in struct.unpack(f">{count}H", body[: 2 * count]))
 
+    @property
+    def layout(self) -> tuple[int, int, int, bool]:
+        """Width, height, bits of a pixel, and whether the rows are interlaced."""
+        return self.width, self.height, _CHANNELS[self.colour] * self.depth, self.interlaced
+
     def is_whole(self) -> bool:
         """Whether the compressed pixels are complete and meet the checksum at their end."""
-        bits = _CHANNELS[self.colour] * self.depth
-        return is_complete(self.idat, unpacked_size(self.width, self.height, bits, self.interlaced))
+        return is_complete(self.idat, unpacked_size(*self.layout))
+
+    def proved(self) -> bytes | None:
+        """A file of the header and the pixels alone, uncompressed, at which no decoder can take offence.
+
+        None where the compressed pixels are broken.
+        """
+        rows = unpacked(self.idat, *self.layout)
+        if rows is None:
+            return None
+        stored = memoryview(zlib.compress(rows, 0))
+        pieces = [_chunk(b"IDAT", stored[at : at + _PIECE]) for at in range(0, len(stored), _PIECE)]
+        return b"".join([SIGNATURE, _chunk(b"IHDR", self.chunks[b"IHDR"]), *pieces, _chunk(b"IEND", b"")])
 
     def bare(self) -> bytes:
         """The file with what decoding needs and small harmless chunks alone: no metadata can hinder it."""
@@ -278,7 +295,8 @@ def decode_png16(content: PngContent) -> tuple[NDArray[np.uint16], NDArray[np.ui
 
     Raises ValueError with the reason when its pixels are broken.
     """
-    array = decode_unchanged(content.bare())
+    proved = content.proved()  # libpng within OpenCV writes to stderr about broken pixels
+    array = None if proved is None else decode_unchanged(proved)
     if array is None or array.dtype != np.uint16:
         raise ValueError("its compressed pixels cannot be decoded")
     if array.ndim == 2:
@@ -300,8 +318,9 @@ def alpha_of_key(samples: NDArray[Any], key: tuple[int, ...], depth: int) -> NDA
     return np.where(hit, 0, top).astype(samples.dtype)
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
+    checksum = zlib.crc32(body, zlib.crc32(kind))
+    return b"".join([struct.pack(">I", len(body)), kind, body, struct.pack(">I", checksum)])
 
 
 def _filtered(rows: NDArray[Any], above: NDArray[Any], step: int) -> bytes:

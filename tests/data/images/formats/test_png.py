@@ -233,3 +233,31 @@ def test_a_palette_that_is_missing_is_not_invented(tmp_path: Path) -> None:
     for look in (read_image, read_header):
         with pytest.raises(DataError, match="its palette is missing"):
             look(path)
+
+
+DEEP = np.random.default_rng(1).integers(0, 65536, (9, 7, 3), dtype=np.uint16)
+DEEP_ROWS = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP)
+BAD_ZLIB = bytes([*zlib.compress(DEEP_ROWS)[:60], 0, 255, 0, 255, *zlib.compress(DEEP_ROWS)[64:]])
+
+
+def test_decoders_print_nothing_of_sixteen_bits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The library that decodes them would write lines of its own to stderr."""
+    harmless = (
+        chunk(b"gAMA", b"\0"),
+        chunk(b"bKGD", bytes(1)),
+        chunk(b"pHYs", b"x"),
+        chunk(b"cHRM", bytes(31)),
+    )
+    for data in (
+        png(7, 9, 16, 2, DEEP_ROWS, *harmless),
+        png(7, 9, 16, 2, DEEP_ROWS + bytes(500)),  # more than there are rows
+    ):
+        image, _ = read(tmp_path, data)
+        assert np.array_equal(image.pixels, DEEP)
+    header = png(7, 9, 16, 2, b"").partition(b"IDAT")[0][:-4]
+    broken = header + chunk(b"IDAT", BAD_ZLIB) + chunk(b"IEND", b"")
+    for data in (png(7, 9, 16, 2, b"\7" + DEEP_ROWS[1:]), png(7, 9, 16, 2, DEEP_ROWS[:-20]), broken):
+        (tmp_path / "b.png").write_bytes(data)
+        with pytest.raises(DataError, match=r"b\.png: .*its compressed pixels cannot be decoded"):
+            read_image(tmp_path / "b.png")
+    assert capfd.readouterr() == ("", "")
