@@ -8,21 +8,19 @@ from pathlib import Path
 
 import torch
 
+from deflow_cli.runtime.control_groups import memory_left
+
 if sys.platform != "win32":
     import resource
 
 UNKNOWN = 2 << 30  # bytes, where nothing tells
-CGROUPS = (  # limit and use of a container, of the second version and the first
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 
 
 def available_memory(device: torch.device) -> int:
     """Bytes that can still be taken: free on a CUDA device; else of the machine, container and ulimit."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    amounts = [_machine(), _limit(), *(_container(*files) for files in CGROUPS)]
+    amounts = [_machine(), _limit(), memory_left()]
     return min([amount for amount in amounts if amount], default=UNKNOWN)
 
 
@@ -52,11 +50,3 @@ def _limit() -> int | None:
     except (OSError, ValueError, IndexError):
         return most
     return max(most - pages * os.sysconf("SC_PAGE_SIZE"), 1)
-
-
-def _container(limit: str, use: str) -> int | None:
-    try:
-        left = int(Path(limit).read_text(encoding="ascii")) - int(Path(use).read_text(encoding="ascii"))
-    except (OSError, ValueError):  # none, or "max"
-        return None
-    return max(left, 1)
