@@ -23,6 +23,7 @@ ENCODER_OVERLAP_LIMIT = 96  # image pixels, around the flow's
 CPU_BUDGET = 2_000_000_000  # bytes
 CUDA_BUDGET = 4 << 30  # bytes; windows of that size keep a GPU busy
 LARGEST_TILE = 2048
+PICTURE_BYTES = 48  # per pixel of the whole picture: as read, as floats, as written
 SMALLEST_TILE = 32
 
 
@@ -141,9 +142,10 @@ def flow_tile_side(
 ) -> int:
     """Side of the largest tile that fits the device's memory; 0 where the whole image does.
 
-    free: bytes of a CPU's memory that are free; None: enough.
+    free: bytes of a CPU's memory that are free; None: enough. What the whole picture takes is set aside.
     """
-    pixels = memory_budget(device, free) // flow_bytes_per_pixel(model)
+    for_tiles = None if free is None else max(free - PICTURE_BYTES * height * width, 0)
+    pixels = memory_budget(device, for_tiles) // flow_bytes_per_pixel(model)
     if height * width <= pixels:
         return 0
     both_sides = 2 * overlaps(model.config)[0]

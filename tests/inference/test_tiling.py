@@ -85,6 +85,18 @@ def test_small_images_are_not_tiled_and_large_ones_within_the_budget():
     )
 
 
+def test_what_the_whole_picture_takes_is_not_for_tiles():
+    model, cpu, free = small_model(), torch.device("cpu"), 600 << 20
+    pixels = 2000 * 3000
+    side = flow_tile_side(model, 2000, 3000, cpu, free)
+    window = side + 2 * overlaps(model.config)[0]
+    assert (
+        0 < window**2 * tiling.flow_bytes_per_pixel(model) < (free - tiling.PICTURE_BYTES * pixels) // 2 * 1.2
+    )
+    assert flow_tile_side(model, 1000, 1500, cpu, free) > side
+    assert flow_tile_side(model, 2000, 3000, cpu, 1) >= tiling.SMALLEST_TILE
+
+
 def test_tiles_may_be_wider_than_high():
     count = torch.zeros(40, 70)
     for window in tiles(40, 70, 16, 32):
