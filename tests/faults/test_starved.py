@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deflow_cli.data.images.files import Image, read_image, to_pixels, write_image
@@ -106,6 +109,19 @@ def test_tiles_follow_the_memory_and_do_not_show(inputs: Path, tmp_path: Path) -
         assert ended.code == 0, ended.err
     whole, tiles = (read_image(tmp_path / name).pixels for name in ("whole.png", "tiles.png"))
     assert (whole == tiles).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="kilobytes of memory are counted on Linux")
+def test_24_megapixels_take_less_than_4_gigabytes(inputs: Path, tmp_path: Path) -> None:
+    """The most that any process took which this one started: that of the picture, or one that took more."""
+    pixels = np.broadcast_to(np.linspace(0, 255, 6000).astype(np.uint8)[None, :, None], (4000, 6000, 3))
+    write_image(tmp_path / "in.png", Image(np.ascontiguousarray(pixels)))
+    model = ["--model", inputs / "model.safetensors", "--device", "cpu"]
+    ended = deflow("degrade", tmp_path / "in.png", tmp_path / "out.png", *model, folder=tmp_path)
+    assert ended.code == 0, ended.err
+    taken = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+    assert 4000 * 6000 * 3 * 4 < taken < 4_000_000_000
 
 
 # -- messages ---------------------------------------------------------------------------------------------
