@@ -49,9 +49,8 @@ def _groups(root: Path) -> Iterator[tuple[_Version, Path]]:
             continue
         version = _FIRST if controllers else _SECOND
         parts = Path(name.lstrip("/")).parts
-        inside = (
-            () if ".." in parts else parts
-        )  # a group outside a container's view: its mount is what is seen
+        # A name with ".." is of a group outside a container's view, which sees its own as the mount.
+        inside = () if ".." in parts else parts
         for mount in version.mounts:
             for depth in range(len(inside), -1, -1):
                 yield version, root.joinpath(mount, *inside[:depth])
