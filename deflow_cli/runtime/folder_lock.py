@@ -101,11 +101,15 @@ def sole_writer(
 def _opened(path: Path, folder: Path, warn: Callable[[str], None]) -> int:
     """The descriptor of the lock's file, locked and with this process's record."""
     for _ in range(_ATTEMPTS):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
-            continue  # a process that ended removed the folder that it had made
+            continue  # a process that ended removed a folder that it had made
+        except FileExistsError:
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
+            continue  # it was there when it was to be made, and gone when it was looked at
         try:
             _take(descriptor)
         except BlockingIOError as error:

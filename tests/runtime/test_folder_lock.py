@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,33 @@ def test_threads_take_turns(tmp_path: Path) -> None:
         thread.join()
     assert most == 1
     assert all("another run writes there already" in text for text in refusals)
+
+
+def test_a_folder_that_another_removes_while_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between "it exists" and the look whether it is a folder, its owner has removed it; then it is made."""
+    make, refusals = Path.mkdir, [FileExistsError(errno.EEXIST, "File exists"), FileNotFoundError()]
+
+    def refuse_twice(path: Path, *args: Any, **options: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        make(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refuse_twice)
+    with alone(tmp_path / "run"):
+        assert refusals == []
+        assert (tmp_path / "run/.lock").is_file()
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "run").write_bytes(b"kept")
+    with (
+        pytest.raises(DataError, match=r"run: cannot be a folder to write to \(File exists\)"),
+        alone(tmp_path / "run"),
+    ):
+        pass
+    assert (tmp_path / "run").read_bytes() == b"kept"
 
 
 def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
