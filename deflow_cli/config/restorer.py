@@ -174,7 +174,7 @@ class SrFitConfig(TrainingConfig):
 
     stage: Literal["auto", "psnr", "gan", "both"] = "auto"  # auto: gan where --init gives a start, else both
     psnr_share: float = 0.5  # of a time budget, for the first of two stages
-    start: Literal["published", "identity"] = "published"  # random | the input, enlarged, passes unchanged
+    start: Literal["published", "identity", "bicubic"] = "published"  # how the generator begins
     # auto: lpips where its weights are on this machine, else psnr
     select: Literal["auto", "lpips", "psnr", "ssim", "niqe"] = "auto"
     psnr_drop: float = 3.0  # dB below the stage's best that are reported as a collapse

@@ -14,7 +14,7 @@ from deflow_cli.config.restorer import RESTORER_SIZES, LossConfig, SrConfig
 from deflow_cli.errors import CheckpointError
 from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.models.esrgan.initialization import start_identity
+from deflow_cli.models.esrgan.initialization import start_bicubic, start_identity
 from deflow_cli.models.esrgan.losses import Vgg19Features
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.runtime.seeding import generator as seeded
@@ -48,6 +48,8 @@ def new_generator(config: SrConfig) -> RRDBNet:
     model = RRDBNet(config.restorer, seeded(config.sr.seed, "generator"))
     if config.sr.start == "identity":
         start_identity(model)
+    elif config.sr.start == "bicubic":
+        start_bicubic(model)
     return model
 
 

@@ -27,7 +27,7 @@ from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
 from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
-from deflow_cli.models.esrgan.initialization import start_identity
+from deflow_cli.models.esrgan.initialization import start_bicubic, start_identity
 from deflow_cli.models.esrgan.losses import Vgg19Features
 from deflow_cli.paths import LAST_RESTORER_FILE
 from deflow_cli.presets.reader import SR
@@ -215,6 +215,28 @@ def test_identity_start_passes_the_input(scale: int, unshuffle: int) -> None:
     (model(image) ** 2).mean().backward()
     assert model.conv_last.weight.grad is not None
     assert model.conv_last.weight.grad[:, 3:].abs().max() > 0  # the other features can join
+
+
+@pytest.mark.parametrize(("scale", "error"), [(1, 1e-6), (2, 1e-5), (4, 0.02)])
+def test_bicubic_start_enlarges_the_input(scale: int, error: float) -> None:
+    """Beside torch's antialiased bicubic, whose kernel has a = -1/2 too, of white noise: the hardest input."""
+    model = RRDBNet(small(f"restorer.scale={scale}").restorer, seeded(0))
+    start_bicubic(model)
+    image = torch.rand(1, 3, 24, 24, generator=seeded(1))
+    expected = F.interpolate(image, scale_factor=scale, mode="bicubic", antialias=True)
+    inner = (..., slice(4 * scale, -4 * scale), slice(4 * scale, -4 * scale))
+    difference = (model(image) - expected)[inner]
+    assert difference.square().mean().sqrt() < error * image.std()
+
+
+@pytest.mark.parametrize(("scale", "unshuffle"), [(2, 2), (4, 2)])
+def test_bicubic_start_of_unshuffled_pixels_keeps_flat_areas(scale: int, unshuffle: int) -> None:
+    config = small(f"restorer.scale={scale}", f"restorer.unshuffle={unshuffle}").restorer
+    model = RRDBNet(config, seeded(0))
+    start_bicubic(model)
+    image = torch.full((1, 3, 24, 24), 0.3)
+    inner = (..., slice(8 * scale, -8 * scale), slice(8 * scale, -8 * scale))
+    torch.testing.assert_close(model(image)[inner], torch.full((1, 3, 8 * scale, 8 * scale), 0.3))
 
 
 # -- runs ---------------------------------------------------------------------------------------------
