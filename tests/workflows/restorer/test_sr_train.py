@@ -219,7 +219,7 @@ def test_identity_start_passes_the_input(scale: int, unshuffle: int) -> None:
 
 @pytest.mark.parametrize(("scale", "error"), [(1, 1e-6), (2, 1e-5), (4, 0.02)])
 def test_bicubic_start_enlarges_the_input(scale: int, error: float) -> None:
-    """Beside torch's antialiased bicubic, whose kernel has a = -1/2 too, of white noise: the hardest input."""
+    """Beside torch's antialiased bicubic, whose kernel has a = -1/2 too, of white noise."""
     model = RRDBNet(small(f"restorer.scale={scale}").restorer, seeded(0))
     start_bicubic(model)
     image = torch.rand(1, 3, 24, 24, generator=seeded(1))
