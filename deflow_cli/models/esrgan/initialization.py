@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from deflow_cli.models.esrgan.generator import RRDBNet
 
-# Outer weights of three-tap filters of sum 1 behind each doubling, then in conv_hr and conv_last. Behind
-# a doubling by nearest neighbour, [1 2 1] / 4 is bilinear interpolation. Cubic convolution (a = -1/2) by two is
+# Outer weights of three-tap filters of sum 1 behind each doubling, then in conv_hr and conv_last. Behind a
+# doubling by nearest neighbour, [1 2 1] / 4 is bilinear interpolation. Cubic convolution (a = -1/2) by two is
 # that and (sqrt(11) + sqrt(3) cos w) (sqrt(11) - sqrt(3) cos w) / 8; by four, the filters of least squares.
 _SMOOTHING, _SHARPENING = (math.sqrt(3) / 2 / (math.sqrt(11) + sign * math.sqrt(3)) for sign in (1, -1))
 _BICUBIC = {
