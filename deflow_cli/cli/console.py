@@ -15,6 +15,7 @@ import typer
 
 from deflow_cli.cli.streams import can_show, visible
 from deflow_cli.cli.tables import Column, TextTable, show_table
+from deflow_cli.paths import HUB_SCHEME, is_hub_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -219,7 +220,9 @@ def _cell(value: Any) -> str:
 
 
 def show_path(path: Path) -> str:
-    """A path as short as it can be said from here."""
+    """A path as short as it can be said from here; a name on the Hub as it is written."""
+    if is_hub_name(path):
+        return visible(HUB_SCHEME + path.as_posix().removeprefix("hf:").lstrip("/"))
     try:
         return visible(str(path.resolve().relative_to(Path.cwd())))
     except ValueError:

@@ -21,6 +21,7 @@ from deflow_cli.errors import CheckpointError, ConfigError, DataError, naming
 from deflow_cli.inference.editing import Edited, edited, working_sides
 from deflow_cli.inference.super_resolving import SuperResolver, strayed_share
 from deflow_cli.models.srflow.model import SRFlow
+from deflow_cli.paths import is_hub_name
 from deflow_cli.reports.contact_sheet import contact_sheet
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.memory import available_memory
@@ -145,6 +146,8 @@ def _find_model(given: Path | None, reporter: Reporter) -> tuple[FoundModel, SRF
     try:
         found = find_restorer(given, Path.cwd())
     except CheckpointError as error:
+        if given is not None and is_hub_name(given):
+            raise  # the Hub's reasons have next steps of their own
         raise CheckpointError(str(error), next_step=step) from error
     model, _ = load_restorer(found.path, tell=reporter.note)
     if not isinstance(model, SRFlow):

@@ -14,7 +14,7 @@ from deflow_cli.checkpoints.registry import local_copy
 from deflow_cli.checkpoints.srflow.files import save_srflow, spare_tensors
 from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.errors import CheckpointError, ConfigError, naming
-from deflow_cli.paths import MODEL_FILE
+from deflow_cli.paths import MODEL_FILE, RESTORER_FILE
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ def import_weights(
     """Save published weights of a model that degrades, or of an SRFlow, as a file of ours.
 
     Any known architecture of these will do. The sizes follow from the tensors, which are loaded strictly.
-    stacked_blocks, affine_eps: of an SRFlow, whose files do not tell them; None: as published. Raises
-    CheckpointError naming the file and the tensor that does not fit, ConfigError where the options do not fit
-    the file.
+    source: a file, or a name on the Hub. stacked_blocks, affine_eps: of an SRFlow, whose files do not tell
+    them; None: as published. Raises CheckpointError naming the file and the tensor that does not fit,
+    ConfigError where the options do not fit the file.
     """
-    source = local_copy(source, MODEL_FILE).path
+    source = local_copy(source, MODEL_FILE, RESTORER_FILE).path
     if target.exists() and source.exists() and target.samefile(source):
         raise CheckpointError(f"{target}: would overwrite its own source", next_step="choose another OUT")
     notes: list[str] = []

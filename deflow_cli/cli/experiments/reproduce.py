@@ -64,8 +64,8 @@ def reproduce(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The ESRGAN file that all restorers start from; the paper's is RRDB_PSNR_x4.pth (default: "
-            "one is trained by L1 first).",
+            help="The ESRGAN that all restorers start from, a file or hf://USER/REPO; the paper's is "
+            "RRDB_PSNR_x4.pth (default: one is trained by L1 first).",
         ),
     ] = None,
     kernels: Annotated[

@@ -14,7 +14,13 @@ from deflow_cli.errors import ConfigError
 
 
 def import_weights(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="Published weights: .pth or .safetensors.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Published weights, .pth or .safetensors: a file, or hf://USER/REPO/FILE[@REVISION].",
+        ),
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
     blocks: Annotated[
         str | None,

@@ -44,9 +44,9 @@ class ReproduceRequest:
 
     experiment: a name of `EXPERIMENTS`. stage: the last one that is done. only: methods, none for all.
     budget: seconds for all trainings together; 0: by steps. settings: ``section.key=value`` of fits and
-    restorers. init: an ESRGAN file that restorers start from; None: one is trained. kernels: a folder of blur
-    kernels for the clean side of DPED. miniature: the data are made of packaged photographs first, and the
-    experiment is scaled down.
+    restorers. init: an ESRGAN that restorers start from, a file or a name on the Hub; None: one is trained.
+    kernels: a folder of blur kernels for the clean side of DPED. miniature: the data are made of packaged
+    photographs first, and the experiment is scaled down.
     """
 
     experiment: str

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
-from deflow_cli.paths import MODEL_FILE, STATE_FILE
+from deflow_cli.paths import MODEL_FILE, RESTORER_FILE, STATE_FILE
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.reproduce.experiments import EXPERIMENTS
 from deflow_cli.workflows.reproduce.layouts import find_layout
@@ -19,6 +19,7 @@ from deflow_cli.workflows.reproduce.run import ReproduceReport, ReproduceRequest
 from deflow_cli.workflows.reproduce.steps import restoring
 from deflow_cli.workflows.reproduce.steps.base import STAGES, Bench, Cost, ExperimentStep
 from deflow_cli.workflows.reproduce.steps.ledger import Facts, Ledger
+from tests.checkpoints.fake_hub import FakeRepo, connect, fake_hub
 from tests.listening import Listener
 
 from .conftest import SMALLEST
@@ -279,6 +280,26 @@ def test_a_budget_of_time_and_a_given_start(finished: Experiment, tmp_path: Path
     assert row.steps["held-out"] == ("held-out",)
     with pytest.raises(CheckpointError, match="no such file"):
         reproduce(dataclasses.replace(finished.request, init=tmp_path / "no.pth"), Silent())
+
+
+def test_a_start_on_the_hub_is_the_one_of_its_revision(
+    finished: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = finished.request.out / "start" / "restorer.safetensors"
+    other = finished.request.out / "restorers" / "none" / "seed0" / "restorer-last.safetensors"
+    asked = dataclasses.replace(finished.request, out=tmp_path / "out", only=("none",), stage="restorers")
+    with fake_hub() as hub:
+        connect(monkeypatch, hub.url, tmp_path / "cache")
+        hub.repos["ann/start"] = FakeRepo(private=False)
+        for branch, path in (("v1", start), ("main", other)):
+            hub.commit("ann/start", branch, {RESTORER_FILE: path.read_bytes()}, {RESTORER_FILE})
+        report = reproduce(dataclasses.replace(asked, init=Path("hf://ann/start@v1")), Silent())
+        assert all(step.done for step in report.steps)
+        assert "start" not in {step.name for step in report.steps}
+        newer = rehearse(asked, init=Path("hf://ann/start"))
+    assert set(rehearse(asked, init=start).values()) == {"done"}  # by its content, wherever it lies
+    assert newer == rehearse(asked, init=other)
+    assert newer["restorers/none/seed0"] == "changed"
 
 
 def test_what_is_missing_is_said_before_anything_is_done(finished: Experiment, tmp_path: Path) -> None:
