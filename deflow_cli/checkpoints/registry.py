@@ -18,7 +18,8 @@ WEIGHTS_MANIFEST = "manifest.toml"
 DEGRADATION_ARCHITECTURE = "deflow"  # in the metadata of a degradation model's file
 
 
-ModelKind = Literal["degradation", "restorer"]
+ModelKind = Literal["degradation", "translator", "restorer"]
+"""A DeFlow, a network of a method of `deflow fit --method`, or what restores."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def find_model(given: Path | None, working: Path, embedded: Path | None) -> Foun
 def model_of_any_kind(given: Path) -> tuple[FoundModel, ModelKind]:
     """A degradation model or a restorer that is given, a file or a folder that holds one, and which it is.
 
-    Raises CheckpointError where there is none, where a folder holds both, and for a model of another method.
+    Raises CheckpointError where there is none, and where a folder holds both.
     """
     found = local_copy(given, MODEL_FILE, RESTORER_FILE)
     if found.path.is_dir():
@@ -90,11 +91,8 @@ def model_of_any_kind(given: Path) -> tuple[FoundModel, ModelKind]:
         raise CheckpointError(f"{path}: no such model", next_step="pass a model file or its folder")
     if tensor_file_kind(path) != "safetensors":
         return found, "restorer"
-    if (method := method_of_model(path)) is not None:
-        raise CheckpointError(
-            f"{path}: a model of {method}",
-            next_step="pass a model of `deflow fit` without --method, or a restorer",
-        )
+    if method_of_model(path) is not None:
+        return found, "translator"
     architecture = read_safetensors_metadata(path).get("modelspec.architecture")
     return found, "degradation" if architecture == DEGRADATION_ARCHITECTURE else "restorer"
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from deflow_cli.checkpoints.format import TRANSLATOR_KIND, save_model
+from deflow_cli.checkpoints.format import save_model
 from deflow_cli.checkpoints.registry import model_of_any_kind
 from deflow_cli.checkpoints.restorer import save_restorer
+from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.config.translation import CycleGeneratorConfig
 from deflow_cli.errors import CheckpointError
 from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.models.translation.generators import CycleGenerator
 from tests.inference.small import small_model
 
 
@@ -21,11 +21,15 @@ def test_a_model_is_recognised_by_its_content(tmp_path):
     save_model(tmp_path / "fit/model.safetensors", small_model(), {})
     network = RRDBNet(RestorerConfig(scale=2, channels=8, blocks=1))
     save_restorer(tmp_path / "sr/restorer.safetensors", network, {})
+    save_translator(
+        tmp_path / "gan/model.safetensors", CycleGenerator(CycleGeneratorConfig(4, 1)), "cyclegan", {}
+    )
     torch.save(network.state_dict(), tmp_path / "other.pth")
     for given, kind, file in (
         ("fit", "degradation", "fit/model.safetensors"),
         ("fit/model.safetensors", "degradation", "fit/model.safetensors"),
         ("sr", "restorer", "sr/restorer.safetensors"),
+        ("gan", "translator", "gan/model.safetensors"),
         ("other.pth", "restorer", "other.pth"),
     ):
         found, is_a = model_of_any_kind(tmp_path / given)
@@ -41,11 +45,3 @@ def test_what_is_no_one_model(tmp_path):
         (tmp_path / f"{name}.safetensors").touch()
     with pytest.raises(CheckpointError, match="holds both"):
         model_of_any_kind(tmp_path)
-    facts = {
-        "deflow.kind": TRANSLATOR_KIND,
-        "modelspec.architecture": "dsgan",
-        "deflow.config": json.dumps({}),
-    }
-    save_file({"a": torch.zeros(1)}, tmp_path / "t.safetensors", facts)
-    with pytest.raises(CheckpointError, match="a model of dsgan"):
-        model_of_any_kind(tmp_path / "t.safetensors")

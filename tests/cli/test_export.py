@@ -19,11 +19,14 @@ from typer.testing import Result
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.checkpoints.restorer import load_restorer, save_restorer
 from deflow_cli.checkpoints.srflow.files import save_srflow
+from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.paths import weights_folder
 from tests.checkpoints.onnx.running import session
+from tests.checkpoints.onnx.test_translator import NETWORKS
+from tests.checkpoints.onnx.test_translator import network as translator
 from tests.inference.small import build
 from tests.inference.small_srflow import started_srflow
 
@@ -218,6 +221,66 @@ def test_an_srflow_as_onnx_gives_what_restore_writes(
     levels = np.round(found[0].transpose(1, 2, 0) * 255).astype(int)
     assert np.abs(levels - written).max() <= 1
     assert (levels != written).mean() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["dsgan", "cyclegan"])
+def test_a_baseline_as_onnx_gives_what_degrade_writes(
+    deflow: Deflow, tmp_path: Path, photograph: Path, name: str
+) -> None:
+    save_translator(tmp_path / "run/model.safetensors", translator(NETWORKS[name]), name, {"license": "MIT"})
+    result = deflow("export", "m.onnx", "--model", "run")
+    assert result.exit_code == 0, result.output
+    assert f"written: m.onnx (degradation by {name}, x1, opset 18" in result.stdout
+    assert ("means over the whole image" in result.stderr) == (name == "cyclegan")
+    assert deflow("degrade", "clean", "noisy", "--model", "run").exit_code == 0
+    clean = np.asarray(Image.open(photograph), np.float32) / 255
+    found = session(tmp_path / "m.onnx").run(None, {"image": clean.transpose(2, 0, 1)[None]})[0]
+    written = np.asarray(Image.open(tmp_path / "noisy/cat.png")).astype(int)
+    levels = np.round(found[0].transpose(1, 2, 0) * 255).astype(int)
+    assert np.abs(levels - written).max() <= 1
+    assert (levels != written).mean() < 1e-3
+    assert np.abs(written - np.round(clean * 255)).mean() > 1
+
+
+def test_a_baseline_that_shrinks_says_so(deflow: Deflow, tmp_path: Path, photograph: Path) -> None:
+    facts = {"license": "MIT", "title": "Small", "clean_fingerprint": "abc"}
+    save_translator(tmp_path / "d.safetensors", translator(NETWORKS["dasr x4"]), "dasr", facts)
+    result = deflow("export", "d.safetensors", "d.onnx")
+    assert "written: d.onnx (degradation by dasr, x1/4, opset 18" in result.stdout
+    report = json.loads(deflow("export", "d.safetensors", "d.onnx", "--json").stdout)
+    assert (report["kind"], report["method"], report["shrinks"]) == ("degradation", "dasr", 4)
+    told = {entry.key: entry.value for entry in onnx.load(tmp_path / "d.onnx").metadata_props}
+    assert (told["deflow.method"], told["deflow.shrinks"], told["deflow.title"]) == ("dasr", "4", "Small")
+    assert "abc" not in told.values()
+    (given,) = session(tmp_path / "d.onnx").get_outputs()
+    assert given.shape == ["N", 3, "small_H", "small_W"]
+    made = deflow("make-pairs", "clean", "pairs", "--model", "d.safetensors", "--scale", 4)
+    assert made.exit_code == 0, made.output
+    clean = np.asarray(Image.open(photograph), np.float32)[:76, :88] / 255  # as pairs are cut
+    found = session(tmp_path / "d.onnx").run(None, {"image": clean.transpose(2, 0, 1)[None]})[0]
+    (written,) = (np.asarray(Image.open(path)).astype(int) for path in (tmp_path / "pairs/lq").iterdir())
+    levels = np.round(found[0].transpose(1, 2, 0) * 255).astype(int)
+    assert np.abs(levels - written).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["t.safetensors", "t.onnx", "--seed", "3"], 2, ["--seed", "gives no samples"]),
+        (["t.safetensors", "t.onnx", "--fixed"], 2, ["--fixed", "gives no samples"]),
+        (["t.safetensors", "t.pth"], 1, ["t.safetensors", "a degradation model, not a restorer"]),
+        (["wtp", "host", "--model", "t.safetensors"], 1, ["t.safetensors", "dsgan"]),
+    ],
+)
+def test_what_a_baseline_cannot_be_exported_as(
+    deflow: Deflow, tmp_path: Path, args: list[str], code: int, words: list[str]
+) -> None:
+    save_translator(tmp_path / "t.safetensors", translator(NETWORKS["dsgan"]), "dsgan", {})
+    result = deflow("export", *args)
+    assert result.exit_code == code, result.output
+    for word in words:
+        assert word in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
 
 
 def test_onnx_cannot_compress_and_says_so(deflow: Deflow, tmp_path: Path) -> None:

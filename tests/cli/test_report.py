@@ -28,7 +28,8 @@ def report_workflow(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         figures: list[dict[str, Any]] = field(default_factory=lambda: [{"value": float("nan")}])
 
     recorder = Recorder(Result())
-    install_workflow(monkeypatch, "report.run", report=recorder, ReportRequest=SimpleNamespace)
+    install_workflow(monkeypatch, "report.run", report=recorder)
+    install_workflow(monkeypatch, "report.request", ReportRequest=SimpleNamespace)
     return recorder
 
 

@@ -17,7 +17,8 @@ from deflow_cli.reports.pages.rendering import POLICY
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.compare import CompareRequest, compare_images
 from deflow_cli.workflows.realism.run import RealismRequest, measure_realism
-from deflow_cli.workflows.report.run import ReportRequest, report
+from deflow_cli.workflows.report.request import ReportRequest
+from deflow_cli.workflows.report.run import report
 from deflow_cli.workflows.score.examples import html_text
 from deflow_cli.workflows.score.run import ScoreRequest, score
 from deflow_cli.workflows.study.make import MakeStudyRequest, make_study

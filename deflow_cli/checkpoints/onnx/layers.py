@@ -16,11 +16,14 @@ from deflow_cli.layers.networks.rrdb import RRDB, ResidualDenseBlock
 _SLOPE = 0.2  # of the leaky ReLUs
 
 
-def conv(graph: Graph, x: str, weight: Tensor, bias: Tensor | None = None, *, padding: int = 0) -> str:
-    """A convolution of stride 1; weight: O I kh kw, or O I for 1 x 1."""
+def conv(
+    graph: Graph, x: str, weight: Tensor, bias: Tensor | None = None, *, padding: int = 0, stride: int = 1
+) -> str:
+    """A convolution; weight: O I kh kw, or O I for 1 x 1."""
     kernel = weight[:, :, None, None] if weight.dim() == 2 else weight
     inputs = [weights(kernel)] if bias is None else [weights(kernel), weights(bias)]
-    return graph("Conv", x, *inputs, pads=[padding] * 4, kernel_shape=list(kernel.shape[2:]))
+    shape = {"kernel_shape": list(kernel.shape[2:]), "pads": [padding] * 4, "strides": [stride] * 2}
+    return graph("Conv", x, *inputs, **shape)
 
 
 def conv_module(graph: Graph, x: str, module: nn.Module) -> str:
@@ -103,6 +106,12 @@ def padded(graph: Graph, image: str, multiple: int) -> str:
         repeated = graph("Min", place, last)
         image = graph("Gather", image, graph("Where", mirrors, mirrored, repeated), axis=axis)
     return image
+
+
+def mirrored(graph: Graph, x: str, border: int) -> str:
+    """So many pixels more on each side, mirrored without the edge; of images of more pixels than that."""
+    pads = [0, 0, border, border] * 2
+    return graph("Pad", x, whole(*pads), mode="reflect")
 
 
 def bicubic(graph: Graph, image: str, factor: int) -> str:

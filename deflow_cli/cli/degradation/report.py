@@ -35,7 +35,7 @@ def report(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write a page about a model: verdict, previews, realism, training curves, the learnt shift."""
+    """Write a page about a model: verdict, previews, realism, training curves, a flow's learnt shift."""
     check_device(device)
     model_file(model)
     if clean is not None:
@@ -43,7 +43,7 @@ def report(
     if noisy is not None:
         check_folder(noisy, "--noisy")
 
-    from deflow_cli.workflows.report.run import ReportRequest
+    from deflow_cli.workflows.report.request import ReportRequest
     from deflow_cli.workflows.report.run import report as workflow
 
     request = ReportRequest(

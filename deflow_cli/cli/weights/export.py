@@ -141,7 +141,9 @@ def _export_onnx(request: OnnxRequest, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    facts = f"{report.kind}, x{report.scale}, opset {report.opset}, {report.bytes / 1e6:.1f} MB"
+    size = f"x1/{report.shrinks}" if report.shrinks > 1 else f"x{report.scale}"
+    kind = f"{report.kind} by {report.method}" if report.method else report.kind
+    facts = f"{kind}, {size}, opset {report.opset}, {report.bytes / 1e6:.1f} MB"
     typer.echo(f"written: {show_path(report.path)} ({facts})")
 
 

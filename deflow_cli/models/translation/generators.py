@@ -101,7 +101,8 @@ class CycleGenerator(nn.Module):
     Inside it works in [-1, 1] and ends in tanh. Without stages of stride 2 (``downsample`` 0, our choice for
     detail of the size of noise) all of it works at the pictures' size; 2 stages are the original. Weights
     start as N(0, 0.02), drawn from ``generator``, biases as 0. The normalisation takes means over the whole
-    picture, so that a picture cannot be cut into tiles. Raises ShapeError for sides that do not fit.
+    picture, so that a picture cannot be cut into tiles. Raises ShapeError for sides that do not fit, and
+    below 4 px, or 2 px where the picture is smallest.
     """
 
     def __init__(self, config: CycleGeneratorConfig, generator: torch.Generator | None = None) -> None:
@@ -144,6 +145,10 @@ class CycleGenerator(nn.Module):
 
     def forward(self, images_bchw: Tensor) -> Tensor:
         check_sides_of(images_bchw, self.multiple)
+        height, width = images_bchw.shape[-2:]
+        least = max(4, 2 * self.multiple)  # for the mirrored borders, and for a variance
+        if min(height, width) < least:
+            raise ShapeError(f"images of {width}x{height} px; CycleGAN's generator takes {least} px or more")
         return (torch.tanh(cast(Tensor, self.layers(2 * images_bchw - 1))) + 1) / 2
 
 

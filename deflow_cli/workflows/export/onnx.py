@@ -20,8 +20,10 @@ from deflow_cli.checkpoints.onnx.noise import (
 )
 from deflow_cli.checkpoints.onnx.restorer import write_onnx_restorer
 from deflow_cli.checkpoints.onnx.srflow import write_onnx_srflow
+from deflow_cli.checkpoints.onnx.translator import write_onnx_translator
 from deflow_cli.checkpoints.registry import default_model, model_of_any_kind
 from deflow_cli.checkpoints.restorer import load_restorer
+from deflow_cli.checkpoints.translation.files import load_translator
 from deflow_cli.config.srflow import USUAL_TEMPERATURE
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import CheckpointError, ConfigError
@@ -54,7 +56,7 @@ class OnnxRequest:
 
     @property
     def of_samples(self) -> list[str]:
-        """Options given that mean nothing to a restorer, by their names on the command line."""
+        """Options given that mean nothing to what gives one answer, by their names on the command line."""
         options = {
             "--temperature": self.temperature,
             "--seed": self.seed,
@@ -67,7 +69,11 @@ class OnnxRequest:
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """The file that was written. kind: ``degradation`` or ``restorer``. opset: of ONNX. bytes: its size."""
+    """The file that was written.
+
+    kind: ``degradation`` or ``restorer``. scale: how many times larger than its input the output is; shrinks:
+    how many times smaller. opset: of ONNX. bytes: its size. method: of a baseline's degradation.
+    """
 
     path: Path
     model: Path
@@ -76,6 +82,8 @@ class OnnxReport:
     opset: int
     bytes: int
     noise: str = ""
+    method: str = ""
+    shrinks: int = 1
 
 
 def export_onnx(request: OnnxRequest, reporter: Reporter) -> OnnxReport:
@@ -94,6 +102,8 @@ def export_onnx(request: OnnxRequest, reporter: Reporter) -> OnnxReport:
         raise CheckpointError(f"{request.target}: is the model itself", next_step="choose another OUT")
     if kind == "degradation":
         return _export_degrader(request, found.path, reporter)
+    if kind == "translator":
+        return _export_translator(request, found.path, reporter)
     return _export_restorer(request, found.path, reporter)
 
 
@@ -129,6 +139,34 @@ def _noise(request: OnnxRequest, noise: OnnxNoise) -> NoiseSource:
     return NoiseInputs() if noise == "input" else RuntimeNoise()
 
 
+def _export_translator(request: OnnxRequest, source: Path, reporter: Reporter) -> OnnxReport:
+    """A network of DSGAN, DASR or CycleGAN."""
+    _refuse_of_samples(request, source)
+    model = load_translator(source)
+    generator = model.generator
+    if generator.radius is None:
+        reporter.warn(
+            "this network takes means over the whole image: a program that cuts images into tiles makes "
+            "other images with it"
+        )
+    said = _metadata(request, model.facts, "degradation", 1) | {"deflow.method": model.method}
+    if generator.scale > 1:
+        said |= {"deflow.shrinks": str(generator.scale)}
+    size = write_onnx_translator(request.target, generator, said)
+    return OnnxReport(
+        request.target, source, "degradation", 1, OPSET, size, method=model.method, shrinks=generator.scale
+    )
+
+
+def _refuse_of_samples(request: OnnxRequest, source: Path) -> None:
+    """Raise ConfigError for an option of models that draw samples."""
+    if request.of_samples:
+        option = request.of_samples[0]
+        raise ConfigError(
+            f"{source}: gives no samples, {option} is nothing to it", next_step=f"leave {option} out"
+        )
+
+
 def _export_restorer(request: OnnxRequest, source: Path, reporter: Reporter) -> OnnxReport:
     model, facts = load_restorer(source, tell=reporter.note)
     if isinstance(model, SRFlow):
@@ -142,11 +180,7 @@ def _export_restorer(request: OnnxRequest, source: Path, reporter: Reporter) -> 
             fixed=request.fixed,
         )
         return OnnxReport(request.target, source, "restorer", model.scale, OPSET, size, noise)
-    if request.of_samples:
-        option = request.of_samples[0]
-        raise ConfigError(
-            f"{source}: gives no samples, {option} is nothing to it", next_step=f"leave {option} out"
-        )
+    _refuse_of_samples(request, source)
     size = write_onnx_restorer(request.target, model, _metadata(request, facts, "restorer", model.scale))
     return OnnxReport(request.target, source, "restorer", model.scale, OPSET, size)
 

@@ -14,6 +14,8 @@ from deflow_cli.training.engine import TRAINING_SHARE
 from deflow_cli.workflows.fit.conditioning import MARGIN
 
 VerdictLine = tuple[Severity, str]
+RunLength = tuple[int, float]
+"""Steps, and where these are 0 the seconds that a run trains for."""
 
 FALLING = 0.01  # bits per dimension over the last fifth of a run: more is worth training on for
 RISING = 0.02  # bits per dimension of held-out noisy images above their lowest
@@ -21,14 +23,23 @@ SKIPPED = 0.01  # share of skipped steps that asks for a smaller rate
 _FEWEST_ROWS = 4  # of the log in a fifth of a run, below which nothing is said
 
 
-def share_done(facts: Mapping[str, Any], config: RunConfig | None) -> float | None:
+def share_done(facts: Mapping[str, Any], length: RunLength | None) -> float | None:
     """How much of its run a model has behind it, 0 to 1; None where the file does not tell."""
-    if config is None or "step" not in facts:
+    if length is None or "step" not in facts:
         return None
-    if config.fit.iterations:
-        return min(1.0, facts["step"] / config.fit.iterations)
+    iterations, budget = length
+    if iterations:
+        return min(1.0, facts["step"] / iterations)
     seconds = facts.get("seconds", 0.0) + 0.05  # recorded to a tenth
-    return min(1.0, seconds / (TRAINING_SHARE * config.training_time))
+    return min(1.0, seconds / (TRAINING_SHARE * budget))
+
+
+def judge_length(facts: Mapping[str, Any], length: RunLength | None, remedy: str) -> list[VerdictLine]:
+    """Whether a run of any method finished, and whether it skipped steps.
+
+    length: that it was asked for; None where it is unknown. remedy: against steps that are not finite.
+    """
+    return [*_progress(facts, share_done(facts, length)), *_skipped(facts, remedy)]
 
 
 def judge_training(
@@ -38,11 +49,12 @@ def judge_training(
 
     log: the rows of the run's log; None where there is only a model file.
     """
-    done = share_done(facts, config)
-    found = [*_progress(facts, done), *_skipped(facts), *_leak(facts)]
+    length = (config.fit.iterations, config.training_time) if config is not None else None
+    remedy = "with a lower fit.learning_rate or flow.scale=bounded"
+    found = [*judge_length(facts, length, remedy), *_leak(facts)]
     if log is None:
         return found
-    if done == 1.0 and facts["step"]:
+    if share_done(facts, length) == 1.0 and facts["step"]:
         found += _falling(log)
     return found + _overfitted(log)
 
@@ -63,7 +75,7 @@ def _progress(facts: Mapping[str, Any], done: float | None) -> list[VerdictLine]
     return [("good", f"The fit finished: {steps} in {time_in_words(facts.get('seconds', math.nan))}.")]
 
 
-def _skipped(facts: Mapping[str, Any]) -> list[VerdictLine]:
+def _skipped(facts: Mapping[str, Any], remedy: str) -> list[VerdictLine]:
     skipped = facts.get("skipped_steps", 0)
     if not skipped:
         return []
@@ -71,7 +83,7 @@ def _skipped(facts: Mapping[str, Any]) -> list[VerdictLine]:
     text = f"{skipped} steps ({100 * share:.1f} %) gave values that are not finite and were skipped"
     if share <= SKIPPED:
         return [("note", f"{text}; so few do no harm.")]
-    return [("warn", f"{text}. Fit again with a lower fit.learning_rate or flow.scale=bounded.")]
+    return [("warn", f"{text}. Fit again {remedy}.")]
 
 
 def _leak(facts: Mapping[str, Any]) -> list[VerdictLine]:

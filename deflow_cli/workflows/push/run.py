@@ -31,7 +31,8 @@ from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.run_folder import RunFolders
 from deflow_cli.workflows.push.sheet import degrader_sheet, restorer_sheet
 from deflow_cli.workflows.report.content import config_of, facts_of, public
-from deflow_cli.workflows.report.run import ReportRequest, report
+from deflow_cli.workflows.report.request import ReportRequest
+from deflow_cli.workflows.report.run import report
 
 CARD_FILE = "README.md"
 SHEET_FILE = "samples.png"

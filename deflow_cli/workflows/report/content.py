@@ -81,21 +81,22 @@ def facts_of(
         if model.encoder is not None
         else "nothing beside the latents",
         "Shift": flow.shift,
-        "Clean images": _folder("clean", 0, facts, recorded.clean),
-        "Noisy images": _folder("noisy", 1, facts, recorded.noisy),
+        "Clean images": folder_fact("clean", 0, facts, recorded.clean),
+        "Noisy images": folder_fact("noisy", 1, facts, recorded.noisy),
         "Domain-leak test": _leak(facts),
         "Channel statistics": str(facts.get("channel_statistics", "")),
         "Noise": _noise(facts),
         "Compression": _compression(facts, path),
-        "Training": _training(facts),
+        "Training": training_fact(facts),
         "Held-out likelihood": _likelihood(facts),
-        "Made": _made(facts),
+        "Made": made_fact(facts),
         "File": f"sha256 {hashlib.sha256(content).hexdigest()[:16]}…",
     }
     return {name: value for name, value in described.items() if value}
 
 
-def _folder(domain: str, place: int, facts: Mapping[str, Any], folder: Path | None) -> str:
+def folder_fact(domain: str, place: int, facts: Mapping[str, Any], folder: Path | None) -> str:
+    """What a fit recorded of the images of a domain; empty for none. place: of the domain, clean first."""
     if f"{domain}_images" not in facts:
         return ""
     name = f"“{folder.name}”: " if folder is not None else ""
@@ -136,7 +137,8 @@ def _compression(facts: Mapping[str, Any], path: Path) -> str:
     return f"samples are JPEG compressed as the noisy images are: {recorded.folder.text}" if recorded else ""
 
 
-def _training(facts: Mapping[str, Any]) -> str:
+def training_fact(facts: Mapping[str, Any]) -> str:
+    """Steps, time and device of a training; empty for none."""
     if "step" not in facts:
         return ""
     skipped = f", {facts['skipped_steps']} skipped" if facts.get("skipped_steps") else ""
@@ -151,7 +153,8 @@ def _likelihood(facts: Mapping[str, Any]) -> str:
     return f"clean {bits[0]:.3f}, noisy {bits[1]:.3f} bits per dimension"
 
 
-def _made(facts: Mapping[str, Any]) -> str:
+def made_fact(facts: Mapping[str, Any]) -> str:
+    """Date and versions of what wrote a file."""
     parts = [facts.get("date", ""), f"deflow {facts['version']}" if facts.get("version") else ""]
     parts += [f"{name} {facts[name]}" for name in ("torch", "python") if name in facts]
     return ", ".join(part for part in parts if part)

@@ -13,6 +13,7 @@ from deflow_cli.metrics.noise.independence import measure_independence
 from deflow_cli.metrics.noise.repetition import measure_repetition
 from deflow_cli.reports.pages.fit_page import RealismPart
 from deflow_cli.reports.pages.realism_page import autocorrelation_maps, noise_figures
+from deflow_cli.reports.pages.tables import Cell
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.realism.assess import Assessment, RealSide, assess, measure_real, residuals_of
 from deflow_cli.workflows.realism.data import NoisyImage, NoisySet
@@ -57,6 +58,14 @@ def compare_with_real(
         figures=plots,
         notes=notes,
     )
+
+
+def figures_of(realism: RealismPart | None) -> list[dict[str, Cell]]:
+    """The figures of the table, by column."""
+    if realism is None:
+        return []
+    columns, rows = realism.table
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _statistics_only(real: NoisySet, fake: NoisySet) -> tuple[RealSide, Assessment]:

@@ -10,18 +10,16 @@ from pathlib import Path
 import torch
 
 from deflow_cli.checkpoints.format import load_model, write_atomically
-from deflow_cli.checkpoints.hub_models import parse_hub_model
-from deflow_cli.checkpoints.registry import local_copy
+from deflow_cli.checkpoints.registry import local_copy, method_of_model
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import CheckpointError, DataError
 from deflow_cli.inference.sampling import Translator
 from deflow_cli.metrics.noise.findings import ORDER
-from deflow_cli.paths import MODEL_FILE, REPORT_FILE, is_hub_name
+from deflow_cli.paths import MODEL_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.pages.fit_page import FitPage, RealismPart, Sentence, render_fit
-from deflow_cli.reports.pages.tables import Cell
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.memory import available_memory
@@ -40,7 +38,8 @@ from deflow_cli.workflows.report.content import (
     spectra_of,
 )
 from deflow_cli.workflows.report.previews import PREVIEW_ROWS, Previews, make_previews
-from deflow_cli.workflows.report.realism import FEWEST_IMAGES, compare_with_real
+from deflow_cli.workflows.report.realism import FEWEST_IMAGES, compare_with_real, figures_of
+from deflow_cli.workflows.report.request import ReportRequest, ReportResult
 from deflow_cli.workflows.report.samples import SampleDraw, Sampler, centre_crop
 from deflow_cli.workflows.report.sources import (
     ReportSources,
@@ -49,64 +48,35 @@ from deflow_cli.workflows.report.sources import (
     pick_subjects,
     sources_of_fit,
 )
+from deflow_cli.workflows.report.translation import report_translation
 
-IMAGES = 12  # of each folder
 COMPARED_SIDE = 256  # px of the crops that are compared with real ones
 SAMPLED, SAMPLES = 4, 2  # so many of them, so often: enough to see whether samples differ
 PREVIEW_SHARE, SAMPLE_SHARE = 0.4, 0.7  # of the time allowed, after which the next part begins
 FIT_SHARE, FIT_LEAST, FIT_MOST = 0.05, 5.0, 30.0  # of a fit's time, and seconds, that its page may take
 
 
-@dataclass(frozen=True)
-class ReportRequest:
-    """What `deflow report` was asked for.
-
-    source: a run folder or a model file. out: the page; None: RUN/report.html, or MODEL.report.html. clean,
-    noisy: folders in place of those that the run recorded. images: of each folder, how many are looked at.
-    seconds: time to keep to, by looking at fewer and training no classifier; None: no limit.
-    """
-
-    source: Path
-    out: Path | None = None
-    clean: Path | None = None
-    noisy: Path | None = None
-    images: int = IMAGES
-    device: str = "auto"
-    seed: int = 0
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class ReportResult:
-    """What was written. verdict: (severity, sentence), worst first. figures: of realism, by column."""
-
-    report_path: Path
-    model_path: Path
-    verdict: list[Sentence]
-    notes: list[str]
-    clean_images: int
-    noisy_images: int
-    figures: list[dict[str, Cell]] = field(default_factory=list)
-    seconds: float = 0.0
-
-
 @hears_remarks
 def report(
     request: ReportRequest, reporter: Reporter | None = None, sources: ReportSources | None = None
 ) -> ReportResult:
-    """Write the page. sources: the images, where the caller has them already.
+    """Write the page, of a model of any method. sources: the images, where the caller has them already.
 
     Raises CheckpointError for what is no model, DataError for a given folder that cannot be used.
     """
     clock = _Clock(request.seconds)
     reporter = reporter or Silent()
     model_path, run_dir = _locate(request.source)
+    if method_of_model(model_path) is not None:
+        return report_translation(request, model_path, run_dir, reporter, sources)
     device = choose_device(request.device)
     model, facts = load_model(model_path, device)
     config = config_of(facts)
     recorded = recorded_folders(run_dir) if run_dir else RunFolders()
     if sources is None:
-        sources = find_sources(request.clean, request.noisy, recorded, facts, config or RunConfig())
+        fit = (config or RunConfig()).fit
+        sides = (fit.patch_size, fit.patch_size)
+        sources = find_sources(request.clean, request.noisy, recorded, facts, sides, fit)
     reporter.start("report", None)
     translator = Translator(model, device, recorder=GraphedFunction, free=available_memory(device))
     sampler = Sampler(translator, request.seed, SampleCompression.recorded(facts, model_path))
@@ -129,11 +99,11 @@ def report(
         configuration=FIT.to_toml(public(config)) if config else "",
         realism=look.realism,
     )
-    out = request.out or _page_beside(request.source, model_path, run_dir)
+    out = request.place(model_path, run_dir)
     write_atomically(out, encoded(render_fit(page)))
     reporter.finish()
     result = ReportResult(out, model_path, verdict, list(look.notes), len(look.clean), len(look.noisy))
-    return replace(result, figures=_figures(look.realism), seconds=round(clock.seconds, 2))
+    return replace(result, figures=figures_of(look.realism), seconds=round(clock.seconds, 2))
 
 
 def report_of_fit(
@@ -158,13 +128,6 @@ def report_of_fit(
         reason = str(error) or type(error).__name__
         reporter.warn(f"no report was written ({reason}); the model is whole: try deflow report {run_dir}")
         return None
-
-
-def _page_beside(source: Path, model_path: Path, run_dir: Path | None) -> Path:
-    """In the run, beside the model's file, or of a model on the Hub in the working folder."""
-    if is_hub_name(source):
-        return Path(f"{parse_hub_model(source).repo.replace('/', '-')}.report.html")
-    return run_dir / REPORT_FILE if run_dir else model_path.with_suffix(".report.html")
 
 
 def _locate(source: Path) -> tuple[Path, Path | None]:
@@ -263,10 +226,3 @@ def _realism(
     except DataError as error:
         look.notes.append(f"How real the noise is could not be measured: {error}.")
         return None
-
-
-def _figures(realism: RealismPart | None) -> list[dict[str, Cell]]:
-    if realism is None:
-        return []
-    columns, rows = realism.table
-    return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from deflow_cli.arrays import Pixels
-from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.images.folders import FolderScan, find_copies, fingerprint, scan_folder
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.data.unpaired import split_held_out
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.training.domains import Domains
+from deflow_cli.training.domains import Domains, HeldOutSettings
 from deflow_cli.training.run_folder import RunFolders
 
 SMALLEST_SHOWN = 64  # px of an image that is shown
@@ -74,15 +73,24 @@ def sources_of_fit(domains: Domains, clean: Path, noisy: Path) -> ReportSources:
 
 
 def find_sources(
-    clean: Path | None, noisy: Path | None, recorded: RunFolders, facts: Mapping[str, Any], config: RunConfig
+    clean: Path | None,
+    noisy: Path | None,
+    recorded: RunFolders,
+    facts: Mapping[str, Any],
+    least_sides: tuple[int, int],
+    settings: HeldOutSettings,
 ) -> ReportSources:
     """The folders given, else those the run recorded, else the packaged photographs as clean ones.
 
-    Raises DataError for a given folder that cannot be used; a recorded one that is gone becomes a note.
+    facts: of the model's file. least_sides: px that an image of each domain has, settings: how the fit split
+    them. Raises DataError for a given folder that cannot be used; a recorded one that is gone becomes a note.
     """
     found, notes = [], []
-    for domain, given, folder in (("clean", clean, recorded.clean), ("noisy", noisy, recorded.noisy)):
-        source, note = _find(domain, given, folder, facts, config)
+    for domain, given, folder, side in (
+        ("clean", clean, recorded.clean, least_sides[0]),
+        ("noisy", noisy, recorded.noisy, least_sides[1]),
+    ):
+        source, note = _find(domain, given, folder, facts, side, settings)
         found.append(source)
         notes += [note] if note else []
     if found[0] is not None:
@@ -98,7 +106,12 @@ def find_sources(
 
 
 def _find(
-    domain: str, given: Path | None, recorded: Path | None, facts: Mapping[str, Any], config: RunConfig
+    domain: str,
+    given: Path | None,
+    recorded: Path | None,
+    facts: Mapping[str, Any],
+    least_side: int,
+    settings: HeldOutSettings,
 ) -> tuple[ReportSource | None, str]:
     """One domain's images, and what to say of them."""
     folder = given or recorded
@@ -107,7 +120,7 @@ def _find(
         return None, missing if domain == "noisy" else ""
     name = folder.resolve().name
     try:
-        scan = _scan(folder, config.fit.patch_size)
+        scan = _scan(folder, least_side)
     except DataError:
         if given is not None:
             raise
@@ -126,16 +139,16 @@ def _find(
             f"The {domain} images are not those of the training: the folder “{name}” has the fingerprint "
             f"{now}, the training's had {known}."
         )
-    _, held = split_held_out(scan.paths, config.fit.held_out, config.fit.seed, find_copies(scan))
+    _, held = split_held_out(scan.paths, settings.held_out, settings.seed, find_copies(scan))
     return ReportSource(name, scan.paths, frozenset(held), training=True), ""
 
 
-def _scan(folder: Path, patch_size: int) -> FolderScan:
+def _scan(folder: Path, least_side: int) -> FolderScan:
     """As the fit scans it, so that fingerprints agree; smaller images serve where there are no others."""
     try:
-        return scan_folder(folder, patch_size)
+        return scan_folder(folder, least_side)
     except DataError:
-        if patch_size <= SMALLEST_SHOWN:
+        if least_side <= SMALLEST_SHOWN:
             raise
         return scan_folder(folder, SMALLEST_SHOWN)
 

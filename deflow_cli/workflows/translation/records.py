@@ -68,15 +68,15 @@ class TranslationRecords:
         """A PNG with a row for each crop: clean, degraded, their difference, and an unrelated noisy one."""
         path = self.out / "previews" / f"{step:07d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = preview_rows(self.crops, self.degraded()[:SHOWN_CROPS])
+        rows = _preview_rows(self.crops, self.degraded()[:SHOWN_CROPS])
         write_image(path, Image(contact_sheet(rows, list(LABELS), scale=2)))
 
     def _batch(self) -> TranslationBatch:
         return self.crops.on(self.trainer.device)
 
 
-def preview_rows(crops: TranslationBatch, degraded: Sequence[Pixels]) -> list[list[Pixels]]:
-    """The pictures of a preview, a row for each degraded crop, as ``LABELS`` names them."""
+def _preview_rows(crops: TranslationBatch, degraded: Sequence[Pixels]) -> list[list[Pixels]]:
+    """A row of pictures for each degraded crop, as ``LABELS`` names them."""
     rows = []
     for index, noisy in enumerate(degraded):
         clean, real = (rounded_pixels(part[index] / 255) for part in (crops.targets, crops.reals))

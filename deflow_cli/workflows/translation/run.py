@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +27,10 @@ from deflow_cli.training.run_data import compare_data, record_data, renew_facts
 from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.kernels.clean_side import blur_clean
+from deflow_cli.workflows.report.translation import page_of_translation
 from deflow_cli.workflows.translation.data import TranslationBatch, TranslationSampler
-from deflow_cli.workflows.translation.page import page_of_translation
 from deflow_cli.workflows.translation.records import TranslationRecords
-from deflow_cli.workflows.translation.trainer import TranslationRunConfig, TranslationTrainer
+from deflow_cli.workflows.translation.trainer import TranslationRunConfig, TranslationTrainer, trainer_class
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,6 @@ def fit_translation(request: TranslationRequest, reporter: Reporter | None = Non
     record_data(request.out, domains.contents)
     write_run_record(request.out, places)
     return run.go(resumes)
-
-
-def trainer_class(method: FitMethod) -> type[TranslationTrainer]:
-    """The class that trains a method."""
-    assert method.trainer is not None
-    module, name = method.trainer
-    found: type[TranslationTrainer] = getattr(importlib.import_module(module), name)
-    return found
 
 
 class TranslationRun:
@@ -190,9 +181,9 @@ class TranslationRun:
         self.preview(progress.step)
         page = None
         if self.fit.report and finished:  # who interrupts a run wants it to end now
-            request, scale = self.request, self.section.scale
+            request = self.request
             folders = (request.clean, request.noisy)
-            page = page_of_translation(request.out, self.domains, folders, self.records, scale, self.reporter)
+            page = page_of_translation(request.out, self.domains, folders, self.device, self.reporter)
         return TranslationResult(
             self.request.out,
             path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from deflow_cli.config.translation import TranslationConfig, TranslationFitConfig
 from deflow_cli.models.translation.generators import Generator
+from deflow_cli.presets.methods import FitMethod
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
@@ -84,6 +86,14 @@ class TranslationTrainer(ABC):
             module.parameters(), lr=self.fit.learning_rate, betas=self.fit.betas, fused=True
         )
         return Network(module, adam, prefix)
+
+
+def trainer_class(method: FitMethod) -> type[TranslationTrainer]:
+    """The class that trains a method."""
+    assert method.trainer is not None
+    module, name = method.trainer
+    found: type[TranslationTrainer] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def linear_factor(share: float, constant_share: float) -> float:

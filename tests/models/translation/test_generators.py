@@ -72,6 +72,11 @@ def test_starts_are_drawn_from_the_generator():
 def test_what_cannot_be_is_told():
     with pytest.raises(ShapeError, match="30x24 px; this generator takes multiples of 4"):
         ResidualGenerator(ResidualGeneratorConfig(4, 1, 4))(torch.zeros(1, 3, 24, 30))
+    for stages, side, least in ((0, 3, 4), (1, 2, 4), (2, 4, 8)):
+        small = CycleGenerator(CycleGeneratorConfig(4, 1, stages))
+        with pytest.raises(ShapeError, match=f"{side}x16 px; CycleGAN's generator takes {least} px"):
+            small(torch.zeros(1, 3, 16, side))
+        assert small(torch.zeros(1, 3, 16, least)).shape == (1, 3, 16, least)
     with pytest.raises(ConfigError, match="scale 3"):
         ResidualGeneratorConfig(scale=3)
 

@@ -22,7 +22,8 @@ from deflow_cli.data.images.files import Image, to_pixels, write_image
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.presets.reader import FIT
 from deflow_cli.training.run_folder import write_run_record
-from deflow_cli.workflows.report.run import ReportRequest, report
+from deflow_cli.workflows.report.request import ReportRequest
+from deflow_cli.workflows.report.run import report
 from tests.checkpoints.fake_hub import FakeHub, connect, fake_hub
 from tests.inference.small import small_model, smooth_images
 from tests.inference.small_srflow import started_srflow

@@ -32,7 +32,8 @@ from deflow_cli.workflows.fit.run import FitResult, fit
 from deflow_cli.workflows.fit.verdict import judge_training
 from deflow_cli.workflows.report import run as workflow
 from deflow_cli.workflows.report.content import public
-from deflow_cli.workflows.report.run import ReportRequest, report
+from deflow_cli.workflows.report.request import ReportRequest
+from deflow_cli.workflows.report.run import report
 from deflow_cli.workflows.report.samples import flattest_window
 from tests.small import small_run
 
