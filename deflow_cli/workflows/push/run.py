@@ -19,6 +19,7 @@ from deflow_cli.checkpoints.hub_models import push_folder
 from deflow_cli.checkpoints.publishing import without_places, write_publishable
 from deflow_cli.checkpoints.registry import FoundModel, model_of_any_kind
 from deflow_cli.checkpoints.restorer import load_restorer
+from deflow_cli.checkpoints.translation.files import TranslationModel, load_translator
 from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.degraders.flow.degrader import FlowDegrader
@@ -29,10 +30,11 @@ from deflow_cli.presets.reader import FIT
 from deflow_cli.reports.model_card import ModelCard, Table, render_card
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.run_folder import RunFolders
-from deflow_cli.workflows.push.sheet import degrader_sheet, restorer_sheet
+from deflow_cli.workflows.push.sheet import degrader_sheet, restorer_sheet, translator_sheet
 from deflow_cli.workflows.report.content import config_of, facts_of, public
 from deflow_cli.workflows.report.request import ReportRequest
 from deflow_cli.workflows.report.run import report
+from deflow_cli.workflows.report.translation import facts_of_translator
 
 CARD_FILE = "README.md"
 SHEET_FILE = "samples.png"
@@ -68,7 +70,11 @@ class PushRequest:
 
 @dataclass(frozen=True)
 class PushReport:
-    """What was sent. sha256: of the model's file. commit: None where nothing was sent. name: to use it by."""
+    """What was sent.
+
+    kind: ``degradation`` or ``restorer``. sha256: of the model's file. commit: None where nothing was sent.
+    name: to use it by. method: of a baseline's degradation.
+    """
 
     repo: str
     kind: str
@@ -77,6 +83,7 @@ class PushReport:
     name: str
     commit: str | None = None
     folder: Path | None = None
+    method: str = ""
 
 
 def push(request: PushRequest, reporter: Reporter) -> PushReport:
@@ -91,13 +98,16 @@ def push(request: PushRequest, reporter: Reporter) -> PushReport:
     temporary = tempfile.TemporaryDirectory() if request.folder is None else nullcontext(str(request.folder))
     with temporary as name:
         folder = Path(name)
-        card = (
-            _degrader(request, found, folder, reporter)
-            if kind == "degradation"
-            else _restorer(request, found, folder)
-        )
+        method = ""
+        if kind == "degradation":
+            card = _degrader(request, found, folder, reporter)
+        elif kind == "translator":
+            model = load_translator(found.path)
+            card, method = _translator(request, model, found, folder, reporter), model.method
+        else:
+            card = _restorer(request, found, folder)
         write_atomically(folder / CARD_FILE, without_places(render_card(card)).encode())
-        file = folder / (MODEL_FILE if kind == "degradation" else RESTORER_FILE)
+        file = folder / (RESTORER_FILE if kind == "restorer" else MODEL_FILE)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         commit = None
         if not request.dry_run:
@@ -107,7 +117,8 @@ def push(request: PushRequest, reporter: Reporter) -> PushReport:
             )
         files = sorted(path.name for path in folder.iterdir())
     name = f"{HUB_SCHEME}{request.repo}" + (f"@{request.revision}" if request.revision else "")
-    return PushReport(request.repo, kind, files, digest, name, commit, request.folder)
+    told = "restorer" if kind == "restorer" else "degradation"
+    return PushReport(request.repo, told, files, digest, name, commit, request.folder, method)
 
 
 def _card_of(request: PushRequest, facts: Mapping[str, Any]) -> dict[str, str]:
@@ -154,6 +165,44 @@ def _degrader(request: PushRequest, found: FoundModel, folder: Path, reporter: R
         realism_note=note,
         configuration=FIT.to_toml(public(config)) if config else "",
         limits=("It knows the degradation of the images it was fitted to, about as strong as it is there.",),
+    )
+
+
+def _translator(
+    request: PushRequest, model: TranslationModel, found: FoundModel, folder: Path, reporter: Reporter
+) -> ModelCard:
+    """The card of a network of DSGAN, DASR or CycleGAN."""
+    card = _card_of(request, model.facts)
+    write_publishable(found.path, folder / MODEL_FILE, card)
+    generator = model.generator
+    _write_sheet(folder, translator_sheet(generator))
+    findings, table, note = _realism(request, reporter)
+    name, scale = f"{HUB_SCHEME}{request.repo}", generator.scale
+    commands = [f"deflow make-pairs photos/ pairs/ --model {name}"]
+    if scale > 1:
+        commands = [f"{commands[0]} --scale {scale}"]
+    else:
+        commands.insert(0, f"deflow degrade photos/ degraded/ --model {name}")
+    limits = ["It knows one degradation of each picture: run again, it gives the same image."]
+    if scale > 1:
+        limits.append(f"It takes large pictures, and its results are {scale} times smaller.")
+    if generator.radius is None:
+        limits.append("It takes means over the whole picture: cut into tiles, a picture becomes another one.")
+    return ModelCard(
+        title=card["title"],
+        license=card["license"],
+        author=card["author"],
+        description=card["description"],
+        tags=("deflow", model.method, "image-degradation", "noise", "super-resolution"),
+        usage=("pip install deflow-cli", *commands),
+        facts=facts_of_translator(model, RunFolders()),
+        sheet=SHEET_FILE,
+        sheet_note=SHEET_NOTE,
+        findings=findings,
+        realism=table,
+        realism_note=note,
+        configuration=str(model.facts.get("config", "")),
+        limits=limits,
     )
 
 

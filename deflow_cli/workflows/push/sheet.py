@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from deflow_cli.arrays import Pixels
@@ -13,12 +14,15 @@ from deflow_cli.data.images.resize import rescale
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.degrader import FlowDegrader
+from deflow_cli.degraders.translator.tiled import ImageTranslator
 from deflow_cli.inference.restoring import Restorer
 from deflow_cli.inference.super_resolving import SuperResolver
 from deflow_cli.models.srflow.model import SRFlow
-from deflow_cli.reports.contact_sheet import contact_sheet
+from deflow_cli.models.translation.generators import Generator
+from deflow_cli.reports.contact_sheet import contact_sheet, residual_view
 
 _ROWS, _SIDE = 3, 128
+_LARGEST_SIDE = 288  # px, of which every packaged photograph has a crop
 _TEMPERATURES = (0.5, 1.0, 1.0)  # of the samples beside each photograph
 _KEY = "sheet"
 
@@ -31,6 +35,20 @@ def degrader_sheet(degrader: FlowDegrader) -> Pixels:
         samples = degrader.degrade(to_tensor(clean).expand(len(draws), -1, -1, -1), draws)
         rows.append([clean, *(to_pixels(sample[None]) for sample in samples)])
     return contact_sheet(rows, ["clean", "at 0.5", "at 1", "at 1, again"])
+
+
+def translator_sheet(generator: Generator) -> Pixels:
+    """Photographs, made small where the network makes them small, its answers, and what it changes."""
+    scale = generator.scale
+    side = min(_SIDE * scale, _LARGEST_SIDE)
+    translator = ImageTranslator(generator)
+    rows = []
+    for clean in _photographs(side):
+        small = _reduced(clean, side // scale) if scale > 1 else clean
+        degraded = to_pixels(translator(to_tensor(clean)))
+        change = (degraded.astype(np.float32) - small.astype(np.float32)) / 255
+        rows.append([small, degraded, residual_view(change)])
+    return contact_sheet(rows, [f"clean, 1/{scale}" if scale > 1 else "clean", "degraded", "change x8"])
 
 
 def restorer_sheet(model: RestoringNetwork) -> Pixels:

@@ -47,7 +47,7 @@ from deflow_cli.workflows.translation.trainer import TranslationRunConfig, train
 
 FIT_IMAGES = 8  # of each folder that a run's own page looks at
 LARGEST_SIDE = 256  # px of the small pictures that are compared
-SHOWN, SHOWN_SIDE = 3, 96  # rows of pictures, and px of each
+SHOWN, PICTURE_SIDE = 3, 96  # rows of pictures, and px of each
 PICTURES_SHOWN = ("clean", "degraded", "residual x8", "real noisy")
 NOT_CURVES = ("step", "seconds", "skipped", "rate")
 
@@ -217,11 +217,11 @@ def _rows(
     """Middles of pictures: clean, degraded, their difference, and an unrelated noisy one if there is any."""
     rows = []
     for index, (_, *pair) in enumerate(pairs):
-        small, degraded = (centre_crop(pixels, SHOWN_SIDE) for pixels in pair)
+        small, degraded = (centre_crop(pixels, PICTURE_SIDE) for pixels in pair)
         residual = (degraded.astype(np.float32) - small.astype(np.float32)) / 255
         pictures = [small, degraded, residual_view(residual)]
         if noisy:
-            pictures.append(centre_crop(noisy[index % len(noisy)].pixels, SHOWN_SIDE))
+            pictures.append(centre_crop(noisy[index % len(noisy)].pixels, PICTURE_SIDE))
         rows.append(list(zip(PICTURES_SHOWN, pictures, strict=False)))
     return rows
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image as PillowImage
 from typer.testing import CliRunner, Result
@@ -16,10 +18,14 @@ from typer.testing import CliRunner, Result
 from deflow_cli.checkpoints.format import save_model
 from deflow_cli.checkpoints.restorer import save_restorer
 from deflow_cli.checkpoints.srflow.files import save_srflow
+from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.cli.main import app
 from deflow_cli.config.restorer import RestorerConfig
+from deflow_cli.config.translation import CycleGeneratorConfig, ResidualGeneratorConfig
 from deflow_cli.data.images.files import Image, to_pixels, write_image
 from deflow_cli.models.esrgan.generator import RRDBNet
+from deflow_cli.models.translation.generators import CycleGenerator, ResidualGenerator
+from deflow_cli.presets.methods import fit_method
 from deflow_cli.presets.reader import FIT
 from deflow_cli.training.run_folder import write_run_record
 from deflow_cli.workflows.report.request import ReportRequest
@@ -115,6 +121,53 @@ def test_the_card(deflow: Deflow, run: Path, tmp_path: Path) -> None:
     assert SECRET not in text
     with PillowImage.open(folder / "samples.png") as sheet:
         assert sheet.width > 4 * 128
+
+
+NETWORKS = {
+    "dsgan": ResidualGenerator(ResidualGeneratorConfig(4, 1), torch.Generator().manual_seed(1)),
+    "dasr": ResidualGenerator(ResidualGeneratorConfig(4, 1, 2), torch.Generator().manual_seed(2)),
+    "cyclegan": CycleGenerator(CycleGeneratorConfig(4, 1), torch.Generator().manual_seed(3)),
+}
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_baselines(deflow: Deflow, hub: FakeHub, run: Path, tmp_path: Path, method: str) -> None:
+    presets = fit_method(method).presets
+    config = presets.apply_overrides(presets.load("tiny"), [f"{method}.scale=2", f"{method}.patch_size=32"])
+    facts = {"step": config.fit.iterations, "seconds": 9.5, "config": presets.to_toml(config)}
+    facts |= {"clean_images": 4, "noisy_images": 4, "held_out_images": [1, 1], "skipped_steps": 0}
+    facts |= {"place": f"{tmp_path}/{SECRET}", "held_out": {"low_pass_psnr": 31.25}, "device": "cpu"}
+    save_translator(run / "model.safetensors", NETWORKS[method], method, facts)
+    (run / "config.toml").write_text(presets.to_toml(config))
+    pushed = deflow("push", run, "ann/film", "--license", "MIT", "--quick", "--json")
+    assert pushed.exit_code == 0, pushed.output
+    told = json.loads(pushed.stdout)
+    assert (told["kind"], told["method"]) == ("degradation", method)
+    files = hub.files("ann/film")
+    assert sorted(files) == ["README.md", "model.safetensors", "samples.png"]
+    card = files["README.md"].decode()
+    assert yaml.safe_load(card.split("---\n")[1])["tags"][:2] == ["deflow", method]
+    assert f"| Method | {method} |" in card
+    assert "low_pass_psnr 31.25" in card
+    assert f"[{method}]" in card  # of the configuration
+    assert "against 4 real noisy ones" in card or "How real the noise is was not measured" in card
+    assert ("deflow degrade" in card) == (method != "dasr")
+    assert ("its results are 2 times smaller." in card) == (method == "dasr")
+    assert ("means over the whole picture" in card) == (method == "cyclegan")
+    assert SECRET not in card
+    for word in (SECRET, str(tmp_path)):
+        assert word.encode() not in b"\n".join(hub.received), word
+    with PillowImage.open(io.BytesIO(files["samples.png"])) as sheet:
+        assert sheet.width > 3 * 128
+
+    source = tmp_path / SECRET / "clean"
+    for target, model in (("there", run), ("back", "hf://ann/film")):
+        done = deflow("make-pairs", source, target, "--model", model, "--scale", 2, "--device", "cpu")
+        assert done.exit_code == 0, done.output
+    for path in (tmp_path / "there/lq").iterdir():
+        assert path.read_bytes() == (tmp_path / "back/lq" / path.name).read_bytes()
+    page = report(ReportRequest(Path("hf://ann/film"), clean=source, images=2, device="cpu", seconds=0.0))
+    assert page.report_path == Path("ann-film.report.html")
 
 
 def test_restorers(deflow: Deflow, hub: FakeHub, tmp_path: Path) -> None:
