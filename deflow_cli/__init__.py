@@ -42,16 +42,22 @@ if TYPE_CHECKING:
     from deflow_cli.metrics.base import Metric, Score, Scorer
     from deflow_cli.runtime.progress import Reporter
     from deflow_cli.workflows.api import (
+        check_pairs,
+        compare_images,
         degrade,
         estimate_kernels,
         fit,
         load_model,
         load_restorer,
         make_pairs,
+        make_study,
         restore,
         score,
         score_space,
+        score_study,
     )
+    from deflow_cli.workflows.check.run import CheckReport
+    from deflow_cli.workflows.compare import CompareRecord
     from deflow_cli.workflows.degrade import DegradeRecord, DegradeReport
     from deflow_cli.workflows.fit.run import FitResult
     from deflow_cli.workflows.kernels.run import KernelsReport
@@ -59,12 +65,16 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.restore import RestoreRecord, RestoreReport
     from deflow_cli.workflows.score.run import ScoreReport
     from deflow_cli.workflows.space.run import SpaceReport
+    from deflow_cli.workflows.study.make import MakeStudyRecord
+    from deflow_cli.workflows.study.score import StudyReport
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Bijection",
+    "CheckReport",
     "CheckpointError",
+    "CompareRecord",
     "ConfigError",
     "DataError",
     "DeflowError",
@@ -87,6 +97,7 @@ __all__ = [
     "KernelsReport",
     "LossConfig",
     "MakePairsReport",
+    "MakeStudyRecord",
     "Metric",
     "ModelConfig",
     "PretrainStage",
@@ -107,18 +118,23 @@ __all__ = [
     "SpaceReport",
     "SrConfig",
     "SrFitConfig",
+    "StudyReport",
     "SuperResolver",
     "TrainingError",
     "__version__",
+    "check_pairs",
+    "compare_images",
     "degrade",
     "estimate_kernels",
     "fit",
     "load_model",
     "load_restorer",
     "make_pairs",
+    "make_study",
     "restore",
     "score",
     "score_space",
+    "score_study",
 ]
 
 # The module that defines each public name, which is imported when the name is first touched.
@@ -147,16 +163,22 @@ _MODULES = {
     "metrics.base": ("Metric", "Score", "Scorer"),
     "runtime.progress": ("Reporter",),
     "workflows.api": (
+        "check_pairs",
+        "compare_images",
         "degrade",
         "estimate_kernels",
         "fit",
         "load_model",
         "load_restorer",
         "make_pairs",
+        "make_study",
         "restore",
         "score",
         "score_space",
+        "score_study",
     ),
+    "workflows.check.run": ("CheckReport",),
+    "workflows.compare": ("CompareRecord",),
     "workflows.degrade": ("DegradeRecord", "DegradeReport"),
     "workflows.fit.run": ("FitResult",),
     "workflows.kernels.run": ("KernelsReport",),
@@ -164,6 +186,8 @@ _MODULES = {
     "workflows.restore": ("RestoreRecord", "RestoreReport"),
     "workflows.score.run": ("ScoreReport",),
     "workflows.space.run": ("SpaceReport",),
+    "workflows.study.make": ("MakeStudyRecord",),
+    "workflows.study.score": ("StudyReport",),
 }
 _HOMES = {name: f"deflow_cli.{module}" for module, names in _MODULES.items() for name in names}
 

@@ -62,7 +62,7 @@ def public_names(module: ast.Module) -> Iterator[str]:
 def are_one_command(places: list[str]) -> bool:
     """Whether a name is a command's: defined once in the command line, the API and the workflows."""
     rooms = [
-        "api" if place == "deflow_cli.workflows.api" else place.split(".")[1]  # cli or workflows
+        "api" if place.startswith("deflow_cli.workflows.api.") else place.split(".")[1]  # cli or workflows
         for place in places
     ]
     return set(rooms) <= {"cli", "api", "workflows"} and len(set(rooms)) == len(rooms)

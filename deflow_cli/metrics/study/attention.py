@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deflow_cli.errors import ConfigError
 from deflow_cli.metrics.study.rankings import Ranking
 
 LEAST_ACCURACY = 0.8
@@ -41,11 +42,17 @@ class Attention:
 
 @dataclass(frozen=True)
 class AttentionRule:
-    """What is asked of a participant, and of a trial."""
+    """What is asked of a participant, and of a trial. Raises ConfigError for an accuracy that is no share."""
 
     accuracy: float = LEAST_ACCURACY
     checks: int = LEAST_CHECKS
     seconds: float = LEAST_SECONDS
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.accuracy <= 1:
+            raise ConfigError(
+                f"the least accuracy is {self.accuracy:g}", next_step="use a share from 0 to 1, such as 0.8"
+            )
 
 
 def passes(ranking: Ranking, catch: int, first: bool) -> bool:

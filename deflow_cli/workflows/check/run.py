@@ -12,7 +12,7 @@ from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.data.pairs.folders import names_without_scale
 from deflow_cli.data.pairs.formats import open_pairs
 from deflow_cli.data.pairs.records import SIDES, Pairs
-from deflow_cli.errors import DataError
+from deflow_cli.errors import ConfigError, DataError
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.workflows.check.findings import (
     Alignment,
@@ -34,7 +34,8 @@ SAMPLE = 200  # pairs whose alignment and content are compared, unless asked for
 class CheckRequest:
     """What `deflow check` was asked for. val: for validation. scale: expected; None: that of most pairs.
 
-    gt_size: crop of the training, 0 for none. sample: pairs that are looked at closely, 0 for all.
+    gt_size: crop of the training, 0 for none. sample: pairs that are looked at closely, 0 for all. Raises
+    ConfigError for numbers that can be none of these.
     """
 
     pairs: Path
@@ -42,6 +43,12 @@ class CheckRequest:
     scale: int | None = None
     gt_size: int = 0
     sample: int = SAMPLE
+
+    def __post_init__(self) -> None:
+        for name, least in (("scale", 1), ("gt_size", 0), ("sample", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} is {value}", next_step=f"use {least} or more")
 
 
 @dataclass(frozen=True)
