@@ -40,17 +40,13 @@ def unpacked(
     What is unpacked beyond the last row is left out.
     """
     size = unpacked_size(width, height, bits, interlaced)
-    unpacker, rows = zlib.decompressobj(), bytearray()
+    rows = bytearray()
     try:
-        for part in parts:
-            piece = bytes(part)
-            while piece:
-                found = unpacker.decompress(piece, 1 << 24)
-                rows += found[: size - len(rows)]
-                piece = unpacker.unconsumed_tail
+        for piece in _unpacked_pieces(parts):
+            rows += piece[: size - len(rows)]
     except zlib.error:
         return None
-    if not unpacker.eof or len(rows) < size:
+    if len(rows) < size:
         return None
     position = 0
     for count, length in _reduced(width, height, bits, interlaced):
@@ -63,14 +59,19 @@ def unpacked(
 
 def is_complete(parts: Iterable[memoryview], least: int) -> bool:
     """Whether compressed pixels unpack to ``least`` bytes or more, and meet the checksum at their end."""
-    unpacker = zlib.decompressobj()
-    size = 0
     try:
-        for part in parts:
-            piece = bytes(part)
-            while piece:
-                size += len(unpacker.decompress(piece, 1 << 24))
-                piece = unpacker.unconsumed_tail
+        return sum(len(piece) for piece in _unpacked_pieces(parts)) >= least
     except zlib.error:
         return False
-    return unpacker.eof and size >= least
+
+
+def _unpacked_pieces(parts: Iterable[memoryview]) -> Iterator[bytes]:
+    """What compressed parts unpack to, at most 16 MiB at a time. Raises zlib.error unless they are whole."""
+    unpacker = zlib.decompressobj()
+    for part in parts:
+        packed = bytes(part)
+        while packed:
+            yield unpacker.decompress(packed, 1 << 24)
+            packed = unpacker.unconsumed_tail
+    if not unpacker.eof:
+        raise zlib.error("the end and its checksum are missing")
