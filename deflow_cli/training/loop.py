@@ -30,7 +30,7 @@ def run_training(
     hooks: Hooks,
     *,
     begin: Callable[[], None] | None,
-    resumed: Callable[[], None] = lambda: None,
+    resumed: Callable[[], object] = lambda: None,
 ) -> bool:
     """Train from the start or from the state on disk, to the end. Returns False where it was interrupted.
 

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class MixedPrecision(Protocol):
+    """A model whose networks can compute in another precision than its flow."""
+
+    def set_net_precision(self, dtype: torch.dtype | None) -> None: ...
+
+
+@contextmanager
+def full_precision(model: MixedPrecision, usual: torch.dtype | None) -> Iterator[None]:
+    """The networks of a model compute in float32 inside, and in their usual precision afterwards."""
+    model.set_net_precision(None)
+    try:
+        yield
+    finally:
+        model.set_net_precision(usual)
 
 
 class Network:

@@ -17,11 +17,13 @@ import torch
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.config.fit import RunConfig
+from deflow_cli.data.contents import Contents
 from deflow_cli.paths import CONFIG_FILE, LOG_FILE, MODEL_FILE, RUN_FILE, RUN_LOCK, clear_temporaries
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.folder_lock import sole_writer
-from deflow_cli.texts import json_text
+from deflow_cli.texts import encoded, json_text
+from deflow_cli.training.run_data import record_data
 from deflow_cli.training.train_state import Progress
 
 P = ParamSpec("P")
@@ -68,6 +70,24 @@ class RunFolders:
 
     clean: Path | None = None
     noisy: Path | None = None
+
+
+def begin_folder(
+    out: Path,
+    config_text: str,
+    contents: Mapping[str, Contents],
+    places: Mapping[str, Path | None],
+    resumes: bool,
+) -> None:
+    """Make a folder that of a run: from here on it can be resumed, and is not taken by another one.
+
+    config_text: TOML, which a resumed run has already. contents: of each set of data, by its role. places:
+    files and folders as they were given.
+    """
+    if not resumes:
+        write_atomically(out / CONFIG_FILE, encoded(config_text))
+    record_data(out, contents)
+    write_run_record(out, places)
 
 
 def write_run_record(run_dir: Path, places: Mapping[str, Path | None]) -> None:

@@ -13,7 +13,8 @@ from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.presets.reader import FIT
 from deflow_cli.training.engine import Engine
-from deflow_cli.workflows.fit.run import FitRequest, FitRun, fit
+from deflow_cli.workflows.fit.run import FitRequest, fit
+from deflow_cli.workflows.fit.step import BatchLoss
 from tests.inference.small import small_model
 
 pytestmark = [
@@ -73,7 +74,7 @@ def test_a_training_step_waits_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str
 ) -> None:
     """CUDA itself raises where the host would wait for it; batches come from pinned memory."""
-    plain, on_device, pinned, steps = Engine._step, FitRun._on_device, [], []
+    plain, on_device, pinned, steps = Engine._step, BatchLoss._on_device, [], []
 
     def step(engine: Engine, share: float) -> None:
         steps.append(engine.progress.step)
@@ -83,12 +84,12 @@ def test_a_training_step_waits_for_nothing(
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    def watched(run: FitRun, images: torch.Tensor) -> torch.Tensor:
+    def watched(loss: BatchLoss, images: torch.Tensor) -> torch.Tensor:
         pinned.append(images.is_pinned())
-        return on_device(run, images)
+        return on_device(loss, images)
 
     monkeypatch.setattr(Engine, "_step", step)
-    monkeypatch.setattr(FitRun, "_on_device", watched)
+    monkeypatch.setattr(BatchLoss, "_on_device", watched)
     settings = ["fit.iterations=8", "fit.patch_size=32", "fit.leak_test=false", f"fit.memory={memory}"]
     settings += ["fit.shift_update=gradient", "fit.channel_statistics=yes"]
     config = FIT.apply_overrides(FIT.load("tiny"), settings)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from deflow_cli.arrays import Pixels
 from deflow_cli.data.folder_sample import evenly_spread
-from deflow_cli.data.jpeg_history import FolderCompression, folder_compression, read_history
+from deflow_cli.data.jpeg_history import (
+    FolderCompression,
+    compress_alike,
+    folder_compression,
+    read_history,
+)
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Reporter
 
@@ -38,6 +47,14 @@ def choose_compression(
         return None
     reporter.note(f"{text}: samples will be compressed alike")
     return found
+
+
+def compression_step(facts: Mapping[str, Any], seed: int) -> Callable[[Pixels, int], Pixels] | None:
+    """The last step of degrading, drawn by a number; None where a fit's facts tell of no compression."""
+    if "compression" not in facts:
+        return None
+    compression = FolderCompression.from_dict(facts["compression"])
+    return lambda pixels, number: compress_alike(pixels, compression, np.random.default_rng([seed, number]))
 
 
 def _examine(paths: Sequence[Path]) -> FolderCompression | None:

@@ -4,63 +4,46 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from deflow_cli.arrays import Pixels
 from deflow_cli.checkpoints.foreign import load_encoder, read_state_dict
-from deflow_cli.checkpoints.format import save_model, write_atomically
+from deflow_cli.checkpoints.format import save_model
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.contents import contents_digest
 from deflow_cli.data.images.remarks import hears_remarks
-from deflow_cli.data.jpeg_history import FolderCompression, compress_alike
 from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.deflow.model import DeFlow
-from deflow_cli.models.deflow.objective import (
-    Objective,
-    TrainingNoise,
-    draw_training_noise,
-    part_of_noise,
-)
-from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
+from deflow_cli.models.deflow.objective import Objective
+from deflow_cli.paths import MODEL_FILE
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
 from deflow_cli.runtime.progress import Reporter, Silent
-from deflow_cli.runtime.seeding import generator
-from deflow_cli.texts import encoded
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.domains import Domains
 from deflow_cli.training.engine import Engine
 from deflow_cli.training.loop import describe_ranks, run_training
-from deflow_cli.training.run_data import compare_data, record_data, renew_facts
-from deflow_cli.training.run_folder import sole_trainer, training_facts, write_run_record
+from deflow_cli.training.network import full_precision
+from deflow_cli.training.run_data import compare_data, renew_facts
+from deflow_cli.training.run_folder import begin_folder, sole_trainer, training_facts
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.fit.closed_form import ClosedForm, SampleSizes
-from deflow_cli.workflows.fit.data import (
-    StepBatch,
-    choose_settings,
-    open_domains,
-    pair_contents,
-    samplers,
-)
+from deflow_cli.workflows.fit.compression import compression_step
+from deflow_cli.workflows.fit.data import StepBatch, choose_settings, open_domains, pair_contents, samplers
 from deflow_cli.workflows.fit.grain_stage import GrainStage
 from deflow_cli.workflows.fit.records import BITS_UNKNOWN, FitRecords
-from deflow_cli.workflows.fit.step import Inputs, LossStep, accelerate
-from deflow_cli.workflows.kernels.clean_side import blur_clean
+from deflow_cli.workflows.fit.step import BatchLoss, BatchObjective, LossStep, accelerate
+from deflow_cli.workflows.kernels.clean_side import CleanSide, clean_side
 from deflow_cli.workflows.report.run import report_of_fit
 
-BatchObjective = Callable[..., tuple[Tensor, Mapping[str, Tensor]]]
-"""Called as ``Objective`` is; returns a loss and the figures to log."""
 WrapObjective = Callable[[BatchObjective], BatchObjective]
 
 
@@ -141,47 +124,38 @@ def _fit(
     wrap_objective: WrapObjective,
 ) -> FitResult:
     resumes = ranks.on_main(lambda: request.resume and can_resume(request.out, reporter))
-    has_pairs = request.pairs is not None
-    places = {"clean": request.clean, "noisy": request.noisy, "pairs": request.pairs}
-    blurred = None
-    if request.kernels is not None:
-        blur = partial(
-            blur_clean, request.clean, request.kernels, request.out, request.config.fit.seed, reporter
-        )
-        blurred = ranks.on_main(blur)
-        places |= {"clean": blurred.folder, "clean_pictures": request.clean, "kernels": request.kernels}
-        request = replace(request, clean=blurred.folder)
-    domains = open_domains(request.clean, request.noisy, request.config, has_pairs, reporter)
-    if blurred is not None:
-        blurred.tell(domains)
-    if request.pairs is not None:
-        domains.contents["pairs"] = pair_contents(request.pairs)
-    ranks.check_same(contents_digest(domains.contents), "the images", "give all machines the same folders")
-    if resumes:
-        ranks.on_main(
-            lambda: compare_data(request.out, domains.contents, request.accepts_changed_data, reporter)
-        )
-    config, colour, facts = ranks.on_main(lambda: choose_settings(domains, request.config, reporter))
-    model = DeFlow(config.model, seed=config.fit.seed)
-    if config.fit.encoder_weights and not resumes and ranks.is_main:  # the others get them with the start
-        _start_encoder(model, Path(config.fit.encoder_weights), reporter)
-    if colour is not None:
-        model.statistics.set(colour.mean, colour.std)
-    model.to(device)
-    model.set_net_precision(choose_precision(config.fit.precision, device))
-    run = FitRun(request, config, domains, model, reporter, started, wrap_objective)
-    ranks.on_main(lambda: _begin_folder(request.out, config, domains, places, resumes))
+    with clean_side(request, request.config.fit.seed, reporter) as side:
+        request = replace(request, clean=side.folder)
+        domains = _open_alike(request, side, ranks, resumes, reporter)
+        config, colour, facts = ranks.on_main(lambda: choose_settings(domains, request.config, reporter))
+        model = DeFlow(config.model, seed=config.fit.seed)
+        if config.fit.encoder_weights and not resumes and ranks.is_main:  # the others get them with the start
+            _start_encoder(model, Path(config.fit.encoder_weights), reporter)
+        if colour is not None:
+            model.statistics.set(colour.mean, colour.std)
+        model.to(device)
+        model.set_net_precision(choose_precision(config.fit.precision, device))
+        run = FitRun(request, config, domains, model, reporter, started, wrap_objective)
+        # From here on it is a run: what is refused above leaves no trace.
+        text, contents = FIT.to_toml(config), domains.contents
+        places = {"clean": side.folder, "noisy": request.noisy, "pairs": request.pairs, **side.sources}
+        ranks.on_main(lambda: begin_folder(request.out, text, contents, places, resumes))
     return run.go({**domains.facts, **facts}, resumes)
 
 
-def _begin_folder(
-    out: Path, config: RunConfig, domains: Domains, places: Mapping[str, Path | None], resumes: bool
-) -> None:
-    """Make the folder that of a run. What was refused before has left no trace but blurred clean images."""
-    if not resumes:
-        write_atomically(out / CONFIG_FILE, encoded(FIT.to_toml(config)))
-    record_data(out, domains.contents)
-    write_run_record(out, places)
+def _open_alike(
+    request: FitRequest, side: CleanSide, ranks: Ranks, resumes: bool, reporter: Reporter
+) -> Domains:
+    """Open the data of a run. Raises DataError or ConfigError unless all ranks have it, and had it before."""
+    domains = open_domains(side.folder, request.noisy, request.config, request.pairs is not None, reporter)
+    side.tell(domains)
+    contents = domains.contents
+    if request.pairs is not None:
+        contents["pairs"] = pair_contents(request.pairs)
+    ranks.check_same(contents_digest(contents), "the images", "give all machines the same folders")
+    if resumes:
+        ranks.on_main(lambda: compare_data(request.out, contents, request.accepts_changed_data, reporter))
+    return domains
 
 
 def _start_encoder(model: DeFlow, path: Path, reporter: Reporter) -> None:
@@ -211,20 +185,20 @@ class FitRun:
         self.precision = choose_precision(config.fit.precision, self.device)
         accelerate(model, config.fit, self.device, reporter)
         made = samplers(domains, request.pairs, config, self.ranks)
-        self.sampler, self.samplers = made.unpaired, made
+        self.sampler = made.unpaired
         self.batches: BatchStream[StepBatch] = BatchStream(made.batch, made.unpaired_size, self.device)
         self.post_hoc = config.flow.shift == "post-hoc"
         self.renews = config.fit.shift_update == "moments" and not self.post_hoc
         if self.post_hoc or self.renews:
             model.prior.requires_grad_(False)
-        objective = Objective(model, config.fit.pair_share, config.fit.memory == "low")
-        self.objective = wrap_objective(objective)
+        objective = wrap_objective(Objective(model, config.fit.pair_share, config.fit.memory == "low"))
+        loss = BatchLoss(model, config.fit, made, self.batches, objective, self.device)
         self.closed_form = ClosedForm(self.sampler, config, self.device)
         step = LossStep(
             model,
             config.fit,
-            self.inputs_of,
-            self.loss_of,
+            loss.inputs_of,
+            loss.loss_of,
             before_recording=lambda: model.statistics.active,
         )
         pace = replace(config.fit, time_budget=config.training_time)
@@ -248,12 +222,13 @@ class FitRun:
         }
         if self.renews:
             hooks = {"shift": (fit.moments_every, self.renew_shift), **hooks}
-
-        def resumed() -> None:
-            renew_facts(self.facts, self.domains.facts)
-
-        begin = None if resumes else self._start
-        finished = run_training(self.engine, self.batches, hooks, begin=begin, resumed=resumed)
+        finished = run_training(
+            self.engine,
+            self.batches,
+            hooks,
+            begin=None if resumes else self._start,
+            resumed=lambda: renew_facts(self.facts, self.domains.facts),
+        )
         for path, reason in self.ranks.gathered(self.sampler.dropped):
             self.reporter.warn(f"{path} left out: {reason}")
         return self.engine.on_main(lambda: self._finish(finished))
@@ -313,17 +288,8 @@ class FitRun:
         """Match the noise to the noisy images; the facts to keep."""
         fit = self.config.fit
         seconds = math.inf if fit.iterations else max(0.0, fit.time_budget - self.engine.progress.seconds)
-        return GrainStage(model, self.domains, fit.seed, self.reporter, self._compressed()).run(seconds)
-
-    def _compressed(self) -> Callable[[Pixels, int], Pixels] | None:
-        """The last step of degrading, drawn by a number; None where the noisy images are not compressed."""
-        if "compression" not in self.facts:
-            return None
-        compression = FolderCompression.from_dict(self.facts["compression"])
-        seed = self.config.fit.seed
-        return lambda pixels, number: compress_alike(
-            pixels, compression, np.random.default_rng([seed, number])
-        )
+        finish = compression_step(self.facts, fit.seed)
+        return GrainStage(model, self.domains, fit.seed, self.reporter, finish).run(seconds)
 
     @contextmanager
     def _averaged(self) -> Iterator[DeFlow]:
@@ -331,48 +297,8 @@ class FitRun:
 
         Whatever happens to its weights inside, the training goes on from those it had before.
         """
-        with self.engine.state.averaged_model():
-            self.model.set_net_precision(None)
-            try:
-                yield self.model
-            finally:
-                self.model.set_net_precision(self.precision)
-
-    def inputs_of(self, step: int) -> Inputs:
-        """Batch and random numbers of a step: images (uint8), uniform, normal; then those of pairs.
-
-        Each rank draws the noise of the whole batch, and uses that of its part.
-        """
-        batch, pairs = self.batches.of_step(step)
-        random = generator(self.config.fit.seed, "step", step, device=self.device)
-        noise = self._noise(self.samplers.unpaired_size // 2, random)
-        inputs = (self._on_device(batch.images_bchw), *noise)
-        if pairs is None:
-            return inputs
-        clean, noisy = (self._on_device(images) for images in pairs)
-        return (*inputs, clean, noisy, *self._noise(self.samplers.paired_size, random))
-
-    def _noise(self, half: int, random: torch.Generator) -> TrainingNoise:
-        """This rank's part of the noise of a batch with ``half`` clean patches and as many degraded ones."""
-        side = self.config.fit.patch_size
-        shape = (2 * half, self.config.flow.in_channels, side, side)
-        return part_of_noise(draw_training_noise(self.model, shape, random), self.ranks.part(half))
-
-    def loss_of(
-        self, images: Tensor, uniform: Tensor, normal: Tensor, *pairs: Tensor
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The objective on the inputs of a step, and its figures."""
-        images, noise = images.float() / 255, TrainingNoise(uniform, normal)
-        clean, noisy = images[0::2], images[1::2]  # the sampler alternates the domains
-        if not pairs:
-            return self.objective(clean, noisy, noise)
-        paired_clean, paired_noisy, *paired_noise = pairs
-        partners = (paired_clean.float() / 255, paired_noisy.float() / 255, TrainingNoise(*paired_noise))
-        return self.objective(clean, noisy, noise, partners)
-
-    def _on_device(self, images: Tensor) -> Tensor:
-        """The host does not wait for the copy of images in page-locked memory."""
-        return images.to(self.device, non_blocking=True)
+        with self.engine.state.averaged_model(), full_precision(self.model, self.precision):
+            yield self.model
 
     def renew_shift(self, step: int) -> None:
         """Set mu and M by the closed form for the present flow, in the averages too.

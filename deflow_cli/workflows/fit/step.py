@@ -1,4 +1,4 @@
-"""Step of a fit: one loss, one backward pass, one AdamW; its rates and how they fall."""
+"""Step of a fit: one loss of a batch and its noise, one backward pass, one AdamW; how its rates fall."""
 
 from __future__ import annotations
 
@@ -11,16 +11,77 @@ from torch import Tensor, nn
 
 from deflow_cli.config.fit import FitConfig
 from deflow_cli.models.deflow.model import DeFlow
+from deflow_cli.models.deflow.objective import TrainingNoise, draw_training_noise, part_of_noise
 from deflow_cli.runtime.compiling import why_not_compiled
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
+from deflow_cli.runtime.seeding import generator
+from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
 from deflow_cli.training.shared_loss import SharedLoss, mean_figures
+from deflow_cli.workflows.fit.data import Samplers, StepBatch
 
 Inputs = tuple[Tensor, ...]
+BatchObjective = Callable[..., tuple[Tensor, Mapping[str, Tensor]]]
+"""Called as ``Objective`` is; returns a loss and the figures to log."""
 LONG_RUN = (2000, 600.0)  # steps, or seconds, from which compiling (40 s on a GPU) pays
+
+
+class BatchLoss:
+    """What a step of a fit is computed from, and the objective on it.
+
+    samplers: of the run, which know the sizes of a batch. batches: made by them ahead.
+    """
+
+    def __init__(
+        self,
+        model: DeFlow,
+        fit: FitConfig,
+        samplers: Samplers,
+        batches: BatchStream[StepBatch],
+        objective: BatchObjective,
+        device: torch.device,
+    ) -> None:
+        self.model, self.fit, self.samplers, self.batches = model, fit, samplers, batches
+        self.objective, self.device = objective, device
+
+    def inputs_of(self, step: int) -> Inputs:
+        """Batch and random numbers of a step: images (uint8), uniform, normal; then those of pairs.
+
+        Each rank draws the noise of the whole batch, and uses that of its part.
+        """
+        batch, pairs = self.batches.of_step(step)
+        random = generator(self.fit.seed, "step", step, device=self.device)
+        noise = self._noise(self.samplers.unpaired_size // 2, random)
+        inputs = (self._on_device(batch.images_bchw), *noise)
+        if pairs is None:
+            return inputs
+        clean, noisy = (self._on_device(images) for images in pairs)
+        return (*inputs, clean, noisy, *self._noise(self.samplers.paired_size, random))
+
+    def _noise(self, half: int, random: torch.Generator) -> TrainingNoise:
+        """This rank's part of the noise of a batch with ``half`` clean patches and as many degraded ones."""
+        side = self.fit.patch_size
+        shape = (2 * half, self.model.config.flow.in_channels, side, side)
+        return part_of_noise(draw_training_noise(self.model, shape, random), self.samplers.ranks.part(half))
+
+    def loss_of(
+        self, images: Tensor, uniform: Tensor, normal: Tensor, *pairs: Tensor
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The objective on the inputs of a step, and its figures."""
+        images, noise = images.float() / 255, TrainingNoise(uniform, normal)
+        clean, noisy = images[0::2], images[1::2]  # the sampler alternates the domains
+        if not pairs:
+            return self.objective(clean, noisy, noise)
+        paired_clean, paired_noisy, *paired_noise = pairs
+        partners = (paired_clean.float() / 255, paired_noisy.float() / 255, TrainingNoise(*paired_noise))
+        return self.objective(clean, noisy, noise, partners)
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        """The host does not wait for the copy of images in page-locked memory."""
+        return images.to(self.device, non_blocking=True)
 
 
 class LossStep:

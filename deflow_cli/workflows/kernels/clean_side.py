@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.data.blur.kernels import BlurKernel, blur_and_downsample, load_kernels
@@ -25,6 +27,7 @@ from deflow_cli.data.images.resize import Rule
 from deflow_cli.errors import DataError
 from deflow_cli.inference.positional_noise import stable_generator
 from deflow_cli.paths import clear_temporaries, is_below
+from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.texts import encoded, json_text
 from deflow_cli.training.domains import Domains
@@ -35,17 +38,31 @@ _PAPER_SCALE = 4  # of kernels that say nothing of their scale, as those of DPED
 _RULE: Rule = "deflow"  # halves to even, as in DeFlow's data
 
 
-@dataclass(frozen=True)
-class BlurredClean:
-    """Where the pictures are, what the model is to record, and the contents that a resumed run compares.
+class RequestedSide(Protocol):
+    """The part of a fit's request that says what its clean side is."""
 
-    source: the folder of the pictures they were made of.
+    @property
+    def clean(self) -> Path: ...
+
+    @property
+    def kernels(self) -> Path | None: ...
+
+    @property
+    def out(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class CleanSide:
+    """The folder of clean images that a run trains on.
+
+    Of pictures that were made small: sources: of what they were made, by what each is. facts: what the model
+    is to record. contents: what a resumed run compares.
     """
 
     folder: Path
-    source: Path
-    facts: dict[str, Any]
-    contents: dict[str, Contents]
+    sources: dict[str, Path] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    contents: dict[str, Contents] = field(default_factory=dict)
 
     def tell(self, domains: Domains) -> None:
         """Add what is recorded of the pictures to that of a run's data."""
@@ -65,7 +82,29 @@ class _Entry:
 _UNKNOWN = _Entry("", "", "")
 
 
-def blur_clean(clean: Path, kernels: Path, out: Path, seed: int, reporter: Reporter) -> BlurredClean:
+@contextmanager
+def clean_side(request: RequestedSide, seed: int, reporter: Reporter) -> Iterator[CleanSide]:
+    """The clean side of a run that is about to begin: the clean folder, or what kernels make of it.
+
+    Where the run fails inside, what was made for it is removed, unless some was there before. Of several
+    ranks the main one makes the pictures. Raises DataError as ``blur_clean`` does.
+    """
+    kernels = request.kernels
+    if kernels is None:
+        yield CleanSide(request.clean)
+        return
+    ranks, target, listed = Ranks.current(), request.out / FOLDER, request.out / _LIST
+    is_new = ranks.is_main and not target.exists() and not listed.exists()
+    try:
+        yield ranks.on_main(lambda: blur_clean(request.clean, kernels, request.out, seed, reporter))
+    except Exception:
+        if is_new:
+            shutil.rmtree(target, ignore_errors=True)
+            listed.unlink(missing_ok=True)
+        raise
+
+
+def blur_clean(clean: Path, kernels: Path, out: Path, seed: int, reporter: Reporter) -> CleanSide:
     """Make the clean pictures of a run, 8-bit PNG below its folder ``out``, and tell what they are.
 
     Each picture gets the kernel that its name and the seed draw; the kernel is the whole down-sampling, by
@@ -97,7 +136,8 @@ def blur_clean(clean: Path, kernels: Path, out: Path, seed: int, reporter: Repor
         "clean pictures": folder_contents(clean, files),
         "kernels": {kernel.file: kernel.sha256 for kernel in pool},
     }
-    return BlurredClean(target, clean, {"clean_kernels": facts}, contents)
+    sources = {"clean_pictures": clean, "kernels": kernels}
+    return CleanSide(target, sources, {"clean_kernels": facts}, contents)
 
 
 class _Maker:

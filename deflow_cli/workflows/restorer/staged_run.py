@@ -9,14 +9,12 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
-from deflow_cli.checkpoints.format import write_atomically
-from deflow_cli.paths import CONFIG_FILE, LAST_RESTORER_FILE, RESTORER_FILE
+from deflow_cli.paths import LAST_RESTORER_FILE, RESTORER_FILE
 from deflow_cli.runtime.progress import Reporter
-from deflow_cli.texts import encoded
 from deflow_cli.training.engine import Engine
 from deflow_cli.training.loop import describe_ranks
-from deflow_cli.training.run_data import compare_facts, record_data
-from deflow_cli.training.run_folder import write_run_record
+from deflow_cli.training.run_data import compare_facts
+from deflow_cli.training.run_folder import begin_folder
 from deflow_cli.workflows.restorer.batches import RestorerBatches
 from deflow_cli.workflows.restorer.data import SrData
 from deflow_cli.workflows.restorer.request import SrResult, StagedConfig, TrainingRequest
@@ -92,12 +90,9 @@ class StagedRun(ABC):
         places: the folders and files as given, for ``run.json``; the model file must not tell the machine's
         paths.
         """
-        out = self.request.out
         if not resumes:
             self.look()
-            write_atomically(out / CONFIG_FILE, encoded(config_text))
-        record_data(out, self.data.contents)
-        write_run_record(out, places)
+        begin_folder(self.request.out, config_text, self.data.contents, places, resumes)
 
     def compare_data(self) -> None:
         """Refuse to resume with other data than the run began with, a degrader for instance, or tell it."""

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.errors import memory_advice
-from deflow_cli.paths import CONFIG_FILE, MODEL_FILE
+from deflow_cli.paths import MODEL_FILE
 from deflow_cli.presets.methods import FitMethod
 from deflow_cli.runtime.device import choose_device
 from deflow_cli.runtime.progress import Reporter, Silent
-from deflow_cli.texts import encoded
 from deflow_cli.training.batches import BatchStream
 from deflow_cli.training.domains import Domains, open_folders
 from deflow_cli.training.engine import Engine
 from deflow_cli.training.loop import run_training
-from deflow_cli.training.run_data import compare_data, record_data, renew_facts
-from deflow_cli.training.run_folder import environment_facts, sole_trainer, write_run_record
+from deflow_cli.training.run_data import compare_data, renew_facts
+from deflow_cli.training.run_folder import begin_folder, environment_facts, sole_trainer
 from deflow_cli.training.train_state import can_resume
-from deflow_cli.workflows.kernels.clean_side import blur_clean
+from deflow_cli.workflows.kernels.clean_side import clean_side
 from deflow_cli.workflows.report.translation import page_of_translation
 from deflow_cli.workflows.translation.data import TranslationBatch, TranslationSampler
 from deflow_cli.workflows.translation.records import TranslationRecords
@@ -81,24 +77,18 @@ def fit_translation(request: TranslationRequest, reporter: Reporter | None = Non
     config = request.config
     kind = trainer_class(request.method)
     least = kind.recipe.least_sides(config.translation)
-    places: dict[str, Path | None] = {"clean": request.clean, "noisy": request.noisy}
-    blurred = None
-    if request.kernels is not None:
-        blurred = blur_clean(request.clean, request.kernels, request.out, config.fit.seed, reporter)
-        places |= {"clean": blurred.folder, "clean_pictures": request.clean, "kernels": request.kernels}
-        request = dataclasses.replace(request, clean=blurred.folder)
-    domains = open_folders((request.clean, request.noisy), least, config.fit, reporter)
-    if blurred is not None:
-        blurred.tell(domains)
-    if resumes:
-        compare_data(request.out, domains.contents, request.accepts_changed_data, reporter)
-    trainer = kind.build(config, device, reporter)
-    run = TranslationRun(request, trainer, domains, reporter, started)
-    if not resumes:  # from here on it is a run: what is refused above leaves no trace
+    with clean_side(request, config.fit.seed, reporter) as side:
+        request = dataclasses.replace(request, clean=side.folder)
+        domains = open_folders((side.folder, request.noisy), least, config.fit, reporter)
+        side.tell(domains)
+        if resumes:
+            compare_data(request.out, domains.contents, request.accepts_changed_data, reporter)
+        trainer = kind.build(config, device, reporter)
+        run = TranslationRun(request, trainer, domains, reporter, started)
+        # From here on it is a run: what is refused above leaves no trace.
         text = request.method.presets.to_toml(config)
-        write_atomically(request.out / CONFIG_FILE, encoded(text))
-    record_data(request.out, domains.contents)
-    write_run_record(request.out, places)
+        places = {"clean": side.folder, "noisy": request.noisy, **side.sources}
+        begin_folder(request.out, text, domains.contents, places, resumes)
     return run.go(resumes)
 
 
@@ -153,7 +143,7 @@ class TranslationRun:
             self.batches,
             hooks,
             begin=None if resumes else lambda: None,
-            resumed=lambda: _renew(self.facts, self.domains),
+            resumed=lambda: renew_facts(self.facts, self.domains.facts),
         )
         for path, reason in self.sampler.dropped:
             self.reporter.warn(f"{path} left out: {reason}")
@@ -175,7 +165,7 @@ class TranslationRun:
 
     def _finish(self, finished: bool) -> TranslationResult:
         progress, path = self.engine.progress, self.request.out / MODEL_FILE
-        with self._averaged():
+        with self.engine.state.averaged_model():
             figures = self.records.measure()
             self._save(path, figures)
         self.preview(progress.step)
@@ -221,24 +211,14 @@ class TranslationRun:
         replaced: TranslationRunConfig = dataclasses.replace(config, **{section.section: public})
         return replaced
 
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The generator as it will be used: averaged weights, evaluation mode."""
-        with self.engine.state.averaged_model():
-            yield
-
     def validate(self, step: int) -> None:
         """Figures of held-out crops into the log."""
-        with self._averaged():
+        with self.engine.state.averaged_model():
             figures = self.records.measure()
         row = {f"held_out_{name}": round(value, 6) for name, value in figures.items()}
         self.engine.log.write({"step": step, **row})
 
     def preview(self, step: int) -> None:
         """A picture of held-out crops and their degradations."""
-        with self._averaged():
+        with self.engine.state.averaged_model():
             self.records.draw_preview(step)
-
-
-def _renew(facts: dict[str, Any], domains: Domains) -> None:
-    renew_facts(facts, domains.facts)

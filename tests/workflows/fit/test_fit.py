@@ -400,7 +400,14 @@ def test_clean_images_made_small_by_kernels(folders: tuple[Path, Path], tmp_path
     for index in range(4):
         picture = large.integers(0, 255, (160, 144, 3), dtype=np.uint8)
         write_image(photos / f"{index}.png", Image(picture))
+    (tmp_path / "tiny").mkdir()
+    write_image(tmp_path / "tiny" / "0.png", Image(np.zeros((8, 8, 3), np.uint8)))
     config = small("fit.iterations=4", "fit.checkpoint_every=2")
+    with pytest.raises(DataError, match="tiny"):
+        fit(
+            FitRequest(photos, tmp_path / "tiny", tmp_path / "refused", config, device="cpu", kernels=kernels)
+        )
+    assert not (tmp_path / "refused").exists()
 
     class Stops(workflow.Silent):
         def update(self, done: int, **fields: float | int | str) -> None:

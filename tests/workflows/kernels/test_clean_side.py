@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from deflow_cli.data.blur.shapes import gaussian_kernel
 from deflow_cli.data.images.files import Image, read_rgb8, write_image
 from deflow_cli.errors import DataError
 from deflow_cli.runtime.progress import Silent
-from deflow_cli.workflows.kernels.clean_side import blur_clean
+from deflow_cli.workflows.kernels.clean_side import blur_clean, clean_side
 from tests.listening import Listener
 
 
@@ -150,3 +151,53 @@ def test_nothing_to_use(places, tmp_path):
     (tmp_path / "broken" / "x.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"no clean picture can be used: x\.png"):
         blur_clean(tmp_path / "broken", places[1], places[2], 0, Silent())
+
+
+# -- the side of a run that is about to begin --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    clean: Path
+    kernels: Path | None
+    out: Path
+
+
+def fail(request: Request, error: BaseException) -> None:
+    """A run that ends by an error once its pictures are made."""
+
+    def begin() -> None:
+        with clean_side(request, 0, Silent()) as side:
+            assert contents(side.folder).keys() == {"a.png", "b/c.png", "d.png"}
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        begin()
+
+
+def test_a_run_that_is_refused_leaves_no_pictures(places):
+    request = Request(*places)
+    request.out.mkdir()
+    for error in (DataError("noisy: too small"), RuntimeError("out of memory")):
+        fail(request, error)
+        assert list(request.out.iterdir()) == []
+
+
+def test_pictures_that_were_there_stay_where_a_run_is_refused(places):
+    request = Request(*places)
+    with clean_side(request, 0, Silent()) as side:
+        before = contents(side.folder)
+    fail(request, DataError("noisy: too small"))
+    assert contents(request.out / "clean-blurred") == before
+    assert (request.out / "clean-blurred.json").exists()
+
+
+def test_an_interrupted_run_keeps_the_pictures_to_go_on_with(places):
+    fail(Request(*places), KeyboardInterrupt("Ctrl-C"))
+    assert len(contents(places[2] / "clean-blurred")) == 3
+
+
+def test_a_run_without_kernels_has_its_clean_folder(places):
+    with clean_side(Request(places[0], None, places[2]), 0, Silent()) as side:
+        assert (side.folder, side.sources, side.facts, side.contents) == (places[0], {}, {}, {})
+    assert not places[2].exists()

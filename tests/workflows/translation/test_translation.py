@@ -220,6 +220,10 @@ def test_clean_images_made_small_by_kernels(unpaired_folders: Folders, tmp_path:
     folders = (clean, unpaired_folders[1])
     np.save(kernels / "one.npy", gaussian_kernel(np.eye(2), 13, 0.5))
     (kernels / "kernels.json").write_text(KernelPool(KernelSettings()).text({}))
+    too_large = "cyclegan.patch_size=400"
+    with pytest.raises(DataError, match="can be used"):
+        translate("cyclegan", folders, tmp_path / "refused", too_large, iterations=2, kernels=kernels)
+    assert not (tmp_path / "refused").exists()
     result = translate("cyclegan", folders, tmp_path / "run", iterations=2, kernels=kernels)
     told = load_translator(result.model_path).facts["clean_kernels"]
     assert (told["count"], told["scale"], told["used"]) == (1, 2, 1)

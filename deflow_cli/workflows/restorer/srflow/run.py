@@ -30,6 +30,7 @@ from deflow_cli.runtime.progress import Reporter, Silent
 from deflow_cli.runtime.seeding import derived_seed, generator
 from deflow_cli.training.engine import Engine, Turn
 from deflow_cli.training.loop import run_training
+from deflow_cli.training.network import full_precision
 from deflow_cli.training.run_folder import environment_facts, sole_trainer
 from deflow_cli.training.train_state import can_resume
 from deflow_cli.workflows.restorer.batches import RestorerBatches
@@ -238,21 +239,16 @@ class SRFlowRun(StagedRun):
         ]
         y, x = (torch.cat(parts) for parts in zip(*batches, strict=True))
         noisy, strength = dequantised(self.model, y, self.step.noise(step, y.shape))
-        self.model.set_net_precision(None)
-        self.model.start(noisy, x, strength, regression=self.config.sr.start == "regression")
-        self.model.set_net_precision(self.precision)
+        with full_precision(self.model, self.precision):
+            self.model.start(noisy, x, strength, regression=self.config.sr.start == "regression")
 
     # -- records --------------------------------------------------------------------------------------
 
     @contextmanager
     def _averaged(self) -> Iterator[SRFlow]:
         """The model as it will be used: averaged weights, evaluation mode, networks in float32."""
-        with self.engine.state.averaged_model():
-            self.model.set_net_precision(None)
-            try:
-                yield self.model
-            finally:
-                self.model.set_net_precision(self.precision)
+        with self.engine.state.averaged_model(), full_precision(self.model, self.precision):
+            yield self.model
 
     def validate(self, step: int) -> None:
         """Held-out figures into the log; keeps the weights where they are the best so far."""
