@@ -9,9 +9,13 @@ from contextlib import contextmanager
 
 
 class DeflowError(Exception):
-    """Base of all errors caused by input. ``str(error)`` is the message; ``next_step`` says what to do."""
+    """Base of all errors caused by input. ``str(error)`` is the message; ``next_step`` says what to do.
+
+    of_rank: whether one of the processes of a training has it, and not all of its machine alike.
+    """
 
     exit_code = 1
+    of_rank = False
 
     def __init__(self, message: str, *, next_step: str = "") -> None:
         super().__init__(message)

@@ -35,8 +35,11 @@ def add_debug(value: bool) -> bool:
     return value
 
 
-def guarded(command: Callable[P, R]) -> Callable[P, R]:
+def guarded(command: Callable[P, R], *, in_ranks: bool = False) -> Callable[P, R]:
     """Wrap a command: a DeflowError is told on stderr and ends with its exit code, Ctrl-C ends with 130.
+
+    in_ranks: torchrun may start it as the ranks of one training. What these find before they join is told
+    once on each machine, since they have the same command and the same files there; later each tells its own.
 
     Lack of memory that nobody gave advice for is told likewise; other exceptions are bugs, and stay whole.
     """
@@ -48,7 +51,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except DeflowError as error:
             if _debug.get():
                 raise
-            if not isinstance(error, ToldElsewhere):
+            alike = in_ranks and not error.of_rank and not _is_first_of_machine()
+            if not alike and not isinstance(error, ToldElsewhere):
                 tell_error(error)
             if is_one_of_ranks():
                 _leave_at_once(error.exit_code)
@@ -73,6 +77,11 @@ def is_one_of_ranks() -> bool:
 def is_main_rank() -> bool:
     """Whether this process prints results: the first of those that torchrun started, or the only one."""
     return not is_one_of_ranks() or os.environ["RANK"] == "0"
+
+
+def _is_first_of_machine() -> bool:
+    """Whether this process is the only one, or the first that torchrun started on its machine."""
+    return not is_one_of_ranks() or os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _leave_at_once(code: int) -> None:

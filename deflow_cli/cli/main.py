@@ -52,11 +52,11 @@ def deflow(
 
 
 app.command("demo")(guarded(demo.demo))
-app.command("fit")(guarded(fit.fit))
+app.command("fit")(guarded(fit.fit, in_ranks=True))
 app.command("degrade")(guarded(degrade.degrade))
 app.command("kernels")(guarded(kernels.kernels))
 app.command("make-pairs")(guarded(make_pairs.make_pairs_command()))
-app.command("sr-train")(guarded(sr_train.sr_train_command()))
+app.command("sr-train")(guarded(sr_train.sr_train_command(), in_ranks=True))
 app.command("restore")(guarded(restore.restore))
 app.add_typer(edit.app, name="edit")
 app.command("export")(guarded(export.export))

@@ -31,7 +31,8 @@ def joined_ranks(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
     A process started by torchrun, or with its environment variables, joins the others: by NCCL, each on the
     GPU of its LOCAL_RANK, or on CPUs by Gloo. A group that the caller has initialised is used as it is.
     Any other process is the only rank. Raises TrainingError where the others do not come within
-    ``STEP_TIMEOUT``, or where one of them ends early; DeviceError for a device that cannot be.
+    ``STEP_TIMEOUT``, or where one of them ends early; DeviceError for a device that cannot be. What is raised
+    from the moment that ranks wait for each other is ``of_rank``.
     """
     given = distributed.is_available() and distributed.is_initialized()
     if not given and not _is_one_of_many():
@@ -52,6 +53,8 @@ def joined_ranks(device_name: str) -> Iterator[tuple[Ranks, torch.device]]:
             distributed.barrier(group=patient)
     except Exception as error:
         told = _as_told(error, ranks, store)
+        if isinstance(told, DeflowError):
+            told.of_rank = True
         if told is error:
             raise
         raise told from error
@@ -82,7 +85,7 @@ def _is_one_of_many() -> bool:
 
 
 def _device_of_rank(name: str) -> torch.device:
-    """The GPU of LOCAL_RANK, or the CPU. Raises DeviceError where the machine has too few."""
+    """The GPU of LOCAL_RANK, or the CPU. Raises DeviceError, on one rank, where the machine has too few."""
     if name not in ("auto", "cuda", "cpu"):
         raise DeviceError(
             f"device {name}: each of several processes has a GPU of its own",
@@ -92,11 +95,15 @@ def _device_of_rank(name: str) -> torch.device:
     if device.type == "cpu":
         return device
     local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if local >= count:
-        raise DeviceError(
+    if local > count:
+        raise ToldElsewhere("no GPU is left")
+    if local == count:
+        error = DeviceError(
             f"process {local + 1} on a machine of {count} GPUs",
             next_step=f"pass torchrun --nproc-per-node={count}, or --device cpu",
         )
+        error.of_rank = True
+        raise error
     device = torch.device("cuda", local)
     torch.cuda.set_device(device)
     return device
@@ -116,10 +123,12 @@ def _join(device: torch.device) -> distributed.Store:
         )
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise TrainingError(
+        lonely = TrainingError(
             f"rank {rank}: the {size} ranks did not meet at {address} ({_first_line(error)})",
             next_step="start all of them, on machines that reach each other at that address and port",
-        ) from error
+        )
+        lonely.of_rank = True
+        raise lonely from error
     return store
 
 

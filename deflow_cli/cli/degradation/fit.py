@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
-from deflow_cli.cli.guard import INTERRUPTED, is_main_rank
+from deflow_cli.cli.console import ConsoleReporter, show_path
 from deflow_cli.cli.options import AcceptChangedData, AsJson, Debug, Device, check_device, check_folder
+from deflow_cli.cli.trainings import choose_run_dir, configuration_of_run, print_training
 from deflow_cli.errors import CheckpointError, ConfigError
-from deflow_cli.paths import CONFIG_FILE, RUNS_FOLDER
+from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.methods import (
     DEFAULT_METHOD,
@@ -146,36 +146,22 @@ def run(
     """Choose the configuration, the run's own if it has one, and call the workflow."""
     from deflow_cli.workflows.fitting import fit_by, preset_for
 
-    presets, own_config = method.presets, folders.out / CONFIG_FILE
-    if own_config.exists():
-        config = presets.load(own_config)
-        if ignored := presets.ignored_overrides(config, settings):
-            reporter.warn(
-                f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
-                f"Edit {show_path(own_config)} to change them"
-            )
-    else:
-        config = presets.load(preset or preset_for(method, folders.device))
-        config = presets.apply_overrides(config, settings)
+    config = configuration_of_run(
+        method.presets,
+        folders.out,
+        lambda: preset or preset_for(method, folders.device),
+        settings,
+        reporter,
+    )
     return fit_by(method, folders, config, reporter)
 
 
 def tell(method: FitMethod, result: FitResult | TranslationResult, as_json: bool) -> None:
     """Print a fit's result on stdout; an interrupted one ends the program with 130."""
-    if not is_main_rank():
-        raise typer.Exit(INTERRUPTED if result.interrupted else 0)
-    if as_json:
-        print_json(result)
-    else:
-        typer.echo(f"{'interrupted' if result.interrupted else 'done'} at step {result.step}")
-        typer.echo(f"time: {format_seconds(result.seconds)}")
-        typer.echo(_figures(method, result))
-        typer.echo(f"model: {show_path(result.model_path)}")
-        if result.report_path is not None:
-            typer.echo(f"report: {show_path(result.report_path)}")
-    if result.interrupted:
-        typer.echo("go on with the same command and --resume", err=True)
-        raise typer.Exit(INTERRUPTED)
+    lines = [_figures(method, result), f"model: {show_path(result.model_path)}"]
+    if result.report_path is not None:
+        lines.append(f"report: {show_path(result.report_path)}")
+    print_training(result, lines, as_json)
 
 
 def _figures(method: FitMethod, result: Any) -> str:
@@ -213,22 +199,3 @@ def collect_overrides(
     if "downsample" in own:
         settings.append("fit.leak_test=false")
     return settings + list(overrides)
-
-
-def choose_run_dir(out: Path | None, name: str, resume: bool) -> Path:
-    """``out``; else ``runs/NAME``, or the first free ``runs/NAME-2``, ``-3``...; to resume, the last taken.
-
-    Raises ConfigError where ``out`` holds a run that is not to be resumed.
-    """
-    if out is not None:
-        if (out / CONFIG_FILE).exists() and not resume:
-            raise ConfigError(
-                f"{show_path(out)} holds a run already", next_step="pass --resume to go on, or another --out"
-            )
-        return out
-    taken = Path(RUNS_FOLDER) / name
-    free, count = taken, 1
-    while free.exists():
-        taken, count = free, count + 1
-        free = Path(RUNS_FOLDER) / f"{name}-{count}"
-    return taken if resume else free

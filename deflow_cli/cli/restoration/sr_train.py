@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from deflow_cli.cli.console import ConsoleReporter, format_seconds, print_json, show_path
+from deflow_cli.cli.console import ConsoleReporter, show_path
 from deflow_cli.cli.degradation.degrade import parse_temperature
-from deflow_cli.cli.degradation.fit import choose_run_dir
-from deflow_cli.cli.guard import INTERRUPTED, is_main_rank
 from deflow_cli.cli.options import AcceptChangedData, AsJson, Debug, Device, check_device, check_folder
 from deflow_cli.cli.restoration import sr_train_options as options
 from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrader, with_degrader_options
@@ -23,9 +19,10 @@ from deflow_cli.cli.restoration.srflow_training import (
     run_srflow,
     srflow_settings,
 )
-from deflow_cli.config.restorer import RESTORER_SIZES, SrConfig
+from deflow_cli.cli.trainings import choose_run_dir, configuration_of_run, print_training
+from deflow_cli.config.restorer import RESTORER_SIZES
 from deflow_cli.errors import CheckpointError, ConfigError
-from deflow_cli.paths import CONFIG_FILE, is_hub_name
+from deflow_cli.paths import is_hub_name
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.reader import SR
 
@@ -105,7 +102,9 @@ def sr_train(
     from deflow_cli.workflows.restorer import run as workflow
 
     with ConsoleReporter() as reporter:
-        config = _config(preset or workflow.default_preset(device), run_dir, settings, reporter)
+        config = configuration_of_run(
+            SR, run_dir, lambda: preset or workflow.default_preset(device), settings, reporter
+        )
         of_gan = _given(discriminator=discriminator, perceptual_weights=perceptual_weights)
         for option in of_gan if config.sr.stage == "psnr" else ():
             flag = option.replace("_", "-")
@@ -176,44 +175,20 @@ def collect_settings(
     return settings + [f"{keys[option]}={value}" for option, value in options.items() if value is not None]
 
 
-def _config(preset: str, run_dir: Path, settings: Sequence[str], reporter: ConsoleReporter) -> SrConfig:
-    """The preset with its overrides. A resumed run keeps its settings, and reports what is not applied."""
-    recorded = run_dir / CONFIG_FILE
-    if not recorded.exists():
-        return SR.apply_overrides(SR.load(preset), settings)
-    config = SR.load(recorded)
-    if ignored := SR.ignored_overrides(config, settings):
-        reporter.warn(
-            f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
-            f"Edit {show_path(recorded)} to change them"
-        )
-    return config
-
-
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
 def print_result(result: SrResult, as_json: bool) -> None:
     """Print a result on stdout; an interrupted run ends the program with 130."""
-    if not is_main_rank():
-        raise typer.Exit(INTERRUPTED if result.interrupted else 0)
-    if as_json:
-        print_json(result)
-    else:
-        typer.echo(f"{'interrupted' if result.interrupted else 'done'} at step {result.step}")
-        typer.echo(f"time: {format_seconds(result.seconds)}")
-        for metric, value in result.scores.items():
-            before = result.input_scores.get(metric)
-            beside = f" (degraded: {_score(metric, before)})" if before is not None else ""
-            typer.echo(f"held-out {metric}: {_score(metric, value)}{beside}")
-        typer.echo(
-            f"restorer: {show_path(result.model_path)} (step {result.best_step}, best by {result.select})"
-        )
-        typer.echo(f"last: {show_path(result.last_path)}")
-    if result.interrupted:
-        typer.echo("go on with the same command and --resume", err=True)
-        raise typer.Exit(INTERRUPTED)
+    lines = []
+    for metric, value in result.scores.items():
+        before = result.input_scores.get(metric)
+        beside = f" (degraded: {_score(metric, before)})" if before is not None else ""
+        lines.append(f"held-out {metric}: {_score(metric, value)}{beside}")
+    best = f"(step {result.best_step}, best by {result.select})"
+    lines += [f"restorer: {show_path(result.model_path)} {best}", f"last: {show_path(result.last_path)}"]
+    print_training(result, lines, as_json)
 
 
 def _score(metric: str, value: float) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deflow_cli.cli.console import ConsoleReporter, show_path
+from deflow_cli.cli.console import ConsoleReporter
+from deflow_cli.cli.trainings import configuration_of_run
 from deflow_cli.errors import ConfigError
 from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.durations import parse_duration
@@ -121,16 +122,13 @@ def run_srflow(source: GivenSource, run: GivenRun) -> SrResult:
     from deflow_cli.workflows.restorer.srflow import run as workflow
 
     with ConsoleReporter() as reporter:
-        if resumes:
-            config = SRFLOW.load(recorded)
-            if ignored := SRFLOW.ignored_overrides(config, run.settings):
-                reporter.warn(
-                    f"--resume keeps the run's own settings; not applied: {', '.join(ignored)}. "
-                    f"Edit {show_path(recorded)} to change them"
-                )
-        else:
-            preset = run.preset or workflow.default_srflow_preset(run.device)
-            config = SRFLOW.apply_overrides(SRFLOW.load(preset), run.settings)
+        config = configuration_of_run(
+            SRFLOW,
+            run.out,
+            lambda: run.preset or workflow.default_srflow_preset(run.device),
+            run.settings,
+            reporter,
+        )
         request = workflow.SRFlowRequest(
             source.built(workflow.SrSource, workflow.DegraderChoice),
             run.out,
