@@ -14,7 +14,9 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.errors import DataError, ShapeError
 from deflow_cli.inference.precision import exact_convolutions
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job, draw_components
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.inference.windows import Recorder
 from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.deflow.model import CLEAN, DEGRADED, Conditions, DeFlow

@@ -25,6 +25,8 @@ CUDA_BUDGET = 4 << 30  # bytes; windows of that size keep a GPU busy
 LARGEST_TILE = 2048
 PICTURE_BYTES = 48  # per pixel of the whole picture: as read, as floats, as written
 SMALLEST_TILE = 32
+CROP_SIDE = 128  # pixels; about a training patch, which stands for an image in the mixture's likelihood
+CROPS = 16  # of a reference, or of an image that is restored
 
 
 class FlowAndEncoder(Protocol):
@@ -60,6 +62,20 @@ def tiles(height: int, width: int, side: int, across: int | None = None) -> Iter
     for top in range(0, height, side):
         for left in range(0, width, across):
             yield Window(top, left, min(side, height - top), min(across, width - left))
+
+
+def crops(height: int, width: int, multiple: int) -> list[Window]:
+    """Up to 16 windows of about 128 pixels, spread evenly over an image whose sides are multiples."""
+    side = round_up(CROP_SIDE, multiple)
+    rows, columns = (_starts(size, side, multiple) for size in (height, width))
+    return [Window(top, left, min(side, height), min(side, width)) for top in rows for left in columns]
+
+
+def _starts(size: int, side: int, multiple: int) -> list[int]:
+    if size <= side:
+        return [0]
+    count = min(-(-size // side), int(CROPS**0.5))
+    return [(size - side) * i // (count - 1) // multiple * multiple for i in range(count)]
 
 
 def around(tile: Window, by: int, height: int, width: int) -> Window:

@@ -24,9 +24,11 @@ from deflow_cli.data.video.frames import is_video
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import ConfigError, DataError, naming
-from deflow_cli.inference.clip_noise import ClipNoise, check_correlation, clip_of
 from deflow_cli.inference.positional_noise import stable_generator
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.sampling.clip_noise import ClipNoise, check_correlation, clip_of
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job, draw_components
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution, shift_like
 from deflow_cli.runtime.cuda_graphs import GraphedFunction

@@ -19,8 +19,8 @@ from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor
 from deflow_cli.data.images.outputs import PlannedOutput
 from deflow_cli.data.images.resize import downsample, rescale
 from deflow_cli.errors import ConfigError, DataError, naming
-from deflow_cli.inference.clip_noise import clip_of
 from deflow_cli.inference.positional_noise import LatentNoise
+from deflow_cli.inference.sampling.clip_noise import clip_of
 from deflow_cli.inference.super_resolving import SampleRequest, SuperResolver, strayed_share
 from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.reports.contact_sheet import contact_sheet

@@ -38,7 +38,9 @@ import speed
 from torch import Tensor
 
 from deflow_cli.data.images.files import Image, to_tensor
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_training_noise
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.presets.reader import FIT

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.inference.test_grain_sampling import grained
 from torch import Tensor
 
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from tests.inference.small import smooth_images
-from tests.inference.test_grain_sampling import grained
 
 pytestmark = [
     pytest.mark.gpu,

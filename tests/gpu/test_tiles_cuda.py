@@ -16,7 +16,9 @@ from deflow_cli.data.images.files import Image, quantised, read_image, to_pixels
 from deflow_cli.data.photos import packaged_photos
 from deflow_cli.errors import DeflowError
 from deflow_cli.inference import windows
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.layers.networks.conditioned import ZeroConv3x3
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution

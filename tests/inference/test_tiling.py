@@ -12,6 +12,7 @@ from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.inference import tiling
 from deflow_cli.inference.tiling import (
     around,
+    crops,
     flow_bytes_per_pixel,
     flow_radius,
     flow_tile_side,
@@ -132,3 +133,13 @@ def test_tiles_of_a_gpu_fit_the_budget_and_waste_little():
     assert computed < 1.5 * 3000 * 4000
     side, across = flow_tile_sides(model, 3000, 4000, 1)
     assert 0 < side == across
+
+
+def test_crops_cover_small_images_and_sample_large_ones():
+    assert [(w.height, w.width) for w in crops(40, 64, 8)] == [(40, 64)]
+    assert len(crops(256, 128, 8)) == 2
+    large = crops(4000, 6000, 8)
+    assert len(large) == 16
+    assert large[-1].bottom == 4000
+    assert large[-1].right == 6000
+    assert all(w.top % 8 == 0 and w.left % 8 == 0 for w in large)

@@ -16,7 +16,9 @@ from deflow_cli.cli.main import app
 from deflow_cli.data.images.files import Image, read_image, to_pixels, to_tensor, write_image
 from deflow_cli.data.jpeg_history import FolderCompression, JpegSetting, compress, read_history
 from deflow_cli.errors import CheckpointError, ConfigError, DataError, DeviceError
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.workflows.degrade import DegradeRequest, degrade

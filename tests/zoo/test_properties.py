@@ -16,7 +16,9 @@ from deflow_cli.data.images.formats.png import encode_png16
 from deflow_cli.data.images.formats.tiff import encode_tiff
 from deflow_cli.inference.positional_noise import PositionalNoise
 from deflow_cli.inference.restoring import Restorer
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.inference.super_resolving import SuperResolver
 from deflow_cli.inference.tiling import tiles
 from deflow_cli.models.deflow.shift import ShiftDistribution

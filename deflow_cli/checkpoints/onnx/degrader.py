@@ -69,7 +69,7 @@ def write_onnx_degrader(
 
 
 class _Degradation:
-    """The computation of ``inference.sampling.Translator`` on a whole image, in a graph."""
+    """The computation of ``inference.sampling.translator.Translator`` on a whole image, in a graph."""
 
     def __init__(self, graph: Graph, model: DeFlow, image: str, heat: str, noise: NoiseSource) -> None:
         self._graph, self._model, self._image, self._heat = graph, model, image, heat
@@ -195,7 +195,7 @@ class _Degradation:
     # -- noise --------------------------------------------------------------------------------------------
 
     def _fields(self) -> list[NoiseField]:
-        """All that is random, by the names of our streams (``inference.sampling.ImageNoise``)."""
+        """All that is random, by the names of our streams (``inference.sampling.image_noise.ImageNoise``)."""
         model, grain = self._model, self._grain
         fields = [
             NoiseField(

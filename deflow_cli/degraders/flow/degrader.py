@@ -10,7 +10,9 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.degraders.base import Draw, check_draws
 from deflow_cli.degraders.flow.compression import SampleCompression
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job, draw_components
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.cuda_graphs import GraphedFunction

@@ -15,7 +15,9 @@ from deflow_cli.arrays import Pixels, Window
 from deflow_cli.data.folder_sample import evenly_spread
 from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.errors import DataError
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job, draw_components
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.metrics.distances.kid import kid
 from deflow_cli.metrics.distances.patch_features import patch_features
 from deflow_cli.metrics.noise.local_levels import QUIET_PATCH, positive, quiet_spectrum, smoothed_spectrum

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.data.images.files import Image, quantised, to_pixels
-from deflow_cli.inference.sampling import Job, Translator
+from deflow_cli.inference.sampling.jobs import Job
+from deflow_cli.inference.sampling.translator import Translator
 
 
 def sample_pixels(

@@ -15,7 +15,7 @@ from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.flow.compression import SampleCompression
 from deflow_cli.errors import CheckpointError, DataError
-from deflow_cli.inference.sampling import Translator
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.metrics.noise.findings import ORDER
 from deflow_cli.paths import MODEL_FILE
 from deflow_cli.presets.reader import FIT

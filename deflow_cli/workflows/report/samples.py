@@ -14,7 +14,9 @@ from deflow_cli.arrays import Pixels, Window
 from deflow_cli.data.images.files import to_pixels, to_tensor
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.compression import SampleCompression
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job, draw_components
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.shift import ShiftDistribution
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from tests.inference.test_grain_sampling import grained
 from torch import Tensor
 
 from deflow_cli.arrays import Window
@@ -17,13 +18,14 @@ from deflow_cli.checkpoints.onnx.graph import OPSET
 from deflow_cli.checkpoints.onnx.noise import NoiseInputs, RuntimeNoise, SeededNoise
 from deflow_cli.errors import CheckpointError
 from deflow_cli.inference.positional_noise import stable_generator
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job, draw_components
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from tests.checkpoints.onnx.running import session
 from tests.golden.tolerances import tolerance
 from tests.inference.small import build, smooth_images
-from tests.inference.test_grain_sampling import grained
 
 KEY, SEED = "a.png", 5
 TOLERANCE = tolerance("onnx.degrader")  # of values in [0, 1]

@@ -11,7 +11,7 @@ from deflow_cli.checkpoints.onnx.graph import GraphInput, whole
 from deflow_cli.checkpoints.onnx.noise import CONTENT_SEED, LONGEST_KEY, NoiseField, SeededNoise
 from deflow_cli.errors import ConfigError
 from deflow_cli.inference.positional_noise import stable_generator
-from deflow_cli.inference.sampling import ImageNoise
+from deflow_cli.inference.sampling.image_noise import ImageNoise
 from tests.checkpoints.onnx.running import computed, floats_out
 from tests.golden.tolerances import tolerance
 

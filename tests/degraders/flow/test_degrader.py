@@ -6,7 +6,9 @@ import torch
 
 from deflow_cli.degraders.base import Draw
 from deflow_cli.degraders.flow.degrader import FlowDegrader
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job, draw_components
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from tests.inference.small import small_model, smooth_images
 

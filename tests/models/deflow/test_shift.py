@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, draw_components
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job, draw_components
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.latent import LatentPrior
 from deflow_cli.models.deflow.shift import ShiftDistribution, responsibilities, shift_like
 from tests.inference.small import build, small_model, smooth_images

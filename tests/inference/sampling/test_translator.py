@@ -1,4 +1,4 @@
-"""Sampling: tiles, batches and order do not show; temperature and components mean what they say."""
+"""Translator: tiles, batches and order do not show; temperature and components mean what they say."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError
-from deflow_cli.inference import sampling
-from deflow_cli.inference.sampling import ImageNoise, Job, Translator, crops, draw_components
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job, draw_components
+from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.inference.windows import WindowFlow
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
@@ -200,7 +201,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(monkeypatch):
     assert sides[0] == 120
     assert translator.tile == 60
     assert float((result - expected[0]).abs().max()) < 0.05 / 255
-    monkeypatch.setattr(sampling, "SMALLEST_TILE", 10_000)
+    monkeypatch.setattr("deflow_cli.inference.sampling.translator.SMALLEST_TILE", 10_000)
     translator.tile = 0
     with pytest.raises(DeviceError, match="out of memory"):
         translator.translate(image, job, [0], lambda *_: None)
@@ -214,13 +215,3 @@ def test_values_that_are_not_finite_are_an_error():
 def test_wrong_layout_is_named():
     with pytest.raises(ShapeError, match="expected B x 3"):
         translate(torch.rand(1, 1, 16, 16))
-
-
-def test_crops_cover_small_images_and_sample_large_ones():
-    assert [(w.height, w.width) for w in crops(40, 64, 8)] == [(40, 64)]
-    assert len(crops(256, 128, 8)) == 2
-    large = crops(4000, 6000, 8)
-    assert len(large) == 16
-    assert large[-1].bottom == 4000
-    assert large[-1].right == 6000
-    assert all(w.top % 8 == 0 and w.left % 8 == 0 for w in large)

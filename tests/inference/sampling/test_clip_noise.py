@@ -8,8 +8,8 @@ import torch
 
 from deflow_cli.arrays import Window
 from deflow_cli.errors import ConfigError
-from deflow_cli.inference.clip_noise import ClipNoise
-from deflow_cli.inference.sampling import ImageNoise
+from deflow_cli.inference.sampling.clip_noise import ClipNoise
+from deflow_cli.inference.sampling.image_noise import ImageNoise
 
 WINDOW = Window(0, 0, 64, 64)
 

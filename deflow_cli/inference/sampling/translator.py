@@ -1,4 +1,4 @@
-"""Sampling: one image in, any number of degraded or restored ones out, of any size and in any tiles."""
+"""Translator: one image in, any number of degraded or restored ones out, of any size and in any tiles."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.errors import DeflowError, DeviceError, ShapeError, is_out_of_memory, memory_asked
-from deflow_cli.inference.positional_noise import PositionalNoise, stable_generator
 from deflow_cli.inference.precision import exact_convolutions
+from deflow_cli.inference.sampling.draws import JobDraws
+from deflow_cli.inference.sampling.image_noise import ImageNoise
+from deflow_cli.inference.sampling.jobs import Job
 from deflow_cli.inference.tiling import (
     SMALLEST_TILE,
     around,
+    crops,
     flow_tile_side,
     flow_tile_sides,
     memory_budget,
@@ -22,84 +25,13 @@ from deflow_cli.inference.tiling import (
     round_up,
     tiles,
 )
-from deflow_cli.inference.windows import Change, Encoding, Recorder, WindowFlow
+from deflow_cli.inference.windows import Encoding, Recorder, WindowFlow
 from deflow_cli.layers.networks.resize import pad_to_multiple
-from deflow_cli.models.deflow.grain import GUIDE_SCALE, KERNEL_SIDE, correlated
-from deflow_cli.models.deflow.model import CLEAN, DEGRADED, DeFlow
+from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution, responsibilities
 
 Write = Callable[[int, Window, Tensor], None]
 """Takes a sample's index, a window of the image, and its pixels there (B C H W on the model's device)."""
-
-CROP_SIDE = 128  # pixels; about a training patch, which stands for an image in the mixture's likelihood
-CROPS = 16  # of a reference, or of an image that is restored
-
-
-class ImageNoise:
-    """All random fields of one image, by absolute position, drawn on the device that is asked for.
-
-    The noise on h and the dequantisation depend on the image (``key``) alone: every sample, and every seed,
-    shares them, so that temperature 0 has nothing random left. The shift's noise depends on ``seed`` too.
-    """
-
-    def __init__(self, seed: int, key: str) -> None:
-        self._image = PositionalNoise(0, key)
-        self._shift = PositionalNoise(seed, key)
-
-    def h(self, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
-        """Standard normals at h's resolution."""
-        return self._image.normal("h", channels, *_place(window), device)
-
-    def dequantisation(self, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
-        """Uniforms in [-0.5, 0.5) at the image's resolution."""
-        return self._image.uniform("dequantisation", channels, *_place(window), device)
-
-    def latent(
-        self, index: int, sample: int, channels: int, window: Window, device: torch.device | str = "cpu"
-    ) -> Tensor:
-        """Standard normals e of one latent of one sample, at the latent's resolution."""
-        return self._shift.normal(f"latent {index} sample {sample}", channels, *_place(window), device)
-
-    def guide(self, window: Window, device: torch.device | str = "cpu") -> Tensor:
-        """Standard normals at the resolution of the grain's guide: 1 H W."""
-        return self._image.normal("guide", 1, *_place(window), device)[0]
-
-    def grain(self, sample: int, channels: int, window: Window, device: torch.device | str = "cpu") -> Tensor:
-        """White noise of one sample's stationary pattern, and ``KERNEL_SIDE`` - 1 more for its filter."""
-        top, left, height, width = _place(window)
-        more = KERNEL_SIDE - 1
-        return self._shift.normal(
-            f"grain sample {sample}", channels, top, left, height + more, width + more, device
-        )
-
-    def level(self, sample: int) -> float:
-        """A standard normal, of which the noise level of one sample follows."""
-        return float(stable_generator(self._shift.seed, self._shift.key, "level", sample).standard_normal())
-
-
-def _place(window: Window) -> tuple[int, int, int, int]:
-    return window.top, window.left, window.height, window.width
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is done to a batch of images of one size.
-
-    noises: per image. components: per image, the component of each sample. temperatures: per image.
-    reverse: degraded to clean. gray_levels: the step of dequantisation is 1 / this (255 or 65535).
-    """
-
-    shift: ShiftDistribution
-    noises: Sequence[ImageNoise]
-    components: Sequence[Sequence[int]]
-    temperatures: Sequence[float]
-    reverse: bool = False
-    gray_levels: int = 255
-
-    @property
-    def domain(self) -> int:
-        """The domain the images come from."""
-        return DEGRADED if self.reverse else CLEAN
 
 
 @dataclass(frozen=True)
@@ -145,8 +77,8 @@ class Translator:
         self.tile = tile
         self._free = free
         self._windows = WindowFlow(self.model, recorder)
+        self._draws = JobDraws(self.model, self.device)
         self._budget: int | None = None
-        self._stationary = False  # whether the grain's pattern is; asked of the device once per image
         self._one_size = self.device.type == "cuda"  # of windows; on a CPU the outer ones are smaller
 
     @torch.no_grad()
@@ -161,10 +93,10 @@ class Translator:
         height, width = padded.shape[-2:]
         side, across = self._sides(height, width)
         image = Window(0, 0, *image_bchw.shape[-2:])
-        draws = self._draws(job, samples)
+        draws = self._draws.temperatures_and_components(job, samples)
         self._windows.check_weights()
         with exact_convolutions(self.device):
-            h, gain = self._conditioning(padded, job), self._gain(padded, job)
+            h, gain = self._draws.conditioning(padded, job), self._draws.gain(padded, job)
             while True:
                 run = _Run(image, job, samples, write, *draws, gain, side, across, [])
                 try:
@@ -184,11 +116,11 @@ class Translator:
         padded = self._padded(image_bchw)
         whole = Window(0, 0, *padded.shape[-2:])
         with exact_convolutions(self.device):
-            h = self._conditioning(padded, job)
+            h = self._draws.conditioning(padded, job)
             conditions = self._windows.conditions(h, whole, whole)
-            x = self._noisy(padded, whole, job)
+            x = self._draws.noisy(padded, whole, job)
             latents, _ = self.model.encode_conditioned(x, conditions)
-            return Encoding(latents, conditions, self._gain(padded, job))
+            return Encoding(latents, conditions, self._draws.gain(padded, job))
 
     @torch.no_grad()
     def sample(self, encoding: Encoding, size: tuple[int, int], job: Job, sample: int = 0) -> Tensor:
@@ -197,12 +129,14 @@ class Translator:
         Raises DeflowError where the model's values are not finite.
         """
         whole = Window(0, 0, *(round_up(side, self.model.size_multiple) for side in size))
-        temperature_b, component_bs = self._draws(job, [sample])
+        temperature_b, component_bs = self._draws.temperatures_and_components(job, [sample])
         with exact_convolutions(self.device):
-            change = self._change(job, whole, sample, temperature_b, component_bs[:, sample], encoding.gain)
+            change = self._draws.change(
+                job, whole, sample, temperature_b, component_bs[:, sample], encoding.gain
+            )
             y = change(self.model, encoding)
             if encoding.gain is not None:
-                y = self._grained(
+                y = self._draws.grained(
                     y, lambda change: change(self.model, encoding), change, encoding.gain, job, whole, sample
                 )
             y = y[(..., *Window(0, 0, *size).slices)]
@@ -220,10 +154,10 @@ class Translator:
             for window in crops(padded.shape[-2], padded.shape[-1], self.model.size_multiple):
                 piece = padded[(..., *window.slices)]
                 job = Job(ShiftDistribution(self.model.prior), [noise], [[0]], [0.0], True, gray_levels)
-                h = self._conditioning(piece, job)
+                h = self._draws.conditioning(piece, job)
                 whole = Window(0, 0, window.height, window.width)
                 conditions = self._windows.conditions(h, whole, whole)
-                x = self._noisy(piece, window, job)
+                x = self._draws.noisy(piece, window, job)
                 result.append(self.model.encode_conditioned(x, conditions)[0])
         return result
 
@@ -246,21 +180,21 @@ class Translator:
         if shown.height <= 0 or shown.width <= 0:
             return
         window, seen = self._around(tile, run, *padded.shape[-2:])
-        x = self._noisy(padded[(..., *window.slices)], window, run.job)
+        x = self._draws.noisy(padded[(..., *window.slices)], window, run.job)
         h_seen = None if h is None else h[(..., *seen.divided(self.model.config.flow.downsample).slices)]
         encoded = self._windows.encode(x, h_seen, window, seen)
         gain = None if run.gain is None else run.gain[(..., *window.slices)]
         means: dict[tuple[int, ...], Tensor] = {}  # without grain, which samples of equal components share
         for sample in run.samples:
             component_b = run.component_bs[:, sample]
-            change = self._change(run.job, window, sample, run.temperature_b, component_b, gain)
+            change = self._draws.change(run.job, window, sample, run.temperature_b, component_b, gain)
             if gain is None:
                 y = encoded.decode(change)
             else:
                 key = tuple(own[sample] for own in run.job.components)
                 if key not in means:  # a recorded decoding writes to the same memory again
                     means = {key: encoded.decode(change).clone()}
-                y = self._grained(means[key], encoded.decode, change, gain, run.job, window, sample)
+                y = self._draws.grained(means[key], encoded.decode, change, gain, run.job, window, sample)
             y = y[(..., *shown.within(window))]
             run.finite.append(torch.isfinite(y).all())
             if self.device.type != "cuda":
@@ -285,104 +219,6 @@ class Translator:
                 next_step="lower --temperature, or fit with flow.scale=bounded",
             )
         finite.clear()
-
-    # -- noise, and what belongs to a sample ----------------------------------------------------------
-
-    def _noisy(self, piece: Tensor, window: Window, job: Job) -> Tensor:
-        """Pixels of a window as the flow sees them: with clean statistics, and dequantised."""
-        x = piece.to(self.device)
-        if job.reverse:
-            x = self.model.statistics.to_clean(x)
-        noise = [noise.dequantisation(x.shape[1], window, self.device) for noise in job.noises]
-        return x + torch.cat(noise) / job.gray_levels
-
-    def _draws(self, job: Job, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Temperatures (B) and components (B x samples up to the last one asked for) on the device."""
-        count = max(samples, default=-1) + 1
-        temperature_b = torch.tensor(job.temperatures, dtype=torch.float32)
-        component_bs = torch.tensor([own[:count] for own in job.components], dtype=torch.int64)
-        if self.device.type == "cuda":  # from pinned memory, for which the host does not wait
-            temperature_b, component_bs = temperature_b.pin_memory(), component_bs.pin_memory()
-        return (
-            temperature_b.to(self.device, non_blocking=True),
-            component_bs.to(self.device, non_blocking=True),
-        )
-
-    def _change(
-        self,
-        job: Job,
-        window: Window,
-        sample: int,
-        temperature_b: Tensor,
-        component_b: Tensor,
-        gain: Tensor | None = None,
-    ) -> Change:
-        """With a gain, u has no noise of its own: it comes as grain, see ``_grained``."""
-        noise = None
-        if gain is None:
-            noise = self._latent_noise(job, window, sample)
-        return Change(job.shift, job.reverse, noise, temperature_b, component_b)
-
-    def _latent_noise(self, job: Job, window: Window, sample: int) -> list[Tensor] | None:
-        noise = None
-        if any(job.temperatures):
-            noise = [
-                torch.cat(
-                    [
-                        noise.latent(index, sample, channels, window.divided(factor), self.device)
-                        for noise in job.noises
-                    ]
-                )
-                for index, (channels, factor) in enumerate(self.model.flow.latent_plan)
-            ]
-        return noise
-
-    def _grained(
-        self,
-        mean_bchw: Tensor,
-        decode: Callable[[Change], Tensor],
-        change: Change,
-        gain_b1hw: Tensor,
-        job: Job,
-        window: Window,
-        sample: int,
-    ) -> Tensor:
-        """Decoded images of a window with grain: y_0 + T s g n (``models.deflow.grain``).
-
-        mean: y_0, decoded from latents without noise; change: the change that did it.
-        """
-        grain = self.model.grain
-        assert grain is not None
-        levels = torch.tensor([noise.level(sample) for noise in job.noises], device=self.device)
-        amplitude_b = torch.exp(grain.spread * levels)
-        if self._stationary:
-            white = torch.cat(
-                [noise.grain(sample, mean_bchw.shape[1], window, self.device) for noise in job.noises]
-            )
-            pattern = correlated(grain.kernel_oiyx, white)
-            amplitude_b = amplitude_b * change.temperature_b
-        else:
-            pattern = decode(change._replace(noise=self._latent_noise(job, window, sample))) - mean_bchw
-        return mean_bchw + amplitude_b[:, None, None, None] * gain_b1hw * pattern
-
-    def _gain(self, padded: Tensor, job: Job) -> Tensor | None:
-        """The grain's strength over whole images, on the model's device; None where none is drawn."""
-        grain = self.model.grain
-        if grain is None or job.reverse or not any(job.temperatures) or not bool(grain.matched):
-            return None
-        self._stationary = bool(grain.stationary)
-        whole = Window(0, 0, *padded.shape[-2:]).divided(GUIDE_SCALE)
-        noise = torch.cat([noise.guide(whole, self.device) for noise in job.noises])
-        return grain.gain(padded.to(self.device), noise)
-
-    def _conditioning(self, padded: Tensor, job: Job) -> Tensor | None:
-        """h of the whole image with its noise, on the model's device; None for a model without."""
-        if self.model.encoder is None:
-            return None
-        h = self.model.condition_image(padded.to(self.device), job.domain)
-        whole = Window(0, 0, *h.shape[-2:])
-        noise = torch.cat([noise.h(h.shape[1], whole, self.device) for noise in job.noises])
-        return h + self.model.config.flow.h_noise * noise
 
     # -- sizes ----------------------------------------------------------------------------------------
 
@@ -417,23 +253,3 @@ class Translator:
             torch.cuda.empty_cache()
         self.tile = round_up(side // 2, self.model.size_multiple)
         return self.tile
-
-
-def draw_components(shift: ShiftDistribution, seed: int, key: str, samples: int) -> list[int]:
-    """The component of each sample of an image, drawn by (seed, key, sample)."""
-    drawn = [stable_generator(seed, key, "component", sample).random() for sample in range(samples)]
-    return shift.components_at(drawn)
-
-
-def crops(height: int, width: int, multiple: int) -> list[Window]:
-    """Up to 16 windows of about 128 pixels, spread evenly over an image whose sides are multiples."""
-    side = round_up(CROP_SIDE, multiple)
-    rows, columns = (_starts(size, side, multiple) for size in (height, width))
-    return [Window(top, left, min(side, height), min(side, width)) for top in rows for left in columns]
-
-
-def _starts(size: int, side: int, multiple: int) -> list[int]:
-    if size <= side:
-        return [0]
-    count = min(-(-size // side), int(CROPS**0.5))
-    return [(size - side) * i // (count - 1) // multiple * multiple for i in range(count)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.errors import ConfigError
-from deflow_cli.inference.sampling import ImageNoise
+from deflow_cli.inference.sampling.image_noise import ImageNoise
 
 
 class ClipNoise(ImageNoise):
