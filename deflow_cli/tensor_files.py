@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from deflow_cli.errors import CheckpointError
@@ -117,6 +118,23 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
     if size < expected:
         raise _incomplete(path, size, expected)
     return facts
+
+
+def safetensors_parts(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[bytes, memoryview]:
+    """A safetensors file's bytes: its length and header, and the data of the tensors (contiguous, CPU).
+
+    They depend on what is written alone: metadata are sorted by name, and tensors stand in the order of their
+    data, whereas safetensors itself puts metadata in an order that changes from process to process.
+    """
+    content = save(dict(tensors), dict(metadata))
+    (length,) = struct.unpack_from("<Q", content)
+    start = 8 + length
+    entries = json.loads(content[8:start])
+    header = {"__metadata__": dict(sorted(entries.pop("__metadata__").items()))}
+    header |= sorted(entries.items(), key=lambda entry: (entry[1]["data_offsets"], entry[0]))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text, memoryview(content)[start:]
 
 
 def _incomplete(path: Path, size: int, expected: int) -> CheckpointError:

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from deflow_cli.errors import CheckpointError
 from deflow_cli.tensor_files import read_content, read_safetensors, read_trunk, tensor_file_kind
 
 TENSORS = {"a": torch.arange(600.0).reshape(20, 30), "b": torch.ones(4)}
+
+
+WRITES = """
+import sys
+from pathlib import Path
+import torch
+from deflow_cli.checkpoints.format import write_tensors
+kinds = (torch.float32, torch.float16)
+tensors = {f"layer{i}.weight": torch.arange(i * 3.0).to(kinds[i % 2]) for i in range(9)}
+write_tensors(Path(sys.argv[1]), tensors, {f"fact {i}": f"\u00e4 '{i}'" for i in range(12)})
+"""
 
 
 def refusal(path: Path) -> CheckpointError:
@@ -153,3 +167,28 @@ def test_a_header_of_any_length_is_told_from_a_pickle(tmp_path: Path) -> None:
         firsts.add(path.read_bytes()[0])
         assert tensor_file_kind(path) == "safetensors"
     assert 0x80 in firsts
+
+
+def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
+    paths = [tmp_path / seed for seed in "012"]
+    for path in paths:
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": path.name,
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        }
+        subprocess.run([sys.executable, "-c", WRITES, path], env=environment, check=True)
+    first, *others = (path.read_bytes() for path in paths)
+    assert all(other == first for other in others)
+    (length,) = struct.unpack_from("<Q", first)
+    assert length % 8 == 0
+    assert first[8 : 8 + length].rstrip() == first[8 : 8 + length].strip()  # padded at the end alone
+    with safe_open(paths[0], framework="pt") as file:
+        assert file.metadata() == {"format": "pt"} | {f"fact {i}": f"ä '{i}'" for i in range(12)}
+    found = load_file(paths[0])
+    assert len(found) == 9
+    for index in range(9):
+        kind = torch.float16 if index % 2 else torch.float32
+        value = found[f"layer{index}.weight"]
+        assert value.dtype == kind
+        assert torch.equal(value, torch.arange(index * 3.0).to(kind))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from deflow_cli import __version__
@@ -21,7 +20,7 @@ from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError, naming, unwritable
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.paths import temporary_beside
-from deflow_cli.tensor_files import read_safetensors
+from deflow_cli.tensor_files import read_safetensors, safetensors_parts
 
 FORMAT_VERSION = "1"
 RESTORER_KIND = "restorer"
@@ -29,17 +28,18 @@ TRANSLATOR_KIND = "translator"  # a network that degrades, one answer for each p
 CARD = ("title", "author", "description", "license")  # facts that ModelSpec has keys for
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
     """Write to a temporary name in the same folder, flush to disk, then rename: never half a file.
 
-    Raises DataError naming the file where the disk is full or the folder cannot be written to.
+    parts: of the content, one after the other. Raises DataError naming the file where the disk is full or the
+    folder cannot be written to.
     """
     temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
-                file.write(content)
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -50,9 +50,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file with string metadata, written atomically."""
+    """A safetensors file with string metadata, written atomically; the same ones give the same bytes."""
     contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    write_atomically(path, save(contiguous, metadata={"format": "pt", **metadata}))
+    write_atomically(path, *safetensors_parts(contiguous, {"format": "pt", **metadata}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -50,7 +50,7 @@ class JobDraws:
         component_b: Tensor,
         gain: Tensor | None = None,
     ) -> Change:
-        """What a sample does to latents. With a gain, u has no noise: that comes as grain, see ``grained``."""
+        """What a sample does to latents. With a gain u has no noise: that comes as grain, see ``grained``."""
         noise = None
         if gain is None:
             noise = self._latent_noise(job, window, sample)
