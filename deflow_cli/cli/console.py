@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import TracebackType
@@ -149,6 +149,18 @@ class ConsoleReporter:
     def _print(self, text: str, style: str | None = None) -> None:
         # File names may hold brackets, which rich would take for markup.
         self._console.print(visible(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def tell_failed(failed: Iterable[tuple[Path, str]]) -> None:
+    """Name each file that failed, and why, on stderr; ends the program with 1 where there is one."""
+    told = False
+    for path, reason in failed:
+        # A reason that names its file needs no second name.
+        text = reason if str(path) in reason else f"{path}: {reason}"
+        typer.echo(visible(f"failed: {text}"), err=True)
+        told = True
+    if told:
+        raise typer.Exit(1)
 
 
 def plain(value: Any) -> Any:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from deflow_cli.arrays import Window
 from deflow_cli.config.restorer import RestorerConfig
-from deflow_cli.errors import DeflowError, DeviceError, ShapeError, is_out_of_memory, memory_asked
+from deflow_cli.errors import DeflowError, ShapeError, is_out_of_memory
 from deflow_cli.inference.layerwise_tiling import SMALLEST_PIECE, LayerwiseGenerator, MakeGraphs, zoomed
 from deflow_cli.inference.precision import exact_convolutions
-from deflow_cli.inference.tiling import SMALLEST_TILE, round_up, tiles
+from deflow_cli.inference.tiling import SMALLEST_TILE, round_up, smaller_tile, tiles
 from deflow_cli.layers.networks.resize import pad_to_multiple
 from deflow_cli.models.esrgan.generator import RRDBNet
 
@@ -220,12 +220,7 @@ class Restorer:
 
     def _halved(self, side: int, error: Exception) -> int:
         """The next smaller tile, which the images to come use too; pieces shrink with it."""
-        if side <= SMALLEST_TILE:
-            raise DeviceError(
-                f"{self.device}: out of memory even with tiles of {side} pixels{memory_asked(error)}",
-                next_step="use --device cpu" if self.device.type == "cuda" else "close other programs",
-            ) from error
-        self.tile = round_up(side // 2, self.config.unshuffle_factor)
+        self.tile = smaller_tile(side, self.config.unshuffle_factor, self.device, error)
         for generator in self._generators.values():
             generator.clear_graphs()
             self._piece = generator.piece = max(generator.piece // 2, SMALLEST_PIECE)

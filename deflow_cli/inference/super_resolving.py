@@ -13,7 +13,7 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.config.editing import Edit
 from deflow_cli.config.srflow import SRFlowModelConfig, check_temperature
-from deflow_cli.errors import DeflowError, DeviceError, ShapeError, is_out_of_memory, memory_asked
+from deflow_cli.errors import DeflowError, ShapeError, is_out_of_memory
 from deflow_cli.inference.editing import edited
 from deflow_cli.inference.layerwise_tiling import zoomed
 from deflow_cli.inference.positional_noise import LatentNoise
@@ -23,6 +23,7 @@ from deflow_cli.inference.tiling import (
     flow_bytes_per_pixel,
     memory_budget,
     round_up,
+    smaller_tile,
     tiles,
 )
 from deflow_cli.inference.windows import window_conditions
@@ -201,7 +202,8 @@ class SuperResolver:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                side = self._halved(side or max(height, width), error)
+                failed = side or max(height, width)
+                side = self.tile = smaller_tile(failed, self.model.size_multiple, self.device, error)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -326,15 +328,6 @@ class SuperResolver:
             return 0
         side = max(math.isqrt(pixels) - 2 * self.pad, SMALLEST_TILE)
         return round_up(side, self.model.size_multiple)
-
-    def _halved(self, side: int, error: Exception) -> int:
-        if side <= SMALLEST_TILE:
-            raise DeviceError(
-                f"{self.device}: out of memory even with tiles of {side} pixels{memory_asked(error)}",
-                next_step="use --device cpu" if self.device.type == "cuda" else "close other programs",
-            ) from error
-        self.tile = round_up(side // 2, self.model.size_multiple)
-        return self.tile
 
 
 def strayed_share(y_bchw: Tensor) -> float:

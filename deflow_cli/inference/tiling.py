@@ -10,6 +10,7 @@ import torch
 
 from deflow_cli.arrays import Window
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
+from deflow_cli.errors import DeviceError, memory_asked
 from deflow_cli.layers.invertible.flow import ConditionalFlow
 from deflow_cli.layers.networks.condition_encoder import ConditionEncoder
 from deflow_cli.models.deflow.model import DeFlow
@@ -117,6 +118,19 @@ def overlaps(config: ModelConfig) -> tuple[int, int]:
 
 def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
+
+
+def smaller_tile(side: int, multiple: int, device: torch.device, error: Exception) -> int:
+    """Half a tile's side, in multiples, after memory ran out by ``error``.
+
+    Raises DeviceError where even the smallest did not fit.
+    """
+    if side <= SMALLEST_TILE:
+        raise DeviceError(
+            f"{device}: out of memory even with tiles of {side} pixels{memory_asked(error)}",
+            next_step="use --device cpu" if device.type == "cuda" else "close other programs",
+        ) from error
+    return round_up(side // 2, multiple)
 
 
 def flow_bytes_per_pixel(model: ConditionedFlow) -> int:

@@ -6,7 +6,6 @@ import functools
 import importlib
 import logging
 from types import ModuleType
-from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,26 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.kernels import dispatch
+from deflow_cli.kernels.noise_bands import BAND, NUMBERS_PER_BLOCK, NoiseKind, Place, blocks_of_band
 
-NoiseKind = Literal["normal", "uniform"]
-
-NUMBERS_PER_BLOCK = 8  # 32-bit words of one counter of Philox4x64
-BAND = 4  # rows; fewer would seek the generator more often, more would waste numbers above and below a place
 NUMBERS_AT_A_TIME = 1 << 15  # numbers that are computed at a time, so that they stay in the CPU's cache
 # sqrt(-2 ln u) of u = (word + 1/2) / 2^32, and the angle 2 pi word / 2^32
 WORD, HALF_WORD = np.float32(2.0**-32), np.float32(2.0**-33)
 WORD_ANGLE = np.float32(2.0 * np.pi * 2.0**-32)
 
 _log = logging.getLogger("deflow.kernels")
-
-
-class Place(NamedTuple):
-    """A rectangle of the plane, in positions."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 def noise_field(
@@ -88,14 +75,6 @@ def reference_field(kind: NoiseKind, key: int, channels: int, place: Place) -> T
         target.reshape(channels, count, BAND, place.width)[...] = numbers
     rows = slice(place.top - top, place.top - top + place.height)
     return torch.from_numpy(field)[None, :, rows].contiguous()
-
-
-def blocks_of_band(channels: int, place: Place) -> tuple[int, int, int]:
-    """The blocks that hold a place's columns in a band: first, count, numbers before those of the place."""
-    column = BAND * channels
-    first, end = place.left * column, (place.left + place.width) * column
-    block = first // NUMBERS_PER_BLOCK
-    return block, -(-end // NUMBERS_PER_BLOCK) - block, first - block * NUMBERS_PER_BLOCK
 
 
 def _numbers(kind: NoiseKind, words: NDArray[np.uint32]) -> NDArray[np.float32]:

@@ -37,7 +37,7 @@ from deflow_cli.checkpoints.onnx.words import (
     words,
 )
 from deflow_cli.errors import ConfigError
-from deflow_cli.kernels.noise import BAND, NUMBERS_PER_BLOCK
+from deflow_cli.kernels.noise_bands import BAND, NUMBERS_PER_BLOCK
 from deflow_cli.texts import encoded
 
 SEED, LEVEL_FIELD, COMPONENT_FIELD = "seed", "noise_level", "noise_component"

@@ -7,9 +7,8 @@ from typing import Literal
 import typer
 
 from deflow_cli.cli import image_options as options
-from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
+from deflow_cli.cli.console import ConsoleReporter, print_json, show_path, tell_failed
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_source, model_file
-from deflow_cli.cli.streams import visible
 from deflow_cli.errors import ConfigError
 
 
@@ -74,12 +73,7 @@ def degrade(
         skipped = f", {len(report.skipped)} skipped" if report.skipped else ""
         typer.echo(f"{written} written to {show_path(target)}{skipped}")
         typer.echo(f"model: {show_path(report.model)} ({report.model_origin})")
-    for path, reason in report.failed:
-        # A reason that names its file needs no second name.
-        text = reason if str(path) in reason else f"{path}: {reason}"
-        typer.echo(visible(f"failed: {text}"), err=True)
-    if report.failed:
-        raise typer.Exit(1)
+    tell_failed(report.failed)
 
 
 def check_together(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
+from deflow_cli.cli.console import ConsoleReporter, print_json, show_path, tell_failed
 from deflow_cli.cli.guard import guarded
 from deflow_cli.cli.image_options import RestoreExt, Source, Target
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_source
@@ -237,11 +237,7 @@ def _edit(mode: EditMode, files: _Files, numbers: _Numbers, device: str, as_json
         print_json(report)
     else:
         _print(report, files.target)
-    for path, reason in report.failed:
-        # A reason that names its file needs no second name.
-        typer.echo(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", err=True)
-    if report.failed:
-        raise typer.Exit(1)
+    tell_failed(report.failed)
 
 
 def _print(report: EditReport, target: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import typer
 
 from deflow_cli.cli import image_options as options
-from deflow_cli.cli.console import ConsoleReporter, print_json, show_path
+from deflow_cli.cli.console import ConsoleReporter, print_json, show_path, tell_failed
 from deflow_cli.cli.degradation.degrade import parse_tile
 from deflow_cli.cli.options import AsJson, Debug, Device, check_device, check_source
-from deflow_cli.cli.streams import visible
 from deflow_cli.errors import ConfigError
 
 MOST_STRAYED = 1e-3  # share of values beyond [0, 1] by more than 0.05 that goes without a word
@@ -79,12 +78,7 @@ def restore(
                 f"{100 * report.strayed:.2g} % of the values left the range of images: lower --temperature",
                 err=True,
             )
-    for path, reason in report.failed:
-        # A reason that names its file needs no second name.
-        text = reason if str(path) in reason else f"{path}: {reason}"
-        typer.echo(visible(f"failed: {text}"), err=True)
-    if report.failed:
-        raise typer.Exit(1)
+    tell_failed(report.failed)
 
 
 def parse_tile_pad(text: str) -> int | None:

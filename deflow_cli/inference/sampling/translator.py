@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from deflow_cli.arrays import Window
-from deflow_cli.errors import DeflowError, DeviceError, ShapeError, is_out_of_memory, memory_asked
+from deflow_cli.errors import DeflowError, ShapeError, is_out_of_memory
 from deflow_cli.inference.precision import exact_convolutions
 from deflow_cli.inference.sampling.draws import JobDraws
 from deflow_cli.inference.sampling.image_noise import ImageNoise
 from deflow_cli.inference.sampling.jobs import Job
 from deflow_cli.inference.tiling import (
-    SMALLEST_TILE,
     around,
     crops,
     flow_tile_side,
@@ -23,6 +22,7 @@ from deflow_cli.inference.tiling import (
     memory_budget,
     overlaps,
     round_up,
+    smaller_tile,
     tiles,
 )
 from deflow_cli.inference.windows import Encoding, Recorder, WindowFlow
@@ -244,12 +244,7 @@ class Translator:
 
     def _halved(self, side: int, error: Exception) -> int:
         """The next smaller tile, which later images have from the start."""
-        if side <= SMALLEST_TILE:
-            raise DeviceError(
-                f"{self.device}: out of memory even with tiles of {side} pixels{memory_asked(error)}",
-                next_step="use --device cpu" if self.device.type == "cuda" else "close other programs",
-            ) from error
+        self.tile = smaller_tile(side, self.model.size_multiple, self.device, error)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.tile = round_up(side // 2, self.model.size_multiple)
         return self.tile

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deflow_cli.kernels.noise import BAND, NoiseKind, Place, blocks_of_band
+from deflow_cli.kernels.noise_bands import BAND, NoiseKind, Place, blocks_of_band
 
 BLOCK = 128
 

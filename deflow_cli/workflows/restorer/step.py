@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -47,6 +47,25 @@ def rate_factor(stage: StageConfig, moment: Moment) -> float:
     return 1.0
 
 
+def stage_adam(module: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    """An Adam whose rates and betas are those of the stage, set at each step (``set_rates``)."""
+    on_cuda = device.type == "cuda"  # a graph reads rates from memory
+    rate = torch.ones((), device=device) if on_cuda else 1.0
+    fused = device.type in ("cuda", "cpu")
+    return torch.optim.Adam(module.parameters(), lr=rate, fused=fused, capturable=on_cuda)
+
+
+def set_rates(networks: Iterable[Network], stage: StageConfig, factor: float) -> None:
+    """Give the networks' optimisers the betas of a stage, and ``factor`` of its learning rate."""
+    for network in networks:
+        for group in network.optimizer.param_groups:
+            group["betas"] = stage.betas
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(stage.learning_rate * factor)
+            else:
+                group["lr"] = stage.learning_rate * factor
+
+
 class RestorerStep:
     """Trains a generator, and in the GAN stage a discriminator, on the batch of a step.
 
@@ -80,7 +99,7 @@ class RestorerStep:
                 if module is not None:
                     module.to(memory_format=torch.channels_last)
             generator.trunk_together = True
-        self.generator = Network(generator, self._adam(generator))
+        self.generator = Network(generator, stage_adam(generator, self.device))
         self._pixel_loss = SharedLoss(self._pixel_loss_of, [generator])
         self._gan_loss = SharedLoss(self._gan_loss_of, [generator])
         self.discriminator = None
@@ -88,7 +107,9 @@ class RestorerStep:
         if discriminator is not None:
             if self.ranks.size > 1:
                 share_batch_statistics(discriminator, self.ranks.differentiable_mean, self.ranks.size)
-            self.discriminator = Network(discriminator, self._adam(discriminator), "discriminator.")
+            self.discriminator = Network(
+                discriminator, stage_adam(discriminator, self.device), "discriminator."
+            )
             self._judge_loss = SharedLoss(self._judge_loss_of, [discriminator])
             self._losses.append(self._judge_loss)
         self._names: tuple[str, ...] = ()
@@ -97,13 +118,6 @@ class RestorerStep:
         self._update = GraphedFunction(
             self._computed, before_recording=self._clear_gradients, enabled=self.ranks.size == 1
         )
-
-    def _adam(self, module: nn.Module) -> torch.optim.Optimizer:
-        # rates and betas are those of the stage, set at each step; a graph reads rates from memory
-        on_cuda = self.device.type == "cuda"
-        rate = torch.ones((), device=self.device) if on_cuda else 1.0
-        fused = self.device.type in ("cuda", "cpu")
-        return torch.optim.Adam(module.parameters(), lr=rate, fused=fused, capturable=on_cuda)
 
     @property
     def networks(self) -> list[Network]:
@@ -119,13 +133,7 @@ class RestorerStep:
         moment = self.moment_of(step, share)
         stage: StageConfig = getattr(self.config, moment.stage)
         factor = rate_factor(stage, moment) * restored_factor
-        for network in self.networks:
-            for group in network.optimizer.param_groups:
-                group["betas"] = stage.betas
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(stage.learning_rate * factor)
-                else:
-                    group["lr"] = stage.learning_rate * factor
+        set_rates(self.networks, stage, factor)
         if (moment.stage, self._count_replacements()) != (self._stage, self._replacements):
             self._update.forget()
             for loss in self._losses:

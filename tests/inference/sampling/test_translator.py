@@ -201,7 +201,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(monkeypatch):
     assert sides[0] == 120
     assert translator.tile == 60
     assert float((result - expected[0]).abs().max()) < 0.05 / 255
-    monkeypatch.setattr("deflow_cli.inference.sampling.translator.SMALLEST_TILE", 10_000)
+    monkeypatch.setattr("deflow_cli.inference.tiling.SMALLEST_TILE", 10_000)
     translator.tile = 0
     with pytest.raises(DeviceError, match="out of memory"):
         translator.translate(image, job, [0], lambda *_: None)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deflow_cli.config.restorer import StageConfig
 from deflow_cli.config.srflow import SRFlowRunConfig
@@ -19,7 +19,7 @@ from deflow_cli.runtime.seeding import generator
 from deflow_cli.training.deferred_metrics import Outcome
 from deflow_cli.training.network import Network
 from deflow_cli.training.shared_loss import Loss, SharedLoss, mean_figures
-from deflow_cli.workflows.restorer.step import Moment, rate_factor
+from deflow_cli.workflows.restorer.step import Moment, rate_factor, set_rates, stage_adam
 
 
 class SRFlowStep:
@@ -46,8 +46,8 @@ class SRFlowStep:
         self.objective = SRFlowObjective(
             model, flow.l1, flow.texture, sr.temperature, sr.memory == "low", self._batch_mean
         )
-        self.flow_network = Network(model, self._adam(model))
-        self.head_network = None if head is None else Network(head, self._adam(head), "head.")
+        self.flow_network = Network(model, stage_adam(model, self.device))
+        self.head_network = None if head is None else Network(head, stage_adam(head, self.device), "head.")
         self._state: tuple[object, ...] = ()
         self._stage = ""
         self._names: tuple[str, ...] = ()
@@ -59,12 +59,6 @@ class SRFlowStep:
             "pretrain": SharedLoss(self._pretraining_loss, [model.encoder, *heads]),
             "flow": SharedLoss(self._flow_loss, [model]),
         }
-
-    def _adam(self, module: nn.Module) -> torch.optim.Optimizer:
-        on_cuda = self.device.type == "cuda"  # a graph reads rates from memory
-        rate = torch.ones((), device=self.device) if on_cuda else 1.0
-        fused = self.device.type in ("cuda", "cpu")
-        return torch.optim.Adam(module.parameters(), lr=rate, fused=fused, capturable=on_cuda)
 
     @property
     def networks(self) -> list[Network]:
@@ -86,13 +80,7 @@ class SRFlowStep:
         moment = self.moment_of(step, share)
         stage: StageConfig = getattr(self.config, moment.stage)
         factor = rate_factor(stage, moment) * restored_factor
-        for network in self.networks:
-            for group in network.optimizer.param_groups:
-                group["betas"] = stage.betas
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(stage.learning_rate * factor)
-                else:
-                    group["lr"] = stage.learning_rate * factor
+        set_rates(self.networks, stage, factor)
         rests = moment.stage == "flow" and moment.share < self.config.sr.encoder_freeze
         state = (moment.stage, rests, *(network.replacements for network in self.networks))
         if state != self._state:
