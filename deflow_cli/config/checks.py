@@ -40,6 +40,25 @@ def check_choices(section: str, config: Any) -> None:
             raise ConfigError(f"{section}.{field.name} is {value!r}", next_step=f"use {in_words(choices)}")
 
 
+def check_least(section: str, config: Any, names: Sequence[str], least: Literal[0, 1]) -> None:
+    """Raise ConfigError for a number of a section that is below 0, or below 1."""
+    bound = "be at least 1" if least else "not be negative"
+    for name in names:
+        require(getattr(config, name) >= least, f"{section}.{name} must {bound}")
+
+
+def check_upkeep(section: str, config: Any, held_out: str) -> None:
+    """Raise ConfigError for a bad value of what every training has: averages, a held-out share, periods.
+
+    held_out: of what a share is held out.
+    """
+    require(0 <= config.ema < 1, f"{section}.ema is a decay, 0 to below 1")
+    share = f"{section}.held_out is a share of the {held_out}, 0 to below 0.5"
+    require(0 <= config.held_out < 0.5, share)
+    periods = ("log_every", "validate_every", "preview_every", "checkpoint_every", "max_bad_steps")
+    check_least(section, config, periods, 1)
+
+
 def check_types(config: Any) -> None:
     """Raise TypeError where a value of a frozen configuration is of another type than its default.
 

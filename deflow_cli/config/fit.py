@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deflow_cli.config.checks import Precision, check_choices, require
+from deflow_cli.config.checks import Precision, check_choices, check_least, check_upkeep, require
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 
 TRAINING_SHARE_BEFORE_GRAIN = 0.7
@@ -71,23 +71,14 @@ class FitConfig:
         require(self.learning_rate > 0, "fit.learning_rate must be positive")
         require(self.coupling_rate >= 0, "fit.coupling_rate must not be negative")
         require(0 <= self.warmup < 1, "fit.warmup is a share of the run, 0 to below 1")
-        require(0 <= self.ema < 1, "fit.ema is a decay, 0 to below 1")
-        require(0 <= self.held_out < 0.5, "fit.held_out is a share of the images, 0 to below 0.5")
+        check_upkeep("fit", self, "images")
         require(0 <= self.pair_share <= 1, "fit.pair_share is a share of a batch, 0 to 1")
         require(
             all(0 <= beta < 1 for beta in self.betas), f"fit.betas are {self.betas}; each is 0 to below 1"
         )
-        for name in ("shift_learning_rate", "weight_decay", "clip_gradients", "cache_mib"):
-            require(getattr(self, name) >= 0, f"fit.{name} must not be negative")
-        for name in (
-            "moments_every",
-            "log_every",
-            "validate_every",
-            "preview_every",
-            "checkpoint_every",
-            "max_bad_steps",
-        ):
-            require(getattr(self, name) >= 1, f"fit.{name} must be at least 1")
+        at_least_0 = ("shift_learning_rate", "weight_decay", "clip_gradients", "cache_mib")
+        check_least("fit", self, at_least_0, 0)
+        check_least("fit", self, ["moments_every"], 1)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deflow_cli.config.checks import Precision, check_choices, require
+from deflow_cli.config.checks import Precision, check_choices, check_least, check_upkeep, require
 
 # Sizes of the generator by name: features, RRDB blocks and growth inside a dense block.
 RESTORER_SIZES = {"rrdb": (64, 23, 32), "rrdb-small": (64, 6, 32), "rrdb-tiny": (32, 1, 32)}
@@ -143,29 +143,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_choices("sr", self)
-        require(0 <= self.ema < 1, "sr.ema is a decay, 0 to below 1")
-        require(0 <= self.held_out < 0.5, "sr.held_out is a share of the pairs, 0 to below 0.5")
+        check_upkeep("sr", self, "pairs")
         require(self.gt_size >= 8, f"sr.gt_size is {self.gt_size}; at least 8 is needed")
-        for name in (
-            "time_budget",
-            "clip_gradients",
-            "validate_pairs",
-            "validate_side",
-            "cache_mib",
-            "crop_pool_mib",
-            "seed",
-        ):
-            require(getattr(self, name) >= 0, f"sr.{name} must not be negative")
-        for name in (
-            "batch_size",
-            "crop_uses",
-            "log_every",
-            "validate_every",
-            "preview_every",
-            "checkpoint_every",
-            "max_bad_steps",
-        ):
-            require(getattr(self, name) >= 1, f"sr.{name} must be at least 1")
+        at_least_0 = ["time_budget", "clip_gradients", "validate_pairs", "validate_side"]
+        at_least_0 += ["cache_mib", "crop_pool_mib", "seed"]
+        check_least("sr", self, at_least_0, 0)
+        check_least("sr", self, ("batch_size", "crop_uses"), 1)
 
 
 @dataclass(frozen=True)

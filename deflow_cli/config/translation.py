@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from deflow_cli.config.checks import check_choices, require
+from deflow_cli.config.checks import check_choices, check_least, check_upkeep, require
 
 LEAST_PERCEPTUAL_SIDE = 31  # px; AlexNet's last layers are empty below
 
@@ -76,22 +76,12 @@ class TranslationFitConfig:
         )
         require(self.learning_rate > 0, "fit.learning_rate must be positive")
         require(0 <= self.constant_share <= 1, "fit.constant_share is a share of the run, 0 to 1")
-        require(0 <= self.ema < 1, "fit.ema is a decay, 0 to below 1")
-        require(0 <= self.held_out < 0.5, "fit.held_out is a share of the images, 0 to below 0.5")
+        check_upkeep("fit", self, "images")
         require(
             all(0 <= beta < 1 for beta in self.betas), f"fit.betas are {self.betas}; each is 0 to below 1"
         )
-        for name in ("iterations", "time_budget", "cache_mib", "seed"):
-            require(getattr(self, name) >= 0, f"fit.{name} must not be negative")
-        for name in (
-            "batch_size",
-            "log_every",
-            "validate_every",
-            "preview_every",
-            "checkpoint_every",
-            "max_bad_steps",
-        ):
-            require(getattr(self, name) >= 1, f"fit.{name} must be at least 1")
+        check_least("fit", self, ("iterations", "time_budget", "cache_mib", "seed"), 0)
+        check_least("fit", self, ["batch_size"], 1)
 
 
 @dataclass(frozen=True)
@@ -113,8 +103,7 @@ class TranslationConfig:
         check_choices(name, self)
         require(1 <= self.scale <= 8, f"{name}.scale is {self.scale}", "use 1 to 8")
         require(self.patch_size >= 16, f"{name}.patch_size is {self.patch_size}; at least 16 is needed")
-        for key in ("channels", "discriminator_channels"):
-            require(getattr(self, key) >= 1, f"{name}.{key} must be at least 1")
+        check_least(name, self, ("channels", "discriminator_channels"), 1)
 
     @property
     def large_side(self) -> int:
