@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.inference.test_grain_sampling import grained
 from torch import Tensor
 
 from deflow_cli.inference.sampling.image_noise import ImageNoise
@@ -12,6 +11,7 @@ from deflow_cli.inference.sampling.jobs import Job
 from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
+from tests.inference.sampling.test_grain_sampling import grained
 from tests.inference.small import smooth_images
 
 pytestmark = [

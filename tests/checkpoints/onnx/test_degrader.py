@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tests.inference.test_grain_sampling import grained
 from torch import Tensor
 
 from deflow_cli.arrays import Window
@@ -25,6 +24,7 @@ from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from tests.checkpoints.onnx.running import session
 from tests.golden.tolerances import tolerance
+from tests.inference.sampling.test_grain_sampling import grained
 from tests.inference.small import build, smooth_images
 
 KEY, SEED = "a.png", 5
