@@ -45,7 +45,7 @@ from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_tr
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
-from deflow_cli.workflows.degrade import _translate
+from deflow_cli.workflows.images.pixels import sample_pixels
 from deflow_cli.workflows.fit.step import LossStep
 
 Action = Callable[[], object]
@@ -126,7 +126,7 @@ def degrading(preset: str, height: int, width: int, samples: int, device: torch.
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     job = Job(ShiftDistribution(translator.model.prior), [ImageNoise(0, "picture")], [[0] * samples], [1.0])
     image = Image(pixels)
-    return lambda: _translate(translator, to_tensor(pixels, device), job, range(samples), image)
+    return lambda: sample_pixels(translator, to_tensor(pixels, device), job, range(samples), image)
 
 
 def degrading_plainly(preset: str, side: int, samples: int, device: torch.device) -> Action:
