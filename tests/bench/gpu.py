@@ -45,8 +45,8 @@ from deflow_cli.models.deflow.objective import Objective, TrainingNoise, draw_tr
 from deflow_cli.models.deflow.shift import ShiftDistribution
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
-from deflow_cli.workflows.images.pixels import sample_pixels
 from deflow_cli.workflows.fit.step import LossStep
+from deflow_cli.workflows.images.pixels import sample_pixels
 
 Action = Callable[[], object]
 
