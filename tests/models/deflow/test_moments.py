@@ -85,6 +85,23 @@ def test_components_find_the_levels_of_images() -> None:
     assert traces[1] == pytest.approx(2.25, abs=0.25)
 
 
+def test_colours_of_scenes_are_no_shift_of_colour() -> None:
+    """Scenes of eight crops each have colours of their own, which do not make a mean shift."""
+    random = torch.Generator().manual_seed(0)
+    mean, root = truth(random)
+    clean, degraded = samples(0 * mean, root, [1.0], (1.0, 1.0))
+    for sample in (clean, degraded):
+        for n, latents in enumerate(sample.latents):
+            if n % 8 == 0:
+                cast = 0.5 * torch.randn(CHANNELS, 1, generator=random)
+            latents[0] += cast
+    plain = degraded.of(0)[0].mean(1) - clean.of(0)[0].mean(1)
+    prior = LatentPrior([CHANNELS], components=3)
+    start_from_moments(prior, clean, degraded, random)
+    assert float(plain.norm()) > 0.3
+    assert float(prior.shared()[0].mean.detach().norm(dim=1).max()) < 0.1 * float(plain.norm())
+
+
 def test_no_noise_gives_no_randomness() -> None:
     random = torch.Generator().manual_seed(0)
     prior = LatentPrior([CHANNELS])
