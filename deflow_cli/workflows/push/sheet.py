@@ -48,7 +48,8 @@ def translator_sheet(generator: Generator) -> Pixels:
         degraded = to_pixels(translator(to_tensor(clean)))
         change = (degraded.astype(np.float32) - small.astype(np.float32)) / 255
         rows.append([small, degraded, residual_view(change)])
-    return contact_sheet(rows, [f"clean, 1/{scale}" if scale > 1 else "clean", "degraded", "change x8"])
+    labels = [f"clean, 1/{scale}" if scale > 1 else "clean", "degraded", "change x8"]
+    return contact_sheet(rows, labels, scale=-(-_SIDE // (side // scale)))
 
 
 def restorer_sheet(model: RestoringNetwork) -> Pixels:
