@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -16,10 +19,13 @@ GAP = 4
 BACKGROUND = 255
 LABEL_INK = (0, 0, 0)
 FONT_SIZE = 12
+LONGEST_ROW_LABEL = 240  # px
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(FONT_SIZE)
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which Matplotlib brings: names in Latin, Greek, Cyrillic, Arabic and more."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", FONT_SIZE)
 
 
 def _rgb(pixels: Pixels) -> Pixels:
@@ -51,7 +57,7 @@ def side_by_side(pictures: Sequence[Pixels], gap: int = GAP) -> Pixels:
     return row
 
 
-def _fit_text(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _fit_text(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """The text, cut with an ellipsis to ``width`` pixels."""
     if font.getlength(text) <= width:
         return text
@@ -70,7 +76,8 @@ def contact_sheet(
 
     rows: uint8 pictures H x W (x 1, 3 or 4), as many in each row as there are ``column_labels``; a column
     is as wide as its widest picture, a row as high as its highest. ``row_labels`` stand left of the rows.
-    ``scale``: whole factor that enlarges pixels without smoothing. Labels are cut to their column. Raises
+    ``scale``: whole factor that enlarges pixels without smoothing. Labels are cut to their column, those of
+    rows to 240 pixels. Raises
     DataError for an empty or ragged grid, ShapeError for other arrays.
     """
     if not rows or not column_labels:
@@ -82,6 +89,7 @@ def contact_sheet(
         raise DataError(f"{len(row_labels)} row labels for {len(rows)} rows")
     grid = [[_rgb(p).repeat(scale, axis=0).repeat(scale, axis=1) for p in row] for row in rows]
     font = _font()
+    row_labels = [_fit_text(label, LONGEST_ROW_LABEL, font) for label in row_labels or ()]
     widths = [max(row[c].shape[1] for row in grid) for c in range(len(column_labels))]
     heights = [max(picture.shape[0] for picture in row) for row in grid]
     margin = GAP + (max(int(font.getlength(label)) for label in row_labels) + GAP if row_labels else 0)

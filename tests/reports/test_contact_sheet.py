@@ -47,6 +47,18 @@ def test_long_label_stays_in_its_column():
     assert (sheet[:16, :second] < 128).any()
 
 
+def test_a_long_row_label_leaves_room_for_the_pictures():
+    sheet = contact_sheet([[picture(100)]], [""], ["a name of " + 200 * "n"])
+    assert sheet.shape[1] < 350
+
+
+@pytest.mark.parametrize("letters", ["σλ", "йж", "éß", "…–"])
+def test_letters_beyond_ascii_are_drawn(letters: str):
+    """Not each as the same box, which a font draws in place of what it lacks."""
+    one, other = (contact_sheet([[picture(100)]], [letter]) for letter in letters)
+    assert not np.array_equal(one, other)
+
+
 def test_scale_repeats_pixels():
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
     sheet = contact_sheet([[pixels]], [""], scale=3)
