@@ -76,7 +76,7 @@ class FitConfig:
         require(
             all(0 <= beta < 1 for beta in self.betas), f"fit.betas are {self.betas}; each is 0 to below 1"
         )
-        at_least_0 = ("shift_learning_rate", "weight_decay", "clip_gradients", "cache_mib")
+        at_least_0 = ("shift_learning_rate", "weight_decay", "clip_gradients", "cache_mib", "seed")
         check_least("fit", self, at_least_0, 0)
         check_least("fit", self, ["moments_every"], 1)
 

@@ -57,6 +57,6 @@ def test_every_training_has_bounds(section, kind):
     for name in (*periods, "batch_size"):
         with pytest.raises(ConfigError, match=rf"^{section}\.{name} "):
             kind(**{name: 0})
-    for name, value in {"ema": 1.0, "held_out": 0.5, "cache_mib": -1}.items():
+    for name, value in {"ema": 1.0, "held_out": 0.5, "cache_mib": -1, "seed": -1}.items():
         with pytest.raises(ConfigError, match=rf"^{section}\.{name} "):
             kind(**{name: value})
