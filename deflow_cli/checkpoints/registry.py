@@ -157,14 +157,16 @@ def embedded_model(folder: Path | None) -> Path:
     return path
 
 
-def embedded_restorer(folder: Path | None) -> Path | None:
-    """The packaged denoiser, which the manifest names as ``default_denoiser``; None where there is none.
+def embedded_restorer(folder: Path | None, *, enlarges: bool = False) -> Path | None:
+    """The packaged denoiser, or the one that also enlarges; None where there is none.
 
-    Its checksum is verified. Raises CheckpointError where it is damaged.
+    The manifest names them as ``default_denoiser`` and ``default_enlarger``; without the second the first is
+    taken. Their checksums are verified. Raises CheckpointError where one is damaged.
     """
     if folder is None or not (folder / WEIGHTS_MANIFEST).is_file():
         return None
-    return _packaged(folder, "default_denoiser")
+    enlarger = _packaged(folder, "default_enlarger") if enlarges else None
+    return enlarger or _packaged(folder, "default_denoiser")
 
 
 def _packaged(folder: Path, key: str) -> Path | None:

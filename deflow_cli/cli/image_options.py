@@ -72,8 +72,8 @@ RestoreModel = Annotated[
     typer.Option(
         metavar="FILE",
         help="A restorer.safetensors, its folder or hf://USER/REPO, or an ESRGAN of others, .pth or "
-        ".safetensors (default: the newest runs/*/restorer.safetensors here, else an embedded one, for "
-        "camera noise).",
+        ".safetensors (default: the newest runs/*/restorer.safetensors here, else an embedded one for "
+        "camera noise, which enlarges by two where --outscale is above 1).",
     ),
 ]
 Outscale = Annotated[

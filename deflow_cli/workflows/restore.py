@@ -102,12 +102,13 @@ class RestoreReport:
     strayed: float = 0.0
 
 
-def default_restorer(given: Path | None) -> FoundModel:
-    """The restorer given, else the newest of a run here, else the embedded one.
+def default_restorer(given: Path | None, outscale: float | None = None) -> FoundModel:
+    """The restorer given, else the newest of a run here, else the embedded one for that ``outscale``.
 
     Raises CheckpointError where there is none.
     """
-    return find_restorer(given, Path.cwd(), embedded_restorer(packaged_folder()))
+    enlarges = outscale is not None and outscale > 1
+    return find_restorer(given, Path.cwd(), embedded_restorer(packaged_folder(), enlarges=enlarges))
 
 
 def find_restorer(given: Path | None, working: Path, embedded: Path | None = None) -> FoundModel:
@@ -144,7 +145,7 @@ def restore(request: RestoreRequest, reporter: Reporter) -> RestoreReport:
     restorer, no images, no such device, options that are nothing to the restorer.
     """
     planned, video = _plan(request)
-    found = default_restorer(request.model)
+    found = default_restorer(request.model, request.outscale)
     device = choose_device(request.device)
     model, _ = load_restorer(found.path, tell=reporter.note)
     if isinstance(model, SRFlow):

@@ -1,4 +1,4 @@
-"""Embed a denoiser: copy a run's best restorer to weights/, with its card and its entry in the manifest.
+"""Embed a general restorer (x1: denoiser, else enlarger): copy a run's best restorer to weights/, with its card and its entry in the manifest.
 
     python -m tests.bench.embed_restorer RUN --command "deflow sr-train ..."
 
@@ -17,11 +17,10 @@ from deflow_cli.checkpoints.format import write_atomically
 from deflow_cli.paths import RESTORER_FILE, weights_folder
 from deflow_cli.tensor_files import read_safetensors_metadata
 
-NAME = "denoiser"
 CARD = """\
 # {name}.safetensors
 
-A general restorer of camera noise, x{scale}: what `deflow restore` takes where no restorer was trained here.
+A general restorer of camera noise, x{scale}: what `deflow restore{option}` takes where no restorer was trained here.
 
 - **Origin**: trained by this project with the command below, {step} steps on one CPU ({stage} stage).
 - **Data**: the {pictures} photographs of `photos/` alone ([their free terms](photos/CARD.md)), degraded anew
@@ -53,8 +52,10 @@ def main() -> None:
     content = source.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     low, high = facts["temperature"]
+    name, option = ("denoiser", "") if sizes["scale"] == 1 else ("enlarger", " --outscale 2")
     card = CARD.format(
-        name=NAME,
+        name=name,
+        option=option,
         degrader=facts["degrader"]["model"]["file"],
         low=low,
         high=high,
@@ -68,22 +69,22 @@ def main() -> None:
         **{key: facts[key] for key in ("step", "stage", "pictures")},
     )
     folder = weights_folder()
-    write_atomically(folder / f"{NAME}.safetensors", content)
-    write_atomically(folder / f"{NAME}.md", card.encode())
-    write_manifest(folder / "manifest.toml", len(content), digest)
-    print(f"{folder / NAME}.safetensors: {len(content)} bytes, sha256 {digest}")
+    write_atomically(folder / f"{name}.safetensors", content)
+    write_atomically(folder / f"{name}.md", card.encode())
+    write_manifest(folder / "manifest.toml", name, len(content), digest)
+    print(f"{folder / name}.safetensors: {len(content)} bytes, sha256 {digest}")
 
 
-def write_manifest(path: Path, size: int, digest: str) -> None:
+def write_manifest(path: Path, name: str, size: int, digest: str) -> None:
     """Put the key that names the restorer at the top, and its entry at the end, in place of older ones."""
     text = path.read_text("utf-8")
-    text = re.sub(rf"(?m)^default_{NAME} = .*\n", "", text)
-    text = re.sub(rf'(?ms)^\[\[file\]\]\npath = "{NAME}.safetensors"\n.*?^card = "{NAME}.md"\n+', "", text)
+    text = re.sub(rf"(?m)^default_{name} = .*\n", "", text)
+    text = re.sub(rf'(?ms)^\[\[file\]\]\npath = "{name}.safetensors"\n.*?^card = "{name}.md"\n+', "", text)
     entry = (
-        f'\n[[file]]\npath = "{NAME}.safetensors"\nkind = "restorer"\nbytes = {size}\nsha256 = "{digest}"\n'
-        f'licence = "Apache-2.0"\nauthor = "the deflow authors"\ncard = "{NAME}.md"\n'
+        f'\n[[file]]\npath = "{name}.safetensors"\nkind = "restorer"\nbytes = {size}\nsha256 = "{digest}"\n'
+        f'licence = "Apache-2.0"\nauthor = "the deflow authors"\ncard = "{name}.md"\n'
     )
-    write_atomically(path, f'default_{NAME} = "{NAME}.safetensors"\n{text.rstrip()}\n{entry}'.encode())
+    write_atomically(path, f'default_{name} = "{name}.safetensors"\n{text.rstrip()}\n{entry}'.encode())
 
 
 if __name__ == "__main__":

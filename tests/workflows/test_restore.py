@@ -310,24 +310,27 @@ def test_without_a_restorer_here_an_embedded_one_is_taken(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "package"
-    save_restorer(package / "denoiser.safetensors", network(scale=1), {})
-    digest = hashlib.sha256((package / "denoiser.safetensors").read_bytes()).hexdigest()
-    manifest = (
-        'default_denoiser = "denoiser.safetensors"\n'
-        f'[[file]]\npath = "denoiser.safetensors"\nsha256 = "{digest}"\n'
-    )
-    (package / "manifest.toml").write_text(manifest)
+    defaults, entries = "", ""
+    for name, scale in (("denoiser", 1), ("enlarger", 2)):
+        save_restorer(package / f"{name}.safetensors", network(scale=scale), {})
+        digest = hashlib.sha256((package / f"{name}.safetensors").read_bytes()).hexdigest()
+        defaults += f'default_{name} = "{name}.safetensors"\n'
+        entries += f'[[file]]\npath = "{name}.safetensors"\nsha256 = "{digest}"\n'
+    (package / "manifest.toml").write_text(defaults + entries)
     monkeypatch.setattr("deflow_cli.workflows.restore.packaged_folder", lambda: package)
     monkeypatch.chdir(tmp_path)
     size = read_image(photos / "a.png").pixels.shape[:2]
-    for outscale in (None, 1.0, 2.0):
+    for outscale, name in ((None, "denoiser"), (1.0, "denoiser"), (2.0, "enlarger"), (3.0, "enlarger")):
         report = run(photos / "a.png", tmp_path / "out.png", None, outscale=outscale)
-        assert (report.model.stem, report.model_origin) == ("denoiser", "embedded")
+        assert (report.model.stem, report.model_origin) == (name, "embedded")
         shown = read_image(tmp_path / "out.png").pixels.shape[:2]
         assert shown == tuple(int(side * (outscale or 1)) for side in size)
-    (package / "manifest.toml").write_text(manifest.replace(digest, "0" * 64))
+    (package / "manifest.toml").write_text(defaults + entries.replace(digest, "0" * 64))
     with pytest.raises(CheckpointError, match="checksum differs"):
-        run(photos / "a.png", tmp_path / "out.png", None)
+        run(photos / "a.png", tmp_path / "out.png", None, outscale=2.0)
+    (package / "manifest.toml").write_text(defaults.splitlines()[0])
+    report = run(photos / "a.png", tmp_path / "out.png", None, outscale=2.0)
+    assert report.model.stem == "denoiser"  # whose image is enlarged
 
 
 def test_what_concerns_all_images_is_an_error(photos: Path, tmp_path: Path, model_path: Path) -> None:
