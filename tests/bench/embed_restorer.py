@@ -20,7 +20,7 @@ from deflow_cli.tensor_files import read_safetensors_metadata
 CARD = """\
 # {name}.safetensors
 
-A general restorer of camera noise, x{scale}: what `deflow restore{option}` takes where no restorer was trained here.
+A general restorer of camera noise, x{scale}: what `deflow restore{option}` takes without a restorer of yours.
 
 - **Origin**: trained by this project with the command below, {step} steps on one CPU ({stage} stage).
 - **Data**: the {pictures} photographs of `photos/` alone ([their free terms](photos/CARD.md)), degraded anew
@@ -30,13 +30,16 @@ A general restorer of camera noise, x{scale}: what `deflow restore{option}` take
 - **Size**: {channels} features, {blocks} RRDB blocks; {bytes} bytes.
 - **Limits**: trained on a few small photographs for a short time. It takes camera noise of moderate strength
   away and invents no detail. For your own degradation, train one: `deflow fit CLEAN NOISY`, then
-  `deflow sr-train --hr CLEAN`.
+  `deflow sr-train --hr CLEAN`.{beside}
 - **sha256**: `{sha256}`
 
 ```sh
 {command}
 ```
 """
+
+ENLARGES = """ Of images without noise it makes less than bicubic interpolation
+  does (docs/benchmarks.md, by `tests/bench/enlarger.py`)."""
 
 
 def main() -> None:
@@ -56,6 +59,7 @@ def main() -> None:
     card = CARD.format(
         name=name,
         option=option,
+        beside="" if sizes["scale"] == 1 else ENLARGES,
         degrader=facts["degrader"]["model"]["file"],
         low=low,
         high=high,

@@ -97,15 +97,18 @@ def main() -> None:
 
 
 def write_manifest(path: Path, size: int, digest: str) -> None:
-    """Put the model's entry at the top, in place of an older one; the photographs' entries stay."""
+    """Put the model's entry before the others, in place of an older one; all else stays."""
     text = path.read_text()
-    text = re.sub(r'(?ms)^default_model = .*?^card = "camera-noise.md"\n+', "", text)
+    text = re.sub(r'(?ms)^\[\[file\]\]\npath = "camera-noise.safetensors"\n.*?^card = ".*?"\n+', "", text)
+    defaults, entries = text.split("[[file]]", 1)
     entry = (
-        f'default_model = "{NAME}"\n\n[[file]]\npath = "{NAME}"\nkind = "model"\nbytes = {size}\n'
+        f'[[file]]\npath = "{NAME}"\nkind = "model"\nbytes = {size}\n'
         f'sha256 = "{digest}"\nlicence = "Apache-2.0"\nauthor = "the deflow authors"\n'
         'card = "camera-noise.md"\n\n'
     )
-    write_atomically(path, (entry + text).encode())
+    defaults = re.sub(r"(?m)^default_model = .*\n", "", defaults)
+    defaults = f'default_model = "{NAME}"\n{defaults}'
+    write_atomically(path, f"{defaults.rstrip()}\n\n{entry}[[file]]{entries}".encode())
 
 
 if __name__ == "__main__":

@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from deflow_cli.checkpoints.format import save_model
-from deflow_cli.checkpoints.registry import model_of_any_kind
-from deflow_cli.checkpoints.restorer import save_restorer
+from deflow_cli.checkpoints.registry import embedded_model, embedded_restorer, model_of_any_kind
+from deflow_cli.checkpoints.restorer import load_restorer, save_restorer
 from deflow_cli.checkpoints.translation.files import save_translator
 from deflow_cli.config.restorer import RestorerConfig
 from deflow_cli.config.translation import CycleGeneratorConfig
 from deflow_cli.errors import CheckpointError
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.translation.generators import CycleGenerator
+from deflow_cli.paths import weights_folder
 from tests.inference.small import small_model
 
 
@@ -45,3 +46,12 @@ def test_what_is_no_one_model(tmp_path):
         (tmp_path / f"{name}.safetensors").touch()
     with pytest.raises(CheckpointError, match="holds both"):
         model_of_any_kind(tmp_path)
+
+
+def test_the_package_has_a_model_and_restorers_of_both_sizes():
+    folder = weights_folder()
+    assert embedded_model(folder).name == "camera-noise.safetensors"
+    found = [embedded_restorer(folder, enlarges=enlarges) for enlarges in (False, True)]
+    assert [path.name for path in found if path] == ["denoiser.safetensors", "enlarger.safetensors"]
+    assert [load_restorer(path)[0].config.scale for path in found if path] == [1, 2]
+    assert sum(path.stat().st_size for path in found if path) <= 8 * 2**20
