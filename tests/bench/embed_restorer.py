@@ -1,8 +1,9 @@
-"""Embed a general restorer (x1: denoiser, else enlarger): copy a run's best restorer to weights/, with its card and its entry in the manifest.
+"""Embed a general restorer: copy a run's best to weights/, with its card and its entry in the manifest.
 
     python -m tests.bench.embed_restorer RUN --command "deflow sr-train ..."
 
-``--command`` is the command that trained it, as it was given; it goes into the card.
+At a scale of 1 it becomes the denoiser, else the enlarger. ``--command`` is the command that trained it, as it
+was given; it goes into the card.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     python tests/bench/enlarger.py PICTURES [--every 3]
 
 Clean pictures, their upper left 320 x 320 px, are made small by MATLAB's bicubic, with camera noise and
-without, and enlarged again. PSNR in dB away from the borders; gain: ours less bicubic's, least, median and greatest.
+without, and enlarged again. PSNR in dB away from the borders; gain: ours less bicubic's, least, median and
+greatest.
 """
 
 from __future__ import annotations
