@@ -2,8 +2,8 @@
 
     python -m tests.bench.embed_restorer RUN --command "deflow sr-train ..."
 
-At a scale of 1 it becomes the denoiser, else the enlarger. ``--command`` is the command that trained it, as it
-was given; it goes into the card.
+At a scale of 1 it becomes the denoiser, else the enlarger. ``--command`` is the command that trained it, as
+it was given; it goes into the card.
 """
 
 from __future__ import annotations
