@@ -121,6 +121,7 @@ def mean_square(folder: str) -> float:
     return float(np.mean([np.square(a.astype(float) - b).mean() for a, b in pairs]))
 
 
+@pytest.mark.slow(seconds=46)
 def test_restorer_tutorial(run):
     printed = {}
     for command in runnable("tutorial-restorer.md"):
@@ -137,6 +138,7 @@ def test_restorer_tutorial(run):
         assert word in printed["score"].lower()
 
 
+@pytest.mark.slow(seconds=17)
 def test_tutorial(run, tmp_path):
     lay_out(tmp_path)
     for command in runnable("tutorial.md"):
@@ -193,6 +195,7 @@ def test_skipped_commands_are_on_the_pages():
     assert not set(SKIPPED) & set(commands("tutorial-restorer.md"))
 
 
+@pytest.mark.slow(seconds=15)
 def test_srflow_tutorial(run, tmp_path):
     lay_out(tmp_path)
     printed = {}
@@ -240,6 +243,7 @@ def test_study_page(run, tmp_path):
     assert "bicubic" in Path("study.html").read_text()
 
 
+@pytest.mark.slow(seconds=10)
 def test_the_commands_of_blur_kernels_run(tmp_path: Path, run: Callable[[str], str]) -> None:
     """Pictures are whole here: at a quarter of their size they still hold a patch."""
     data = write_demo_data(tmp_path / "data")

@@ -17,6 +17,7 @@ SMALL_FIT = """
     fit.batch_size=4 fit.patch_size=32 fit.leak_test=false fit.report=false
 """
 UV = shutil.which("uv")
+pytestmark = pytest.mark.slow(seconds=40)  # an environment is made first
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,6 @@ def deflow(installed, tmp_path_factory):
     return run
 
 
-@pytest.mark.slow
 def test_the_commands_of_the_readme(deflow):
     working = deflow.working
     deflow("demo", "--data-only", "--out", "data")

@@ -79,6 +79,7 @@ def test_a_full_device_is_an_error_like_others(arguments: list[str], unbuffered:
     assert "Exception ignored" not in text
 
 
+@pytest.mark.slow(seconds=13)
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_files_are_written_although_nothing_can_be_printed(images: Path) -> None:
     arguments = ["score", images, "--metrics", "piqe", "--csv", "s.csv", "--html", "s.html"]
@@ -108,6 +109,7 @@ def test_a_reader_that_has_gone_is_no_error_of_ours(images: Path) -> None:
     assert b"error" not in done.stderr
 
 
+@pytest.mark.slow(seconds=9)
 @pytest.mark.skipif(os.name != "posix", reason="streams are closed by a shell of POSIX")
 @pytest.mark.parametrize("closed", ["2>&-", "<&-", "2>&- <&-"])
 def test_streams_that_are_closed_cost_no_result_and_get_into_no_file(images: Path, closed: str) -> None:
@@ -122,6 +124,7 @@ def test_streams_that_are_closed_cost_no_result_and_get_into_no_file(images: Pat
 HOSTILE = "\x1b[2J\x1b]0;title\x07 \x9b31m\r.png"
 
 
+@pytest.mark.slow(seconds=8)
 def test_names_do_not_command_the_terminal(tmp_path: Path) -> None:
     assert visible("a\tb\nc") == "a\tb\nc"
     assert visible(HOSTILE) == "\\x1b[2J\\x1b]0;title\\x07 \\x9b31m\\x0d.png"

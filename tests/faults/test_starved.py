@@ -111,7 +111,7 @@ def test_tiles_follow_the_memory_and_do_not_show(inputs: Path, tmp_path: Path) -
     assert (whole == tiles).all()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 @pytest.mark.skipif(sys.platform != "linux", reason="kilobytes of memory are counted on Linux")
 def test_24_megapixels_take_less_than_4_gigabytes(inputs: Path, tmp_path: Path) -> None:
     """The most that any process took which this one started: that of the picture, or one that took more."""

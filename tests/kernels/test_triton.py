@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 PTX_TARGETS = (80, 90)
 
 
+@pytest.mark.slow(seconds=50)
 def test_kernels_agree_with_the_reference_under_the_interpreter() -> None:
     # Triton reads the variable when it is first imported, so the suite's own process must not set it.
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "DEFLOW_KERNELS": "auto"}

@@ -51,7 +51,7 @@ with joined_ranks("cpu") as (ranks, device):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=24)
 def test_gradients_are_those_of_the_whole_batch() -> None:
     for code, output in ends(start_ranks(2, GRADIENTS)):
         assert code == 0, output

@@ -290,6 +290,7 @@ def jpeg_model(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow(seconds=9)
 def test_samples_are_compressed_where_the_model_records_it(tmp_path, model_path, jpeg_model):
     write_image(tmp_path / "in" / "a.png", Image(to_pixels(smooth_images(1, 150, 130))))
     run(tmp_path / "in", tmp_path / "plain", model_path, samples=8)

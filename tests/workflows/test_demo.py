@@ -35,6 +35,7 @@ def cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Engine, "share", property(lambda engine: engine.progress.step / STEPS))
 
 
+@pytest.mark.slow(seconds=9)
 @pytest.mark.usefixtures("cut_short")
 def test_demo_fits_degrades_and_shows(tmp_path: Path) -> None:
     out = tmp_path / "demo"

@@ -100,7 +100,8 @@ SCRIPTS = {"compare": 3, "study": 2}  # their data, which are no program, and pr
 
 
 @pytest.mark.parametrize(
-    "kind", ["score", pytest.param("realism", marks=pytest.mark.slow), "report", "compare", "study"]
+    "kind",
+    ["score", pytest.param("realism", marks=pytest.mark.slow(seconds=8)), "report", "compare", "study"],
 )
 def test_names_are_text_on_every_page(folders: Path, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "page.html"

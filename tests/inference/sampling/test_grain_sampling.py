@@ -54,6 +54,7 @@ def samples(
 both = pytest.mark.parametrize("stationary", [True, False], ids=["stationary", "latent"])
 
 
+@pytest.mark.slow(seconds=8)
 @both
 def test_tiles_do_not_show(stationary):
     model, image = grained(stationary), smooth_images(1, 150, 203)

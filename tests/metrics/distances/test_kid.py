@@ -92,6 +92,7 @@ def test_refusals() -> None:
     assert np.isnan(kid(gaussian(rng, 7), gaussian(rng, 4), rng).floor)
 
 
+@pytest.mark.slow(seconds=9)
 def test_laws_of_noise_on_other_scenes() -> None:
     law = Law(10.0, 0.6, 0.7, (1.0, 0.8, 1.2), 0.3)
     real = patch_features(noisy(law, 20, seed=0))

@@ -26,6 +26,7 @@ def real() -> Images:
     return noisy(LAW, 16, seed=0, size=128)
 
 
+@pytest.mark.slow(seconds=12)
 def test_same_law_on_other_scenes_is_chance_and_deterministic(real: Images) -> None:
     fake = noisy(LAW, 16, seed=1, size=128)
     result = two_sample(real, fake, seed=0, steps=60)

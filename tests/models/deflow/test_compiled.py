@@ -60,6 +60,7 @@ def test_networks_in_bfloat16_stay_near_the_layers() -> None:
         assert error <= 2 * allowed + 1e-3 * value.norm(), name
 
 
+@pytest.mark.slow(seconds=8)
 @pytest.mark.parametrize("low_memory", [False, True], ids=["kept", "recomputed"])
 def test_compiled_functions_compute_the_same(monkeypatch: pytest.MonkeyPatch, low_memory: bool) -> None:
     """By the tracer alone: what the code generator makes of it needs a compiler."""

@@ -32,6 +32,7 @@ def posterior() -> tuple[Tensor, Tensor]:
     return gain, prior - torch.outer(gain, prior @ mean)
 
 
+@pytest.mark.slow(seconds=17)
 @pytest.mark.parametrize("form", ["direct", "inverted"])
 def test_covariance_and_calibration_of_samples(form: str) -> None:
     config = SRFlowConfig(

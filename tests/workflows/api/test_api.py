@@ -228,6 +228,7 @@ class Pictures(Dataset):
         return self.transform(smooth_images(1, 16, 16)[0])
 
 
+@pytest.mark.slow(seconds=11)
 def test_transform_in_loader_workers(model):
     def epoch():
         torch.manual_seed(0)

@@ -80,6 +80,7 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
     assert not different, different[:3]
 
 
+@pytest.mark.slow(seconds=7)
 @pytest.mark.parametrize("update", ["moments", "gradient"])
 def test_two_runs_are_bitwise_equal(folders: tuple[Path, Path], tmp_path: Path, update: str) -> None:
     config = small(f"fit.shift_update={update}")
@@ -126,6 +127,7 @@ def steps_logged(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in lines if line.endswith("}")]
 
 
+@pytest.mark.slow(seconds=80)
 def test_sigkill_and_resume_end_with_the_same_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(FIT.to_toml(small("fit.iterations=60")))

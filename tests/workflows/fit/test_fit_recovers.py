@@ -76,6 +76,7 @@ BY_LIKELIHOOD = {
 }
 
 
+@pytest.mark.slow(seconds=29)
 @pytest.mark.parametrize("options", [BY_MOMENTS, BY_LIKELIHOOD], ids=["moments", "likelihood"])
 def test_known_shift_and_covariance_are_recovered(
     folders: tuple[Path, Path], tmp_path: Path, options: dict[str, object]

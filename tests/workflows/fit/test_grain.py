@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pytest
 import torch
 
 from deflow_cli.arrays import Pixels
@@ -59,6 +60,7 @@ def matched(noisy: list[Pixels]):
     return GrainMatcher(GrainData(clean, [n // 3 for n in range(len(clean))], bases, noisy)).match(pattern)
 
 
+@pytest.mark.slow(seconds=6)
 def test_the_strength_follows_brightness():
     found = matched([degraded(y, n) for n, y in enumerate(crops()[1])])
     expected = STRENGTH * (1 + found.knots.brightness.numpy() / 255.0)
@@ -69,11 +71,13 @@ def test_the_strength_follows_brightness():
     assert found.found > 4 * found.null
 
 
+@pytest.mark.slow(seconds=8)
 def test_the_spread_of_levels_is_found():
     found = matched([degraded(y, n, spread=0.4) for n, y in enumerate(crops()[1])])
     assert 0.25 < found.spread < 0.55
 
 
+@pytest.mark.slow(seconds=7)
 def test_the_null_is_told():
     """No noise: what is found between two sets of photographs is as much as between two halves of one."""
     found = matched(crops()[1])

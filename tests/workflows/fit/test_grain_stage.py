@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -77,6 +78,7 @@ def test_samples_that_matching_brings_no_nearer_stay_as_they_are(tmp_path, monke
     assert any("no nearer to the noisy images" in note for note in listener.notes)
 
 
+@pytest.mark.slow(seconds=11)
 def test_the_same_seed_finds_the_same(tmp_path, monkeypatch):
     one, _, _ = run(tmp_path / "a", monkeypatch)
     two, _, _ = run(tmp_path / "b", monkeypatch)

@@ -91,6 +91,7 @@ ask(hr, out, shard=Shard(1, 2), workers=1, **recipe("folders"))
 """
 
 
+@pytest.mark.slow(seconds=9)
 def test_a_shard_that_is_killed_is_named_and_made_again(hr, tmp_path):
     ask(hr, tmp_path / "one", **recipe("folders"))
     out = tmp_path / "two"
@@ -190,7 +191,7 @@ def ray(monkeypatch):
     found.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 @pytest.mark.skipif(not os.environ.get("DEFLOW_RAY"), reason="starts a Ray cluster: set DEFLOW_RAY=1")
 def test_ray_makes_what_one_process_makes(hr, tmp_path, ray):
     for kind in ("folders", "webdataset"):

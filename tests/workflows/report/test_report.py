@@ -201,6 +201,7 @@ def test_clean_column_is_the_crop_and_zero_temperature_is_not_random(
     assert not np.array_equal(*one)
 
 
+@pytest.mark.slow(seconds=15)
 def test_report_is_the_same_twice_and_finds_the_folders_from_elsewhere(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

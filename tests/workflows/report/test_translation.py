@@ -58,7 +58,7 @@ def test_the_page_of_a_run_is_made_anew(runs: dict[str, Path], name: str, tmp_pa
     assert str(runs[name].parent) not in text
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=18)
 def test_without_haste_more_is_measured(runs: dict[str, Path], tmp_path: Path) -> None:
     result = report(ReportRequest(runs["dsgan"], tmp_path / "page.html", device="cpu"))
     hasty = report(ReportRequest(runs["dsgan"], tmp_path / "hasty.html", **IN_HASTE))

@@ -24,7 +24,7 @@ from tests.listening import Listener
 
 from .conftest import SMALLEST
 
-pytestmark = pytest.mark.slow  # most of it are imports and plots
+pytestmark = pytest.mark.slow(seconds=1.5)  # each; most of it are imports and plots
 METHODS = ("none", "white-noise", "dasr", "deflow")
 
 

@@ -76,7 +76,7 @@ def assert_same_training(run: Path, alone: Path, tolerance: float) -> None:
         assert worst[0] < tolerance, worst
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=41)
 def test_two_ranks_train_restorers_as_one_does(tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "x2", 2)
     esrgan = SR.apply_overrides(SR.load("tiny"), [*ESRGAN, *RATES])

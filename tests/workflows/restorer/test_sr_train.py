@@ -332,6 +332,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow(seconds=30)
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("kind", "kills"), [("pairs", (4, 18)), ("hr", (18,))])
 def test_sigkill_and_resume_end_with_the_same_files(
