@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.forking import Forked
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -27,26 +27,16 @@ def environment(rank: int = 0, size: int = 1, port: int = 0) -> dict[str, str]:
     return given | own
 
 
-def start_ranks(size: int, script: str, *arguments: object) -> list[subprocess.Popen[str]]:
-    """Run Python code in so many processes, whose stdout and stderr can be read together."""
+def start_ranks(size: int, script: str, *arguments: object) -> list[Forked]:
+    """Run Python code in so many processes that can meet."""
     port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            env=environment(rank, size, port),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(size)
-    ]
+    return [Forked(script, *arguments, environment=environment(rank, size, port)) for rank in range(size)]
 
 
-def ends(processes: list[subprocess.Popen[str]], timeout: float = 300) -> list[tuple[int, str]]:
+def ends(processes: list[Forked], timeout: float = 300) -> list[tuple[int, str]]:
     """Exit code and output of each."""
     try:
-        outputs = [process.communicate(timeout=timeout)[0] for process in processes]
+        return [(process.wait(timeout), process.output()) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import resource
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload(
-    [
-        "deflow_cli.cli.main",
-        "deflow_cli.workflows.api",
-        "deflow_cli.workflows.demo",
-        "deflow_cli.workflows.edit",
-        "deflow_cli.workflows.export",
-        "deflow_cli.workflows.realism.run",
-        "deflow_cli.workflows.restorer.run",
-        "deflow_cli.workflows.restorer.srflow.run",
-        "deflow_cli.workflows.space.run",
-        "rich.progress",
-        "rich.table",
-        "torch._dynamo",  # which optimisers import
-    ]
-)
+from tests.forking import FORKING
+
 PATIENCE = 120  # seconds, that no test needs
 
 
@@ -67,7 +50,7 @@ class Started:
         for path in (self._out, self._err):
             path.touch()
         words = [str(word) for word in arguments]
-        self._process = ForkServerProcess(target=_run, args=(words, str(folder), limits, places))
+        self._process = FORKING.Process(target=_run, args=(words, str(folder), limits, places))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid

@@ -26,6 +26,8 @@ def test_kernels_agree_with_the_reference_under_the_interpreter() -> None:
         "pytest",
         "-q",
         "-x",
+        "-n",
+        "0",
         "-p",
         "no:cacheprovider",
         str(HERE / "interpreted.py"),

@@ -65,9 +65,9 @@ def test_ranks_agree_and_hear_why_another_one_failed() -> None:
 def test_a_killed_main_rank_ends_the_other_within_seconds() -> None:
     processes = start_ranks(2, AGREE, "waits")
     for process in processes:
-        assert process.stdout is not None
-        while "finite" not in process.stdout.readline():
-            assert process.poll() is None
+        while "finite" not in process.output():
+            assert process.poll() is None, process.output()
+            time.sleep(0.01)
     os.kill(processes[0].pid, signal.SIGKILL)
     before = time.monotonic()
     code, output = ends(processes)[1]

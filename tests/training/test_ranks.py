@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import socket
 import time
 from pathlib import Path
 
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
 
 from deflow_cli.presets.reader import FIT
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Silent
 from deflow_cli.training.engine import Engine
 from deflow_cli.workflows.fit.step import LossStep
+from tests.forking import FORKING
+from tests.rank_processes import free_port
 
 SIZE = 2
 POISONED = 3  # the step that is not finite on the last rank alone
@@ -54,14 +55,14 @@ def train(rank: int, port: int, root: Path) -> None:
     distributed.destroy_process_group()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_two_ranks_skip_together_and_one_writes(tmp_path: Path) -> None:
-    multiprocessing.spawn(train, (free_port(), tmp_path), nprocs=SIZE)
+    port = free_port()
+    ranks = [FORKING.Process(target=train, args=(rank, port, tmp_path)) for rank in range(SIZE)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(300)
+        assert rank.exitcode == 0
     first, last = (torch.load(tmp_path / f"weights{rank}.pt") for rank in range(SIZE))
     assert all(torch.equal(first[key], last[key]) for key in first)
     for rank in range(SIZE):

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from deflow_cli.training.engine import LEAST_STEPS, Engine
 from deflow_cli.workflows.fit import run as workflow
 from deflow_cli.workflows.fit.closed_form import SampleSizes
 from deflow_cli.workflows.fit.run import BatchObjective, WrapObjective, fit
+from tests.forking import Forked
 from tests.small import small_run
 
 SETTINGS = [
@@ -112,11 +112,8 @@ workflow.fit(request)
 """
 
 
-def start_process(
-    folders: tuple[Path, Path], out: Path, config: Path, resume: bool
-) -> subprocess.Popen[bytes]:
-    arguments = [str(folders[0]), str(folders[1]), str(out), str(config), str(int(resume))]
-    return subprocess.Popen([sys.executable, "-c", KILLED, *arguments])
+def start_process(folders: tuple[Path, Path], out: Path, config: Path, resume: bool) -> Forked:
+    return Forked(KILLED, *folders, out, config, int(resume))
 
 
 def steps_logged(run: Path) -> list[int]:
@@ -127,18 +124,17 @@ def steps_logged(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in lines if line.endswith("}")]
 
 
-@pytest.mark.slow(seconds=80)
+@pytest.mark.slow(seconds=30)
 def test_sigkill_and_resume_end_with_the_same_weights(folders: tuple[Path, Path], tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    config.write_text(FIT.to_toml(small("fit.iterations=60")))
+    config.write_text(FIT.to_toml(small("fit.iterations=24")))
     assert start_process(folders, tmp_path / "whole", config, False).wait() == 0
-    for kills, at in ((1, 6), (2, 30)):
+    for kills, at in ((1, 6), (2, 14)):
         process = start_process(folders, tmp_path / "killed", config, resume=kills > 1)
         while process.poll() is None and max(steps_logged(tmp_path / "killed"), default=0) < at:
             time.sleep(0.01)
         assert process.poll() is None, "the run ended before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
         assert not (tmp_path / "killed" / "model.safetensors").exists()
     assert start_process(folders, tmp_path / "killed", config, True).wait() == 0
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))

@@ -146,7 +146,7 @@ def test_two_ranks_train_as_one_does(photos: Path, alone: Path) -> None:
     assert {path.name for path in out.iterdir()} == {path.name for path in alone.iterdir()}
 
 
-@pytest.mark.slow(seconds=55)
+@pytest.mark.slow(seconds=25)
 def test_a_killed_rank_ends_the_run_which_goes_on_with_two_and_with_one(photos: Path, alone: Path) -> None:
     out = photos / "killed"
     processes = start_ranks(2, RUN, photos, out, 0.2, "begin")

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +40,7 @@ from deflow_cli.workflows.restorer.request import kept_restorer
 from deflow_cli.workflows.restorer.run import SrRequest, sr_train
 from deflow_cli.workflows.restorer.step import Moment, RestorerStep, rate_factor
 from deflow_cli.workflows.restorer.validation import Measured, choose_scorers
+from tests.forking import Forked
 from tests.listening import Listener
 
 CPU = torch.device("cpu")
@@ -311,16 +310,14 @@ def killed_request(kind: str, data: Path, out: Path, resume: bool) -> SrRequest:
 
 def kill_at(step: int, kind: str, data: Path, out: Path, resume: bool) -> None:
     """Start a run in a process of its own and kill it once its log has a step."""
-    arguments = [kind, str(data), str(out), "resume" if resume else ""]
-    process = subprocess.Popen([sys.executable, "-c", KILLED, *arguments], cwd=Path(__file__).parents[3])
+    process = Forked(KILLED, kind, data, out, "resume" if resume else "")
     while process.poll() is None:
         rows = rows_of(out) if (out / "log.jsonl").exists() else []
         if rows and rows[-1]["step"] >= step:
             break
         time.sleep(0.005)
-    assert process.poll() is None, "the run ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.poll() is None, f"the run ended before it could be killed: {process.output()}"
+    process.kill()
 
 
 @pytest.fixture
