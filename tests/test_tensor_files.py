@@ -169,6 +169,7 @@ def test_a_header_of_any_length_is_told_from_a_pickle(tmp_path: Path) -> None:
     assert 0x80 in firsts
 
 
+@pytest.mark.slow(seconds=18)
 def test_every_process_writes_the_same_bytes(tmp_path: Path) -> None:
     paths = [tmp_path / seed for seed in "012"]
     for path in paths:

@@ -290,6 +290,7 @@ def _offer(server: Loopback, revision: str, body: bytes, etag: str) -> None:
     server.told[path] = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
 
 
+@pytest.mark.slow(seconds=9)
 def test_hub_file_is_pulled_found_and_not_pulled_again(hf, server, tmp_path):
     _offer(server, "main", BODY, DIGEST)
     name = "hf://owner/repo/deep/model.bin"

@@ -53,6 +53,7 @@ def test_any_encoding_shows_a_readable_text(encoding: str, monkeypatch: pytest.M
     assert not can_show("\udce9")
 
 
+@pytest.mark.slow(seconds=7)
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_a_score_is_written_and_shown_in_any_encoding(images: Path, encoding: str) -> None:
     environment = os.environ | {"PYTHONIOENCODING": encoding}
@@ -91,6 +92,7 @@ def test_files_are_written_although_nothing_can_be_printed(images: Path) -> None
     assert (images.parent / "s.html").stat().st_size > 1000
 
 
+@pytest.mark.slow(seconds=11)
 def test_json_is_exact_in_any_encoding(images: Path) -> None:
     (images / "0.png").rename(images / "größe.png")
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}

@@ -72,6 +72,7 @@ def test_files_that_find_no_room(inputs: Path, tmp_path: Path, name: str) -> Non
     assert left <= {"deflow.partial.json", "config.toml", "data.json", "run.json"}, left
 
 
+@pytest.mark.slow(seconds=10)
 def test_a_file_that_finds_no_room_leaves_the_old_one(inputs: Path, tmp_path: Path) -> None:
     for name in ("export", "report"):
         command, limits = writers(inputs, tmp_path)[name], Limits(file=3000)
