@@ -196,10 +196,9 @@ def _rrdb_backward(
 def _dense_block(x: Tensor, seen: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
     """``ResidualDenseBlock.forward``; what its last convolution sees is written to ``seen``."""
     stack = x
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        y = F.leaky_relu(F.conv2d(stack, weight, bias, padding=1), RELU_SLOPE)
-        stack = torch.cat((stack, y), dim=1)
-    seen.copy_(stack)
+    for index in range(CONVOLUTIONS - 1):
+        y = F.leaky_relu(F.conv2d(stack, weights[index], biases[index], padding=1), RELU_SLOPE)
+        stack = torch.cat((stack, y), dim=1, out=seen if index == CONVOLUTIONS - 2 else None)
     return x + RESIDUAL * F.conv2d(stack, weights[-1], biases[-1], padding=1)
 
 
@@ -208,15 +207,15 @@ def _dense_block_backward(
 ) -> Tensor:
     """The gradient of a dense block's input; those of its convolutions' outputs go to ``inner_grads``."""
     growth = weights[0].shape[0]
-    g = RESIDUAL * grad
-    inner_grads[-1].copy_(g)
-    of_stack = _input_gradient(g, seen, weights[-1])
+    torch.mul(grad, RESIDUAL, out=inner_grads[-1])
+    of_stack = _input_gradient(inner_grads[-1], seen, weights[-1])
     for index in reversed(range(CONVOLUTIONS - 1)):
         start = weights[index].shape[1]
         y = seen[:, start : start + growth]
-        g = of_stack[:, start : start + growth]
-        g = torch.where(y > 0, g, RELU_SLOPE * g).contiguous(memory_format=torch.channels_last)
-        inner_grads[index].copy_(g)
+        g = inner_grads[index]
+        torch.ops.aten.leaky_relu_backward.grad_input(
+            of_stack[:, start : start + growth], y, RELU_SLOPE, True, grad_input=g
+        )
         of_stack = of_stack[:, :start] + _input_gradient(g, seen[:, :start], weights[index])
     return grad + of_stack
 
