@@ -78,14 +78,14 @@ class LinearStep(Bijection):
             *type(pointwise[0]).matrices(pointwise),
         )
         networks = iter(steps[0].networks_of(steps, settings).encoders(features))
-        z, total = x_bchw, times_positions(log_det, x_bchw)
+        z, log_dets = x_bchw, [times_positions(log_det, x_bchw)]
         for layer, affine in zip(layers, linear, strict=True):
             if layer.has_networks:
-                z, part = next(networks)(z, affine)
-                total = total + part
+                z, *parts = next(networks)(z, affine)
+                log_dets += parts
             else:
                 z = conv1x1(z, *affine)
-        return z, total
+        return z, torch.stack(log_dets).sum(0)
 
     def _weights(self) -> list[Tensor]:
         return [*self.actnorm.parameters(), *self.invconv.parameters(), *self.invconv.buffers()]

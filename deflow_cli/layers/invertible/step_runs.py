@@ -60,8 +60,8 @@ class CouplingWeights(NamedTuple):
 
 Affine = tuple[Tensor, Tensor]
 """Weight and bias of the linear map that a step's ActNorm and 1x1 convolution are together."""
-StepEncoder = Callable[[Tensor, Affine], tuple[Tensor, Tensor]]
-"""Takes a step's input and linear map; returns its output and the log-det of its networks per sample."""
+StepEncoder = Callable[[Tensor, Affine], tuple[Tensor, Tensor, Tensor]]
+"""Takes a step's input and linear map; returns its output, and the log-dets of its two networks per sample."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def fold_nets(nets: Sequence[NetParameters], z_channels: int, dtype: torch.dtype
     factor = torch.exp(stacked.out_logs * 3.0)
     out, out_bias = stacked.out_weight * factor[..., None], stacked.out_bias * factor.flatten(1)
     aligned = ALIGNED_CHANNELS if dtype.itemsize < 4 else 1
-    first = F.pad(weight_in[:, :, :z_channels], (0, 0, 0, 0, 0, -z_channels % aligned))
+    first = _padded(weight_in[:, :, :z_channels], 2, -z_channels % aligned)
     spare = -out.shape[1] % aligned
-    out, out_bias = F.pad(out, (0, 0, 0, 0, 0, 0, 0, spare)), F.pad(out_bias, (0, spare))
+    out, out_bias = _padded(out, 1, spare), _padded(out_bias, 1, spare)
     return NetStack(
         _channels_last(first, dtype),
         _channels_last(weight_in[:, :, z_channels:], dtype).flatten(0, 1),
@@ -178,8 +178,8 @@ def encode_step(
     injector: Sequence[Tensor],
     form: ScaleForm,
     variant: FlowVariant,
-) -> tuple[Tensor, Tensor]:
-    """One flow step from folded parameters; the log-det per sample is without that of the linear map.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One flow step from folded parameters, as a ``StepEncoder``.
 
     term: of ``condition_terms``. injector: an output of ``injector_outputs``, and its bias.
     """
@@ -193,7 +193,7 @@ def encode_step(
     else:
         z, first = affine(z, injector_raw, form)
         z, second = _couple(z, coupling, term, form, variant)
-    return z, first + second
+    return z, first, second
 
 
 def encode_step_alone(
@@ -206,7 +206,7 @@ def encode_step_alone(
     dtype: torch.dtype,
     form: ScaleForm,
     variant: FlowVariant,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """``encode_step`` from unfolded parameters; it computes its conditions itself."""
     level = LevelFeatures(features)
     couplings = fold_nets([coupling], x_bchw.shape[1] // 2, dtype)
@@ -230,8 +230,8 @@ def _couple(
 ) -> tuple[Tensor, Tensor]:
     affine = dispatch.coupling_forward if variant.encoding == "divide" else dispatch.coupling_inverse
     z1_channels = z.shape[1] // 2
-    z1, z2 = z[:, :z1_channels], z[:, z1_channels:]
-    seen = F.pad(z1.to(weights.first.dtype), (0, 0, 0, 0, 0, weights.first.shape[1] - z1_channels))
+    z1, z2 = z.split((z1_channels, z.shape[1] - z1_channels), dim=1)
+    seen = _padded(z1.to(weights.first.dtype), 1, weights.first.shape[1] - z1_channels)
     hidden = F.relu(F.conv2d(seen, weights.first, padding=1) + term)
     hidden = conv1x1(hidden, weights.mid, weights.mid_bias, relu=True)
     raw = F.conv2d(hidden, weights.out, weights.out_bias, padding=1)[:, : 2 * z2.shape[1]]
@@ -250,6 +250,11 @@ def _hidden_of_all(x_kpc: Tensor, mid: Tensor, mid_bias: Tensor) -> Tensor:
     if len(mid) == 1:
         return F.relu(F.linear(F.relu(x_kpc[0]), mid[0], mid_bias[0]))[None]
     return F.relu(torch.baddbmm(mid_bias[:, None], F.relu(x_kpc), mid.mT))
+
+
+def _padded(tensor: Tensor, dim: int, spare: int) -> Tensor:
+    """The tensor with ``spare`` zeros more at the end of a dimension; the tensor itself where there are none."""
+    return F.pad(tensor, (0, 0) * (tensor.dim() - 1 - dim) + (0, spare)) if spare else tensor
 
 
 def _scaled(weight: Tensor, bias: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
