@@ -128,6 +128,7 @@ class TrainingConfig:
     clip_gradients: float = 0.0
     ema: float = 0.0
     precision: Precision = "auto"
+    compile: Literal["yes", "no"] = "no"  # torch.compile of the trunk, and of an SRFlow's steps
     lpips_file: str = ""  # AlexNet's weights; empty: those on this machine
     held_out: float = 0.1  # share of the pairs, where there is no --val
     validate_pairs: int = 16  # held-out pairs that are looked at; 0: all

@@ -6,6 +6,16 @@ import functools
 
 import torch
 
+from deflow_cli.runtime.progress import Reporter
+
+
+def can_compile(device: torch.device, reporter: Reporter) -> bool:
+    """Whether steps that are to be compiled can be; where not, the reporter is told why."""
+    reason = why_not_compiled(device)
+    if reason:
+        reporter.note(f"steps are not compiled: {reason}")
+    return not reason
+
 
 @functools.cache
 def why_not_compiled(device: torch.device) -> str:

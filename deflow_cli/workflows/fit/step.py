@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deflow_cli.config.fit import FitConfig
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.objective import TrainingNoise, draw_training_noise, part_of_noise
-from deflow_cli.runtime.compiling import why_not_compiled
+from deflow_cli.runtime.compiling import can_compile
 from deflow_cli.runtime.cuda_graphs import GraphedFunction
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
@@ -198,9 +198,7 @@ def accelerate(model: DeFlow, fit: FitConfig, device: torch.device, reporter: Re
     steps, seconds = LONG_RUN
     is_long = fit.iterations >= steps or (not fit.iterations and fit.time_budget >= seconds)
     compiled = fit.compile == "yes" or (fit.compile == "auto" and on_gpu and is_long)
-    if compiled and (reason := why_not_compiled(device)):
-        reporter.note(f"steps are not compiled: {reason}")
-        compiled = False
+    compiled = compiled and can_compile(device, reporter)
     if on_gpu:
         model.to(memory_format=torch.channels_last)  # as the convolutions want their weights
     if on_gpu or compiled:

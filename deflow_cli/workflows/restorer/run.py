@@ -22,6 +22,7 @@ from deflow_cli.metrics.base import Metric
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.paths import RESTORER_FILE
 from deflow_cli.presets.reader import SR
+from deflow_cli.runtime.compiling import can_compile
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
@@ -133,6 +134,8 @@ class RestorerRun(StagedRun):
         self.reporter = reporter
         self.device = next(model.parameters()).device
         precision = choose_precision(config.sr.precision, self.device)
+        if config.sr.compile == "yes" and can_compile(self.device, reporter):
+            model.trunk_together = model.compiled = True
         features = load_features(config, self.device, reporter)
         judge = new_discriminator(config)
         if judge is not None:

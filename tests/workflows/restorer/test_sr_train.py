@@ -23,6 +23,7 @@ from deflow_cli.data.images.files import Image, write_image
 from deflow_cli.data.pairs.records import Pair
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, ConfigError, DataError
+from deflow_cli.layers.networks import rrdb_trunk
 from deflow_cli.models.esrgan.discriminators import build_discriminator
 from deflow_cli.models.esrgan.generator import RRDBNet
 from deflow_cli.models.esrgan.initialization import start_bicubic, start_identity
@@ -574,6 +575,29 @@ def test_bf16_trains_both_stages(pairs: Path, tmp_path: Path) -> None:
     result = train(pairs, tmp_path / "run", "psnr.iterations=1", "gan.iterations=1", "sr.precision=bf16")
     assert (result.step, rows_of(result.run_dir)[-1].get("skipped", 0)) == (2, 0)
     assert all(torch.isfinite(value).all() for value in load_file(result.last_path).values())
+
+
+def test_compiled_steps_are_those_of_plain_ones(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled where asked for alone; by the tracer, since what the code generator makes needs a compiler."""
+    compiled = []
+
+    def traced(function, wanted):
+        if not wanted:
+            return function
+        compiled.append(function.__name__)
+        return torch.compile(function, dynamic=False, backend="aot_eager", fullgraph=True)
+
+    monkeypatch.setattr(rrdb_trunk, "maybe_compiled", traced)
+    monkeypatch.setattr(workflow, "can_compile", lambda device, reporter: True)
+    settings = ["sr.stage=psnr", "psnr.iterations=2", "sr.precision=fp32"]
+    plain = load_file(train(pairs, tmp_path / "plain", *settings).last_path)
+    assert not compiled
+    found = load_file(train(pairs, tmp_path / "compiled", *settings, "sr.compile=yes").last_path)
+    assert set(compiled) == {"_dense_block", "_dense_block_backward"}
+    for key, value in found.items():
+        torch.testing.assert_close(value, plain[key], rtol=1e-5, atol=1e-6, msg=key)
 
 
 def test_a_bad_step_changes_no_weight(pairs: Path) -> None:

@@ -23,6 +23,7 @@ from deflow_cli.models.srflow.objective import dequantised
 from deflow_cli.models.srflow.pretraining import RestorerHead, new_head
 from deflow_cli.paths import RESTORER_FILE
 from deflow_cli.presets.reader import SRFLOW
+from deflow_cli.runtime.compiling import can_compile
 from deflow_cli.runtime.device import choose_device, choose_precision
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.joining import joined_ranks
@@ -134,8 +135,9 @@ class SRFlowRun(StagedRun):
         self.device = next(model.parameters()).device
         self.precision = choose_precision(config.sr.precision, self.device)
         model.set_net_precision(self.precision)
-        if self.device.type == "cuda":
-            model.train_in_runs()
+        compiled = config.sr.compile == "yes" and can_compile(self.device, reporter)
+        if compiled or self.device.type == "cuda":
+            model.train_in_runs(compiled=compiled)
         head: RestorerHead | None = None
         if "pretrain" in config.stages:
             head = new_head(model, generator(config.sr.seed, "head")).to(self.device)
