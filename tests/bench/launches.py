@@ -1,6 +1,6 @@
 """How many kernels does a training step launch? Counted as dispatched operations, without a GPU.
 
-    python tests/bench/launches.py [--presets aim,ntire,base] [--side 32] [--low] [--modules 12] [--operations]
+    python tests/bench/launches.py [--presets aim,ntire,base] [--low] [--modules 12] [--operations]
 
 A dispatch mode sees every operation below autograd. Views, allocations and questions about metadata launch
 nothing and are not counted; an operation on a list of tensors (foreach, fused) counts once. What has a Triton

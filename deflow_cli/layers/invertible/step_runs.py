@@ -61,7 +61,7 @@ class CouplingWeights(NamedTuple):
 Affine = tuple[Tensor, Tensor]
 """Weight and bias of the linear map that a step's ActNorm and 1x1 convolution are together."""
 StepEncoder = Callable[[Tensor, Affine], tuple[Tensor, Tensor, Tensor]]
-"""Takes a step's input and linear map; returns its output, and the log-dets of its two networks per sample."""
+"""Takes a step's input and linear map; returns its output and, per sample, the log-dets of its networks."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _hidden_of_all(x_kpc: Tensor, mid: Tensor, mid_bias: Tensor) -> Tensor:
 
 
 def _padded(tensor: Tensor, dim: int, spare: int) -> Tensor:
-    """The tensor with ``spare`` zeros more at the end of a dimension; the tensor itself where there are none."""
+    """The tensor with ``spare`` zeros more at the end of a dimension; itself where that is none."""
     return F.pad(tensor, (0, 0) * (tensor.dim() - 1 - dim) + (0, spare)) if spare else tensor
 
 
