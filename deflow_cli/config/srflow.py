@@ -129,7 +129,8 @@ class FlowStage(StageConfig):
     """The second stage: the likelihood of y given x. By default as published for x4.
 
     l1: weight of the mean absolute difference of y and the sample at temperature 0. texture: weight of the
-    difference in local strength of detail between y and samples at ``sr.temperature``.
+    difference in local strength of detail between y and samples at ``sr.temperature``. consistency: weight of
+    the squared difference, in grey levels, of the two made small.
     """
 
     iterations: int = 200_000
@@ -139,12 +140,13 @@ class FlowStage(StageConfig):
     halve_at: tuple[int, ...] = (100_000, 150_000, 180_000, 190_000)
     l1: float = 0.0
     texture: float = 0.0
+    consistency: float = 0.0
 
     section = "flow"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("l1", "texture"):
+        for name in ("l1", "texture", "consistency"):
             require(getattr(self, name) >= 0, f"flow.{name} is a weight and must not be negative")
 
 

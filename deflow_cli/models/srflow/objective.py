@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deflow_cli.layers.networks.resize import bicubic_downsample
 from deflow_cli.models.srflow.model import SRFlow, log_standard_normal
 
 GREY_LEVELS = 255.0
@@ -72,15 +73,17 @@ def published_nll(log_prob_b: Tensor, height: int, width: int, levels: int | Non
 class SRFlowObjective:
     """The loss of a batch: bits per dimension of y given x, and what samples are asked to be like.
 
-    l1: weight of the mean absolute difference of y and f^-1(0; x). texture: weight of ``texture_error`` of
-    samples at ``temperature``, drawn for every second image of the batch; likelihood alone leaves the detail
-    of samples below temperature 1 too weak. low_memory: networks are computed anew in the backward pass.
-    batch_mean: over a batch of which the images may be a part.
+    l1: weight of the mean absolute difference of y and f^-1(0; x). texture and consistency: weights of
+    ``texture_error`` and ``consistency_error`` of samples at ``temperature``, drawn for every second image of
+    the batch. Likelihood alone leaves the detail of samples below temperature 1 too weak, and detail that is
+    made stronger alone changes what samples shrink to. low_memory: networks are computed anew in the backward
+    pass. batch_mean: over a batch of which the images may be a part.
     """
 
     model: SRFlow
     l1: float = 0.0
     texture: float = 0.0
+    consistency: float = 0.0
     temperature: float = 0.8
     low_memory: bool = False
     batch_mean: Callable[[Tensor], Tensor] = Tensor.mean
@@ -88,7 +91,7 @@ class SRFlowObjective:
     def __call__(
         self, y_bchw: Tensor, x_bchw: Tensor, noise: DequantisationNoise
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and the figures to log: ``bits``, and ``l1`` and ``texture`` where they count."""
+        """The loss, and the figures to log: ``bits``, and those of the other terms where they count."""
         noisy, strength = dequantised(self.model, y_bchw, noise)
         latents, log_det = self.model.encode_for_training(noisy, x_bchw, strength, low_memory=self.low_memory)
         log_prob = log_standard_normal(latents) + log_det
@@ -99,12 +102,16 @@ class SRFlowObjective:
             mild = self.model.decode(zeros, x_bchw, self.model.prepare(x_bchw))
             figures["l1"] = (mild - y_bchw).abs().mean()
             loss = loss + self.l1 * figures["l1"]
-        if self.texture:
+        if self.texture or self.consistency:
             y, x, normals = y_bchw[::2], x_bchw[::2], noise.latent[::2]
             draws = [self.temperature * z for z in as_latents(normals, [z.shape[1:] for z in latents])]
             samples = self.model.decode(draws, x, self.model.prepare(x))
-            figures["texture"] = texture_error(samples, y, self.batch_mean)
-            loss = loss + self.texture * figures["texture"]
+            if self.texture:
+                figures["texture"] = texture_error(samples, y, self.batch_mean)
+                loss = loss + self.texture * figures["texture"]
+            if self.consistency:
+                figures["consistency"] = consistency_error(samples, y, self.model.scale)
+                loss = loss + self.consistency * figures["consistency"]
         return loss, figures
 
 
@@ -120,15 +127,25 @@ def texture_error(
     """How far the local strength of samples' detail is from that of the true images; 0 where it is the same.
 
     Detail is what a 5 x 5 mean takes away. The squared difference of its local standard deviations over
-    windows of 8 x 8, relative to the true ones, and the squared logarithm of the ratio of its energies over
-    the batch: the first places texture, the second gives all of it its energy. batch_mean: takes those means.
+    windows of 8 x 8, relative to the true ones of the batch, and the squared logarithm of the ratio of an
+    image's energies: the first places texture, the second gives each image its energy. batch_mean: over a
+    batch of which the images may be a part.
     """
     ours, true = (_local_energy(images) for images in (samples_bchw, y_bchw))
     placed = ((ours + SMALLEST_ENERGY).sqrt() - (true + SMALLEST_ENERGY).sqrt()).square().mean() / (
         batch_mean(true) + SMALLEST_ENERGY
     )
-    ratio = torch.log((batch_mean(ours) + SMALLEST_ENERGY) / (batch_mean(true) + SMALLEST_ENERGY))
-    return placed + ratio.square()
+    by_image = [energy.mean((1, 2, 3)) + SMALLEST_ENERGY for energy in (ours, true)]
+    ratio = torch.log(by_image[0] / by_image[1])
+    return placed + ratio.square().mean()
+
+
+def consistency_error(samples_bchw: Tensor, y_bchw: Tensor, scale: int) -> Tensor:
+    """Mean squared difference, in grey levels, of samples and true images, both made small by bicubic.
+
+    It is y that is made small, not x taken: x may be degraded, and samples are of what was before.
+    """
+    return (GREY_LEVELS * bicubic_downsample(samples_bchw - y_bchw, scale)).square().mean()
 
 
 def _local_energy(images_bchw: Tensor) -> Tensor:

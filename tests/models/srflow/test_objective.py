@@ -10,6 +10,7 @@ import torch
 from deflow_cli.models.srflow.objective import (
     SRFlowObjective,
     as_latents,
+    consistency_error,
     dequantised,
     draw_dequantisation,
     published_nll,
@@ -72,6 +73,39 @@ def test_texture_error_sees_strength_and_place_of_detail() -> None:
     assert same_strength < 0.02
     assert min(weaker, stronger, elsewhere) > 10 * same_strength
     assert texture_error(flat, true) > weaker
+
+
+def test_texture_error_asks_for_the_energy_of_each_image() -> None:
+    random = torch.Generator().manual_seed(4)
+    detail = 0.05 * torch.randn(2, 3, 32, 32, generator=random)
+    strength = torch.tensor([1.5, 0.5]).sqrt().view(2, 1, 1, 1)
+    uneven = strength * detail  # all in all of the same energy
+    assert texture_error(0.5 + uneven, 0.5 + detail) > 0.2
+    assert texture_error(0.5 + detail, 0.5 + detail) == 0
+
+
+def test_consistency_error_is_blind_to_detail_that_vanishes_when_made_small() -> None:
+    random = torch.Generator().manual_seed(5)
+    y = torch.rand(2, 3, 32, 32, generator=random)
+    brighter = y + 2 / 255
+    torch.testing.assert_close(consistency_error(brighter, y, 4).item(), 4.0, rtol=1e-3, atol=0)
+    checks = torch.tensor([1.0, -1.0]).repeat(16)
+    detailed = y + 2 / 255 * checks[:, None] * checks
+    assert consistency_error(detailed, y, 4) < 0.05
+
+
+def test_consistency_is_of_the_same_samples_as_texture() -> None:
+    model = small(noise="uniform")
+    y, x = images(height=4, width=4, batch=4)
+    noise = draw_dequantisation(y.shape, torch.Generator().manual_seed(2))
+    noise = noise._replace(uniform=noise.uniform.double(), latent=noise.latent.double())
+    loss, figures = SRFlowObjective(model, consistency=0.5, temperature=0.5)(y, x, noise)
+    shapes = [torch.Size(shape) for shape in model.latent_shapes(4, 4)]
+    draws = [0.5 * z for z in as_latents(noise.latent[::2], shapes)]
+    samples = model.decode(draws, x[::2], model.prepare(x[::2]))
+    torch.testing.assert_close(figures["consistency"], consistency_error(samples, y[::2], model.scale))
+    torch.testing.assert_close(loss, figures["bits"] + 0.5 * figures["consistency"])
+    assert set(figures) == {"bits", "consistency"}
 
 
 def test_texture_is_of_samples_at_the_temperature_asked_for() -> None:

@@ -88,8 +88,8 @@ def _train_srflow(
     request: SRFlowRequest, ranks: Ranks, device: torch.device, reporter: Reporter, started: float
 ) -> SrResult:
     resumes = ranks.on_main(lambda: request.resume and can_resume(request.out, reporter, RESTORER_FILE))
-    # samples are drawn for every second image, where texture counts
-    unit = 2 if request.config.flow.texture else 1
+    # samples are drawn for every second image, where they are asked for
+    unit = 2 if request.config.flow.texture or request.config.flow.consistency else 1
     ranks.check_parts("sr.batch_size", request.config.sr.batch_size, unit if ranks.size > 1 else 1)
     data = open_data(request.source, request.config.sr, device, reporter)
     open_alike(data, request, resumes, reporter)

@@ -44,7 +44,13 @@ class SRFlowStep:
         self.model, self.head, self.ranks = model, head, Ranks.current()
         flow, sr = config.flow, config.sr
         self.objective = SRFlowObjective(
-            model, flow.l1, flow.texture, sr.temperature, sr.memory == "low", self._batch_mean
+            model,
+            flow.l1,
+            flow.texture,
+            flow.consistency,
+            sr.temperature,
+            sr.memory == "low",
+            self._batch_mean,
         )
         self.flow_network = Network(model, stage_adam(model, self.device))
         self.head_network = None if head is None else Network(head, stage_adam(head, self.device), "head.")
