@@ -70,7 +70,7 @@ def test_texture_error_sees_strength_and_place_of_detail() -> None:
     same_strength = texture_error(flat + detail.flip(0), true)
     weaker, stronger = (texture_error(flat + k * detail, true) for k in (0.5, 2.0))
     elsewhere = texture_error(flat + 2**0.5 * half, true)  # the same energy, in one half of the image
-    assert same_strength < 0.02
+    assert same_strength < 0.03
     assert min(weaker, stronger, elsewhere) > 10 * same_strength
     assert texture_error(flat, true) > weaker
 
