@@ -49,7 +49,13 @@ def lay_out_chain(options: argparse.Namespace, folder: Path) -> None:
     lay_out(domain, options.data, options.domain, options.scale if known else 1, folder)
     for path in list_images(folder / "hr"):
         save(folder / "small" / path.name, small_of(read(path), options.scale))
-    for path in list_images(folder / "test" / "clean"):
+    paths = list_images(folder / "test" / "clean")
+    kept = set(paths[:: max(1, len(paths) // options.pictures)][: options.pictures])
+    for path in paths:
+        if path not in kept:
+            path.unlink()
+            (folder / "test" / "noisy" / path.name).unlink()
+            continue
         pixels = read(path)
         save(folder / "test" / "small" / path.name, small_of(pixels, options.scale) if known else pixels)
     if not known:
@@ -131,8 +137,7 @@ COLUMNS = {"psnr": 2, "ssim": 4, "niqe": 2, "small": 2}
 
 def sheet(found: Mapping[str, Path], folder: Path, scale: int) -> np.ndarray:
     """Crops, a row a picture: the noisy one, each method's, and the clean one."""
-    paths = list_images(folder / "test" / "noisy")
-    paths = paths[:: max(1, len(paths) // CROPS)][:CROPS]
+    paths = list_images(folder / "test" / "noisy")[:CROPS]
     clean = folder / "test" / "clean"
     columns = ["noisy", *list(found)[1:], "clean" if clean.exists() else "clean, small"]
     rows = []
@@ -157,6 +162,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, choices=(2, 4), default=4, help="4 has a known large picture")
     parser.add_argument("--fit-time", default="2m", help="time budget of the degradation model")
     parser.add_argument("--time", default="10m", help="time budget of each restorer")
+    parser.add_argument("--pictures", type=int, default=8, help="of the test, evenly spread, at most")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything")
     options = parser.parse_args()
     folder = options.out / f"{options.domain}-x{options.scale}"

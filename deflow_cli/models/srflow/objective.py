@@ -73,11 +73,12 @@ def published_nll(log_prob_b: Tensor, height: int, width: int, levels: int | Non
 class SRFlowObjective:
     """The loss of a batch: bits per dimension of y given x, and what samples are asked to be like.
 
-    l1: weight of the mean absolute difference of y and f^-1(0; x). texture and consistency: weights of
-    ``texture_error`` and ``consistency_error`` of samples at ``temperature``, drawn for every second image of
-    the batch. Likelihood alone leaves the detail of samples below temperature 1 too weak, and detail that is
-    made stronger alone changes what samples shrink to. low_memory: networks are computed anew in the backward
-    pass. batch_mean: over a batch of which the images may be a part.
+    texture and consistency: weights of ``texture_error`` and ``consistency_error`` of samples at
+    ``temperature``, drawn for every second image of the batch. l1: weight of the mean absolute difference of
+    y and f^-1(0; x), of the other images where samples are drawn too. Likelihood alone leaves the detail of
+    samples below temperature 1 too weak; detail that is made stronger by itself changes what samples shrink
+    to, and becomes a pattern that does not depend on z. low_memory: networks are computed anew in the
+    backward pass. batch_mean: over a batch of which the images may be a part.
     """
 
     model: SRFlow
@@ -97,22 +98,35 @@ class SRFlowObjective:
         log_prob = log_standard_normal(latents) + log_det
         loss = self.model.bits_per_dim(log_prob, math.prod(y_bchw.shape[1:])).mean()
         figures = {"bits": loss}
-        if self.l1:
-            zeros = [torch.zeros_like(z) for z in latents]
-            mild = self.model.decode(zeros, x_bchw, self.model.prepare(x_bchw))
-            figures["l1"] = (mild - y_bchw).abs().mean()
-            loss = loss + self.l1 * figures["l1"]
-        if self.texture or self.consistency:
-            y, x, normals = y_bchw[::2], x_bchw[::2], noise.latent[::2]
-            draws = [self.temperature * z for z in as_latents(normals, [z.shape[1:] for z in latents])]
-            samples = self.model.decode(draws, x, self.model.prepare(x))
-            if self.texture:
-                figures["texture"] = texture_error(samples, y, self.batch_mean)
-                loss = loss + self.texture * figures["texture"]
-            if self.consistency:
-                figures["consistency"] = consistency_error(samples, y, self.model.scale)
-                loss = loss + self.consistency * figures["consistency"]
+        for name, (weight, figure) in self._of_decoded(y_bchw, x_bchw, latents, noise).items():
+            figures[name] = figure
+            loss = loss + weight * figure
         return loss, figures
+
+    def _of_decoded(
+        self, y_bchw: Tensor, x_bchw: Tensor, latents: Sequence[Tensor], noise: DequantisationNoise
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Weight and figure of the terms that need images decoded with gradients, in one pass."""
+        sampled = self.texture > 0 or self.consistency > 0
+        if not (sampled or self.l1):
+            return {}
+        chosen = slice(None) if self.l1 else slice(None, None, 2)
+        y, x = y_bchw[chosen], x_bchw[chosen]
+        scales = y.new_zeros(len(y), 1, 1, 1)
+        if sampled:
+            scales[:: 2 if self.l1 else 1] = self.temperature
+        normals = as_latents(noise.latent[chosen], [z.shape[1:] for z in latents])
+        decoded = self.model.decode([scales * z for z in normals], x, self.model.prepare(x))
+        terms = {}
+        if self.l1:
+            mild = slice(1, None, 2) if sampled else slice(None)
+            terms["l1"] = self.l1, (decoded[mild] - y[mild]).abs().mean()
+        samples, true = (decoded[::2], y[::2]) if self.l1 else (decoded, y)
+        if self.texture:
+            terms["texture"] = self.texture, texture_error(samples, true, self.batch_mean)
+        if self.consistency:
+            terms["consistency"] = self.consistency, consistency_error(samples, true, self.model.scale)
+        return terms
 
 
 def as_latents(values_bchw: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:

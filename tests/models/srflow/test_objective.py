@@ -123,6 +123,22 @@ def test_texture_is_of_samples_at_the_temperature_asked_for() -> None:
     assert model.flow.layers[1].actnorm.logs.grad is not None
 
 
+def test_mild_images_are_the_others_where_samples_are_drawn_too() -> None:
+    model = small(noise="uniform")
+    y, x = images(height=4, width=4, batch=4)
+    noise = draw_dequantisation(y.shape, torch.Generator().manual_seed(2))
+    noise = noise._replace(uniform=noise.uniform.double(), latent=noise.latent.double())
+    _, alone = SRFlowObjective(model, texture=1.0, consistency=1.0, temperature=0.5)(y, x, noise)
+    loss, figures = SRFlowObjective(model, l1=2.0, texture=3.0, consistency=0.5, temperature=0.5)(y, x, noise)
+    zeros = [torch.zeros(2, *shape, dtype=y.dtype) for shape in model.latent_shapes(4, 4)]
+    mild = model.decode(zeros, x[1::2], model.prepare(x[1::2]))
+    torch.testing.assert_close(figures["l1"], (mild - y[1::2]).abs().mean())
+    torch.testing.assert_close(figures["texture"], alone["texture"])
+    torch.testing.assert_close(figures["consistency"], alone["consistency"])
+    expected = figures["bits"] + 2 * figures["l1"] + 3 * figures["texture"] + 0.5 * figures["consistency"]
+    torch.testing.assert_close(loss, expected)
+
+
 def test_numbers_of_an_image_are_those_of_its_latents() -> None:
     model = small(splits="all")
     values = torch.arange(2 * 3 * 8 * 8.0).reshape(2, 3, 8, 8)
