@@ -5,9 +5,9 @@
 Training pairs are made of the domain's clean train pictures by (a) no degradation, (b) white noise tuned on
 the noisy folder and spectral noise, (c) noise patches, (d) the model, (e) the true degradation: a known
 recipe is drawn on the clean pictures; of a camera, half of the paired test's scenes are trained on, and all
-restorers are tested on the other half. ``--bound`` adds (f), the very pairs of the test: the most
-that perfect pairs are worth to it. Everything else is equal: pictures, network, iterations, seed. The last
-column says how much of the way from (a) to (e) a restorer went, in PSNR. The commands of the command
+restorers are tested on the other half; with ``--whole-test`` (e) is trained on the very pairs that all are
+tested on, the most that perfect pairs are worth. Everything else is equal: pictures, network, iterations, seed.
+The last column says how much of the way from (a) to (e) a restorer went, in PSNR. The commands of the command
 line are run as a user would run them. At scale 4 the test is the pictures of ``sr_test``.
 """
 
@@ -63,12 +63,16 @@ def paired_test(domain: Domain, data: Path, name: str, scale: int) -> list[Pair]
     return [replace(pair, noisy=noisy) for pair, noisy in zip(small, drawn, strict=True)]
 
 
-def lay_out(domain: Domain, data: Path, name: str, scale: int, folder: Path) -> None:
+def lay_out(
+    domain: Domain, data: Path, name: str, scale: int, folder: Path, *, whole_test: bool = False
+) -> None:
     """HR, noisy, the paired test, and the true pairs, as folders of PNGs."""
     for group, pictures in (("hr", domain.clean), ("noisy", domain.noisy)):
         for stem, pixels in pictures.named():
             save(folder / group / f"{stem}.png", pixels)
-    if domain.redraw is None:
+    if domain.redraw is None and whole_test:
+        test = true = domain.pairs
+    elif domain.redraw is None:
         trained_on = sorted({scene(pair) for pair in domain.pairs})[::2]
         test = [pair for pair in domain.pairs if scene(pair) not in trained_on]
         true = [pair for pair in domain.pairs if scene(pair) in trained_on]
@@ -105,14 +109,6 @@ def make_pairs(folder: Path, model: Path, scale: int) -> dict[str, Path]:
         deflow("make-pairs", hr, str(out), "--scale", str(scale), *options)
         made[name] = out
     return made | {"e truth": folder / "e-truth"}
-
-
-def bound(folder: Path) -> Path:
-    """The test's own pairs, to train on."""
-    pairs = folder / folder_name("f the test itself")
-    for side, group in (("clean", "gt"), ("noisy", "lq")):
-        shutil.copytree(folder / "test" / side, pairs / group, dirs_exist_ok=True)
-    return pairs
 
 
 def folder_name(name: str) -> str:
@@ -154,20 +150,21 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="fitted to the domain's two train folders")
     parser.add_argument("--scale", type=int, choices=(1, 4), default=1)
     parser.add_argument("--iterations", type=int, default=1000)
-    parser.add_argument("--bound", action="store_true", help="also train on the pairs of the test")
+    parser.add_argument("--whole-test", action="store_true", help="of a camera: (e) is the test itself")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of sr-train")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything")
     options = parser.parse_args()
-    folder = options.out / f"{options.domain}-x{options.scale}"
+    folder = options.out / f"{options.domain}-x{options.scale}{'-whole' if options.whole_test else ''}"
     domain = load_domain(options.data, options.domain)
     if options.scale != 1 and domain.redraw is None:
         parser.error(f"{options.domain} has no test at scale {options.scale}")
+    if options.whole_test and domain.redraw is not None:
+        parser.error(f"--whole-test: {options.domain} has a known recipe, of which (e) draws")
     if not (folder / "test").exists():
-        lay_out(domain, options.data, options.domain, options.scale, folder)
+        whole = options.whole_test
+        lay_out(domain, options.data, options.domain, options.scale, folder, whole_test=whole)
     outputs = []
     made = make_pairs(folder, options.model, options.scale)
-    if options.bound:
-        made["f the test itself"] = bound(folder)
     for name, pairs in made.items():
         started = time.perf_counter()
         run, out = folder / "runs" / folder_name(name), folder / "out" / folder_name(name)
