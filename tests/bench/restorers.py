@@ -6,8 +6,8 @@ Training pairs are made of the domain's clean train pictures by (a) no degradati
 the noisy folder and spectral noise, (c) noise patches, (d) the model, (e) the true degradation: a known
 recipe is drawn on the clean pictures; of a camera, half of the paired test's scenes are trained on, and all
 restorers are tested on the other half; with ``--whole-test`` (e) is trained on the very pairs that all are
-tested on, the most that perfect pairs are worth. Everything else is equal: pictures, network, iterations, seed.
-The last column says how much of the way from (a) to (e) a restorer went, in PSNR. The commands of the command
+tested on, the most that perfect pairs are worth. All else is equal: pictures, network, iterations, seed. The
+last column says how much of the way from (a) to (e) a restorer went, in PSNR. The commands of the command
 line are run as a user would run them. At scale 4 the test is the pictures of ``sr_test``.
 """
 
