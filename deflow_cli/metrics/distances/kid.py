@@ -74,6 +74,47 @@ def kid(
     return Kid(value, float(low), float(high), floor, floor_high)
 
 
+def kid_difference(
+    real: Sequence[Array],
+    one: Sequence[Array],
+    other: Sequence[Array],
+    rng: np.random.Generator,
+    *,
+    patches: int = 32,
+) -> tuple[float, float]:
+    """KID of ``one`` less KID of ``other``, and the standard error of that over images (bootstrap).
+
+    one and other are two degradations of the same pictures in the same order, so that what scenes do to KID
+    cancels out. Features as in ``kid``, standardised; pictures without a patch in either are left out. Raises
+    DataError with fewer than four images a side.
+    """
+    real = [image for image in real if len(image)]
+    both = [pair for pair in zip(one, other, strict=True) if all(map(len, pair))]
+    for name, side in (("real", real), ("synthetic", both)):
+        if len(side) < _FEWEST:
+            raise DataError(
+                f"{len(side)} {name} images have patches to compare; at least {_FEWEST} are needed"
+            )
+    picked = [_draw(image, patches, rng) for image in (*real, *(x for x, _ in both), *(x for _, x in both))]
+    centre, spread = robust_scale(np.concatenate(picked[: len(real)]))
+    kernel = _image_kernel([np.clip((image - centre) / spread, -CLIP, CLIP) for image in picked])
+    ends = len(real), len(real) + len(both)
+    parts = [slice(0, ends[0]), slice(*ends), slice(ends[1], None)]
+
+    def difference(real_weights: Array, weights: Array) -> Array:
+        first, second = (
+            _mmd(
+                kernel[parts[0], parts[0]], kernel[part, part], kernel[parts[0], part], real_weights, weights
+            )
+            for part in parts[1:]
+        )
+        return first - second
+
+    value = difference(np.ones((1, len(real))), np.ones((1, len(both))))
+    draws = difference(_multinomial(len(real), rng), _multinomial(len(both), rng))
+    return float(value[0]), float(draws.std())
+
+
 def robust_scale(features: Array) -> tuple[Array, Array]:
     """Median, and 1.4826 times the median absolute deviation (std where that is zero), per feature."""
     centre = np.median(features, axis=0)

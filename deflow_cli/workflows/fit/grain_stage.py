@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deflow_cli.arrays import Pixels, Window
+from deflow_cli.arrays import Array, Pixels, Window
 from deflow_cli.data.folder_sample import evenly_spread
 from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.errors import DataError
 from deflow_cli.inference.sampling.image_noise import ImageNoise
 from deflow_cli.inference.sampling.jobs import Job, draw_components
 from deflow_cli.inference.sampling.translator import Translator
-from deflow_cli.metrics.distances.kid import kid
+from deflow_cli.metrics.distances.kid import kid, kid_difference
 from deflow_cli.metrics.distances.patch_features import patch_features
 from deflow_cli.metrics.noise.local_levels import QUIET_PATCH, positive, quiet_spectrum, smoothed_spectrum
 from deflow_cli.models.deflow.grain import KERNEL_SIDE, UNMATCHED, Grain, correlated, kernel_of
@@ -39,15 +39,20 @@ ABOVE_NULL = 2.0  # levels must exceed the clean images' by so many times what h
 _GREY_LEVELS = 255.0
 
 Finish = Callable[[Pixels, int], Pixels]
+_Features = Sequence[Array]  # of patches, n x D, for each image
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A pattern with what was matched to it. kid: kernel distance of its samples to the degraded images."""
+    """A pattern with what was matched to it. kid: kernel distance of its samples to the degraded images.
+
+    judged: those samples' features.
+    """
 
     name: str
     match: GrainMatch
     kernel_oiyx: Tensor | None
+    judged: _Features
     kid: float
 
 
@@ -88,11 +93,12 @@ class GrainStage:
         own = self._candidate("latent", matcher, latents, None)
         other = self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel)
         best = min(own, other, key=lambda one: one.kid)
-        unmatched = self._distance(matcher, latents, torch.ones(own.match.gain_bt.shape), 0.0)
+        plain = self._judged(matcher, latents, torch.ones(own.match.gain_bt.shape), 0.0)
+        unmatched = self._distance(matcher, plain)
         self.reporter.finish()
-        if unmatched < best.kid:
+        if unmatched < best.kid and self._is_farther(matcher, best.judged, plain):
             self.reporter.note(
-                "noise: as the training left it; matched by brightness and texture it was no nearer to the "
+                "noise: as the training left it; matched by brightness and texture it was farther from the "
                 "noisy images"
             )
             return {"noise": self._facts(best, (own, other), unmatched) | {"pattern": UNMATCHED}}
@@ -174,17 +180,28 @@ class GrainStage:
         self, name: str, matcher: GrainMatcher, pattern: Pattern, kernel: Tensor | None
     ) -> _Candidate:
         match = matcher.match(pattern)
-        distance = self._distance(matcher, pattern, torch.from_numpy(match.gain_bt), match.spread)
-        return _Candidate(name, match, kernel, distance)
+        judged = self._judged(matcher, pattern, torch.from_numpy(match.gain_bt), match.spread)
+        return _Candidate(name, match, kernel, judged, self._distance(matcher, judged))
 
-    def _distance(self, matcher: GrainMatcher, pattern: Pattern, gain_bt: Tensor, spread: float) -> float:
+    def _judged(self, matcher: GrainMatcher, pattern: Pattern, gain_bt: Tensor, spread: float) -> _Features:
+        """Features of samples that a pattern is judged by."""
+        return patch_features(matcher.degraded(JUDGED_ROUND, gain_bt, spread, pattern))
+
+    def _distance(self, matcher: GrainMatcher, judged: _Features) -> float:
         """Kernel distance of samples to the degraded images; infinite where they have no patch to compare."""
-        made = matcher.degraded(JUDGED_ROUND, gain_bt, spread, pattern)
-        noisy, ours = patch_features(matcher.data.noisy), patch_features(made)
         try:
-            return kid(noisy, ours, np.random.default_rng(self.seed)).value
+            return kid(patch_features(matcher.data.noisy), judged, np.random.default_rng(self.seed)).value
         except DataError:
             return math.inf
+
+    def _is_farther(self, matcher: GrainMatcher, judged: _Features, others: _Features) -> bool:
+        """Whether samples are farther from the degraded images than others, beyond the standard error."""
+        noisy, random = patch_features(matcher.data.noisy), np.random.default_rng(self.seed)
+        try:
+            difference, error = kid_difference(noisy, judged, others, random)
+        except DataError:
+            return True
+        return difference > error
 
     # -- words ----------------------------------------------------------------------------------------
 

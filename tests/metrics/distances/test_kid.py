@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deflow_cli.errors import DataError
-from deflow_cli.metrics.distances.kid import kid, robust_scale
+from deflow_cli.metrics.distances.kid import kid, kid_difference, robust_scale
 from deflow_cli.metrics.distances.patch_features import patch_features
 from tests.metrics.noise.noisy_scenes import Law, noisy
 
@@ -118,3 +118,27 @@ def test_a_hundred_images_take_seconds() -> None:
     start = time.process_time()
     kid(*sides, rng)
     assert time.process_time() - start < 8
+
+
+def test_difference_is_that_of_the_two_and_its_error_covers_chance() -> None:
+    rng = seeded(2)
+    real = gaussian(rng, 20, 0, 0.7)
+    near, far = gaussian(rng, 20, 0.3, 0.7), gaussian(rng, 20, 1.2, 0.7)
+    value, error = kid_difference(real, far, near, seeded())
+    assert value == pytest.approx(kid(real, far, seeded()).value - kid(real, near, seeded()).value)
+    assert value > 2 * error > 0
+    within = []
+    for random in map(seeded, range(40)):  # two draws of one law on the same pictures
+        scenes = [0.7 * random.standard_normal(6) for _ in range(20)]
+        one, other = ([s + random.standard_normal((8, 6)) for s in scenes] for _ in range(2))
+        value, error = kid_difference(real, one, other, random)
+        within.append(abs(value) < 2 * error)
+    assert np.mean(within) > 0.8
+
+
+def test_difference_needs_four_pictures_of_each() -> None:
+    rng = seeded()
+    four, three = gaussian(rng, 4), gaussian(rng, 3)
+    for real, fake in ((four, three), (three, four)):
+        with pytest.raises(DataError, match="at least 4 are needed"):
+            kid_difference(real, fake, fake, rng)

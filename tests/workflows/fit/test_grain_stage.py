@@ -9,6 +9,7 @@ from PIL import Image
 
 from deflow_cli.data.images.image_cache import ImageCache
 from deflow_cli.data.images.listing import list_images
+from deflow_cli.metrics.distances.patch_features import patch_features
 from deflow_cli.training.domains import Domains
 from deflow_cli.workflows.fit import grain as matching
 from deflow_cli.workflows.fit import grain_stage
@@ -55,27 +56,36 @@ def test_the_grain_is_set_and_recorded(tmp_path, monkeypatch):
     assert bool(grain.matched)
     assert bool(grain.stationary) == (noise["pattern"] == "stationary")
     assert set(noise["kid"]) == {"latent", "stationary", "unmatched"}
-    assert noise["kid"][noise["pattern"]] == min(
-        value for value in noise["kid"].values() if value is not None
-    )
+    assert noise["kid"][noise["pattern"]] == min(noise["kid"]["latent"], noise["kid"]["stationary"])
     assert noise["found"] > 2 * noise["null"]
     assert np.shape(noise["level_ratios"]) == (3, 4)
     assert any(note.startswith(f"noise: {noise['pattern']} pattern") for note in listener.notes)
     assert not listener.warnings
 
 
-def test_samples_that_matching_brings_no_nearer_stay_as_they_are(tmp_path, monkeypatch):
-    distance = GrainStage._distance
+def judged_alike(stage, matcher, pattern, gain_bt, spread):
+    """Samples as matching makes them, and as good as the noisy images where nothing is matched."""
+    if spread == 0 and bool((gain_bt == 1).all()):
+        return patch_features(matcher.data.noisy)
+    return patch_features(matcher.degraded(0, gain_bt, spread, pattern))
 
-    def nearest_unmatched(stage, matcher, pattern, gain_bt, spread):
-        value = distance(stage, matcher, pattern, gain_bt, spread)
-        return 0.0 if spread == 0 and bool((gain_bt == 1).all()) else 1.0 + value
 
-    monkeypatch.setattr(GrainStage, "_distance", nearest_unmatched)
+def test_samples_that_matching_takes_farther_away_stay_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(GrainStage, "_judged", judged_alike)
     model, facts, listener = run(tmp_path, monkeypatch)
     assert not bool(model.grain.matched)
     assert facts["noise"]["pattern"] == "unmatched"
-    assert any("no nearer to the noisy images" in note for note in listener.notes)
+    assert any("farther from the noisy images" in note for note in listener.notes)
+
+
+def test_samples_that_are_farther_by_chance_are_matched(tmp_path, monkeypatch):
+    monkeypatch.setattr(GrainStage, "_judged", judged_alike)
+    monkeypatch.setattr(grain_stage, "kid_difference", lambda *_: (0.9, 1.0))
+    model, facts, _ = run(tmp_path, monkeypatch)
+    found = facts["noise"]["kid"]
+    assert found["unmatched"] < min(found["latent"], found["stationary"])
+    assert facts["noise"]["pattern"] != "unmatched"
+    assert bool(model.grain.matched)
 
 
 @pytest.mark.slow(seconds=11)
