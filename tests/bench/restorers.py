@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from PIL import Image
 from realism_data import Domain, Pair, files, load_domain, pair_up, read
 
 METRICS = ("psnr", "ssim", "niqe")
+TRUTH = "e truth"
 PATCHES = ("--patch-size", "128", "--patch-variance", "800")  # the recipe's 20 finds none this flat
 
 
@@ -92,8 +94,8 @@ def lay_out(
         save(folder / "test" / "noisy" / f"{pair.name}.png", pair.noisy)
 
 
-def make_pairs(folder: Path, model: Path, scale: int) -> dict[str, Path]:
-    """The training pairs of each degrader."""
+def make_pairs(folder: Path, model: Path, scale: int, only: list[str]) -> dict[str, Path]:
+    """The training pairs of each degrader, or of those of ``only``."""
     noisy, hr = str(folder / "noisy"), str(folder / "hr")
     choices = {
         "a none": ["--degrader", "none"],
@@ -105,10 +107,12 @@ def make_pairs(folder: Path, model: Path, scale: int) -> dict[str, Path]:
     }
     made = {}
     for name, options in choices.items():
+        if only and name not in only:
+            continue
         out = folder / folder_name(name)
         deflow("make-pairs", hr, str(out), "--scale", str(scale), *options)
         made[name] = out
-    return made | {"e truth": folder / "e-truth"}
+    return made | ({} if only and TRUTH not in only else {TRUTH: folder / "e-truth"})
 
 
 def folder_name(name: str) -> str:
@@ -133,10 +137,11 @@ def score(outputs: list[Path], clean: Path) -> dict[str, dict[str, float]]:
 
 def table(scores: dict[str, dict[str, float]], names: list[str]) -> str:
     lines = ["| trained on | PSNR | SSIM | NIQE | of the gap |", "| --- | ---: | ---: | ---: | ---: |"]
-    low, high = scores["a-none"]["psnr"], scores["e-truth"]["psnr"]
+    low, high = (scores.get(name, {}).get("psnr", math.nan) for name in ("a-none", "e-truth"))
     for name in names:
         row = scores[folder_name(name)]
-        told = "" if name == "input" else f"{(row['psnr'] - low) / (high - low):.0%}"
+        share = (row["psnr"] - low) / (high - low)
+        told = "" if name == "input" or math.isnan(share) else f"{share:.0%}"
         lines.append(f"| {name} | {row['psnr']:.2f} | {row['ssim']:.4f} | {row['niqe']:.2f} | {told} |")
     return "\n".join(lines)
 
@@ -151,6 +156,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, choices=(1, 4), default=1)
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--whole-test", action="store_true", help="of a camera: (e) is the test itself")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a row, as 'd deflow'")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of sr-train")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything")
     options = parser.parse_args()
@@ -164,7 +170,7 @@ def main() -> None:
         whole = options.whole_test
         lay_out(domain, options.data, options.domain, options.scale, folder, whole_test=whole)
     outputs = []
-    made = make_pairs(folder, options.model, options.scale)
+    made = make_pairs(folder, options.model, options.scale, options.only)
     for name, pairs in made.items():
         started = time.perf_counter()
         run, out = folder / "runs" / folder_name(name), folder / "out" / folder_name(name)
