@@ -2,12 +2,14 @@
 
     python tests/bench/chain.py --data DIR --domain ntire-like --scale 4 --out OUT [--fit-time 2m --time 10m]
     python tests/bench/chain.py --data DIR --domain polyu_camera --scale 2 --out OUT
+    python tests/bench/chain.py --domain photos --scale 2 --out OUT
 
 DeFlow is fitted to the clean train folder made small and the noisy one. Restorers are trained for equal times
 on the clean folder, made small and degraded by that model (one of them by bicubic alone), and restore the
 test's noisy pictures. PSNR, SSIM, NIQE, and "small", the PSNR of results made small against clean pictures of
 that size, which is all that can be told where the large picture is not known. What OUT holds already is used
-again. OUT/sheet-DOMAIN-xSCALE.png shows crops.
+again. OUT/sheet-DOMAIN-xSCALE.png shows crops. The packaged photographs (``photos``) have no other noisy
+pictures to restore than those that the model is fitted to.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from realism_data import load_domain, read
+from realism_data import load_domain, read, tested_on_noisy
 from restorers import deflow, lay_out, save
 
 from deflow_cli.data.images.listing import list_images
 from deflow_cli.data.images.resize import downsample, rescale
+from deflow_cli.data.photos import packaged_photos
 from deflow_cli.reports.contact_sheet import contact_sheet
 
 CROP, CROPS = 192, 6  # side, px of the large picture, and how many pictures the sheet shows
@@ -46,6 +49,8 @@ def lay_out_chain(options: argparse.Namespace, folder: Path) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     domain, known = load_domain(options.data, options.domain), options.scale == 4
+    if options.domain == "photos":
+        domain = tested_on_noisy(domain, packaged_photos()[1])
     lay_out(domain, options.data, options.domain, options.scale if known else 1, folder)
     for path in list_images(folder / "hr"):
         save(folder / "small" / path.name, small_of(read(path), options.scale))
@@ -157,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="folder with the layout of README.md")
     parser.add_argument("--domain", default="ntire-like")
     parser.add_argument("--scale", type=int, choices=(2, 4), default=4, help="4 has a known large picture")
     parser.add_argument("--fit-time", default="2m", help="time budget of the degradation model")
@@ -165,6 +170,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=8, help="of the test, evenly spread, at most")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything")
     options = parser.parse_args()
+    if options.domain == "photos" and options.scale == 4:
+        parser.error("photos have no test at scale 4")
     folder = options.out / f"{options.domain}-x{options.scale}"
     lay_out_chain(options, folder)
     found = restored(options, folder)

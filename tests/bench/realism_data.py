@@ -117,17 +117,23 @@ def photos_domain() -> Domain:
     """Packaged photographs under the packaged recipe; tested on fresh noise over half A."""
     clean, to_degrade = packaged_photos()
 
-    def noise(path: Path, seed: int) -> Pixels:
-        return camera_noise(read(path), np.random.default_rng([seed, *path.stem.encode()]))
+    def noise(name: str, pixels: Pixels, seed: int) -> Pixels:
+        return camera_noise(pixels, np.random.default_rng([seed, *name.encode()]))
 
-    by_stem = {path.stem: path for path in clean}
     return Domain(
         reader(clean),
-        Pictures(to_degrade, lambda path: noise(path, 0)),
-        [Pair(path.stem, read(path), noise(path, 1000)) for path in clean],
-        lambda pair, seed: noise(by_stem[pair.name], 2000 + seed),
+        Pictures(to_degrade, lambda path: noise(path.stem, read(path), 0)),
+        [Pair(name, pixels, noise(name, pixels, 1000)) for name, pixels in reader(clean).named()],
+        lambda pair, seed: noise(pair.name, pair.clean, 2000 + seed),
         clean,
     )
+
+
+def tested_on_noisy(domain: Domain, clean_of_noisy: Sequence[Path]) -> Domain:
+    """The domain with its own noisy train pictures for a test, whose clean ones only the test sees."""
+    clean = {path.stem: path for path in clean_of_noisy}
+    pairs = [Pair(stem, read(clean[stem]), noisy) for stem, noisy in domain.noisy.named()]
+    return replace(domain, pairs=pairs)
 
 
 def load_domain(data: Path | None, name: str) -> Domain:
