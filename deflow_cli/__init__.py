@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         score,
         score_space,
         score_study,
+        sr_train,
     )
     from deflow_cli.workflows.check.run import CheckReport
     from deflow_cli.workflows.compare import CompareRecord
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.kernels.run import KernelsReport
     from deflow_cli.workflows.pairs.run import MakePairsReport
     from deflow_cli.workflows.restore import RestoreRecord, RestoreReport
+    from deflow_cli.workflows.restorer.request import SrResult
     from deflow_cli.workflows.score.run import ScoreReport
     from deflow_cli.workflows.space.run import SpaceReport
     from deflow_cli.workflows.study.make import MakeStudyRecord
@@ -118,6 +120,7 @@ __all__ = [
     "SpaceReport",
     "SrConfig",
     "SrFitConfig",
+    "SrResult",
     "StudyReport",
     "SuperResolver",
     "TrainingError",
@@ -135,6 +138,7 @@ __all__ = [
     "score",
     "score_space",
     "score_study",
+    "sr_train",
 ]
 
 # The module that defines each public name, which is imported when the name is first touched.
@@ -176,6 +180,7 @@ _MODULES = {
         "score",
         "score_space",
         "score_study",
+        "sr_train",
     ),
     "workflows.check.run": ("CheckReport",),
     "workflows.compare": ("CompareRecord",),
@@ -184,6 +189,7 @@ _MODULES = {
     "workflows.kernels.run": ("KernelsReport",),
     "workflows.pairs.run": ("MakePairsReport",),
     "workflows.restore": ("RestoreRecord", "RestoreReport"),
+    "workflows.restorer.request": ("SrResult",),
     "workflows.score.run": ("ScoreReport",),
     "workflows.space.run": ("SpaceReport",),
     "workflows.study.make": ("MakeStudyRecord",),

@@ -14,17 +14,16 @@ from deflow_cli.cli.restoration.degrader_options import NO_DEGRADER, GivenDegrad
 from deflow_cli.cli.restoration.srflow_training import (
     GivenRun,
     GivenSource,
-    is_srflow,
     refuse_esrgan_options,
     run_srflow,
     srflow_settings,
 )
 from deflow_cli.cli.trainings import choose_run_dir, configuration_of_run, print_training
-from deflow_cli.config.restorer import RESTORER_SIZES
 from deflow_cli.errors import CheckpointError, ConfigError
 from deflow_cli.paths import is_hub_name
 from deflow_cli.presets.durations import parse_duration
 from deflow_cli.presets.reader import SR
+from deflow_cli.presets.restorers import is_srflow, size_settings
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.restorer.run import SrResult
@@ -150,12 +149,7 @@ def collect_settings(
     **options: Any,
 ) -> list[str]:
     """The settings that options stand for. An explicit ``--set`` comes after them, and so has precedence."""
-    settings: list[str] = []
-    if arch is not None:
-        if arch not in RESTORER_SIZES:
-            raise ConfigError(f"--arch is {arch!r}", next_step=f"use {', '.join(RESTORER_SIZES)}, or srflow")
-        names = ("channels", "blocks", "growth_channels")
-        settings += [f"restorer.{n}={v}" for n, v in zip(names, RESTORER_SIZES[arch], strict=True)]
+    settings = [] if arch is None else size_settings(arch)
     if iterations is not None and time_budget is not None:
         raise ConfigError("both --iterations and --time-budget given", next_step="leave one out")
     if iterations is not None:

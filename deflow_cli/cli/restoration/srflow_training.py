@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from deflow_cli.workflows.restorer.data import SrSource
     from deflow_cli.workflows.restorer.request import SrResult
 
-ARCH = "srflow"
-
 
 @dataclass(frozen=True)
 class GivenSource:
@@ -56,28 +54,6 @@ class GivenRun:
     device: str
     resume: bool
     accepts_changed_data: bool
-
-
-def is_srflow(arch: str | None, preset: str | None, resumed: Path | None) -> bool:
-    """Whether an SRFlow is asked for: by --arch, by the preset, or by the run that is resumed.
-
-    Raises ConfigError where the preset and --arch contradict each other.
-    """
-    by_preset = preset is not None and _has_section(preset)
-    if by_preset and arch not in (None, ARCH):
-        raise ConfigError(f"--preset {preset} is an SRFlow's", next_step=f"leave --arch {arch} out")
-    if arch is None and preset is None and resumed is not None:
-        return (resumed / CONFIG_FILE).is_file() and _has_section(str(resumed / CONFIG_FILE))
-    return arch == ARCH or by_preset
-
-
-def _has_section(preset: str) -> bool:
-    if preset.startswith(SRFLOW.prefix) and not preset.endswith(".toml"):
-        return True
-    try:
-        return f"[{ARCH}]" in Path(preset).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
 
 
 def refuse_esrgan_options(given: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from deflow_cli.workflows.api.models import load_model, load_restorer
 from deflow_cli.workflows.api.restoration import make_pairs, restore
 from deflow_cli.workflows.api.scoring import check_pairs, compare_images, score, score_space
 from deflow_cli.workflows.api.studies import make_study, score_study
+from deflow_cli.workflows.api.training import sr_train
 
 # The workflows are imported by the functions that call them: reading a model needs none of them.
 
@@ -28,4 +29,5 @@ __all__ = [
     "score",
     "score_space",
     "score_study",
+    "sr_train",
 ]

@@ -42,7 +42,7 @@ def test_examples_of_the_documentation(tmp_path, monkeypatch, theme):
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     result = doctest.testmod(importlib.import_module(f"deflow_cli.workflows.api.{theme}"))
-    assert result.attempted > 5
+    assert result.attempted > 3
     assert result.failed == 0
 
 
