@@ -17,6 +17,7 @@ from deflow_cli.models.srflow.model import SRFlow, log_standard_normal
 GREY_LEVELS = 255.0
 SMALLEST_ENERGY = (0.5 / 255) ** 2  # of local energies: half a grey level
 EIGHT_BIT_STEP = 1 / 256  # of the uniform noise beside the Gaussian one of a drawn strength
+SAMPLED_EVERY = 4  # of so many images of a batch, two samples are drawn
 
 
 class DequantisationNoise(NamedTuple):
@@ -73,12 +74,13 @@ def published_nll(log_prob_b: Tensor, height: int, width: int, levels: int | Non
 class SRFlowObjective:
     """The loss of a batch: bits per dimension of y given x, and what samples are asked to be like.
 
-    texture and consistency: weights of ``texture_error`` and ``consistency_error`` of samples at
-    ``temperature``, drawn for every second image of the batch. l1: weight of the mean absolute difference of
-    y and f^-1(0; x), of the other images where samples are drawn too. Likelihood alone leaves the detail of
-    samples below temperature 1 too weak; detail that is made stronger by itself changes what samples shrink
-    to, and becomes a pattern that does not depend on z. low_memory: networks are computed anew in the
-    backward pass. batch_mean: over a batch of which the images may be a part.
+    Of every fourth image of the batch two samples are drawn at ``temperature``, of opposite latents z and -z,
+    beside f^-1(0; x). texture: weight of ``texture_error`` of half their difference against what f^-1(0; x)
+    lacks of y. consistency: weight of ``consistency_error`` of both. l1: weight of the mean absolute
+    difference of y and f^-1(0; x). Likelihood alone leaves the detail of samples below temperature 1 too
+    weak; the strength of samples themselves may be that of a pattern that does not depend on z. low_memory:
+    networks are computed anew in the backward pass. batch_mean: over a batch of which the images may be a
+    part.
     """
 
     model: SRFlow
@@ -110,22 +112,24 @@ class SRFlowObjective:
         sampled = self.texture > 0 or self.consistency > 0
         if not (sampled or self.l1):
             return {}
-        chosen = slice(None) if self.l1 else slice(None, None, 2)
+        chosen = slice(None, None, SAMPLED_EVERY) if sampled else slice(None)
         y, x = y_bchw[chosen], x_bchw[chosen]
-        scales = y.new_zeros(len(y), 1, 1, 1)
-        if sampled:
-            scales[:: 2 if self.l1 else 1] = self.temperature
-        normals = as_latents(noise.latent[chosen], [z.shape[1:] for z in latents])
-        decoded = self.model.decode([scales * z for z in normals], x, self.model.prepare(x))
+        factors = (0.0, self.temperature, -self.temperature) if sampled else (0.0,)
+        normals = as_latents(noise.latent[chosen].to(y), [z.shape[1:] for z in latents])
+        scaled = [torch.cat([factor * z for factor in factors]) for z in normals]
+        repeated = x.repeat(len(factors), 1, 1, 1)
+        decoded = self.model.decode(scaled, repeated, self.model.prepare(repeated))
+        mild, samples = decoded[: len(y)], decoded[len(y) :]
         terms = {}
         if self.l1:
-            mild = slice(1, None, 2) if sampled else slice(None)
-            terms["l1"] = self.l1, (decoded[mild] - y[mild]).abs().mean()
-        samples, true = (decoded[::2], y[::2]) if self.l1 else (decoded, y)
+            terms["l1"] = self.l1, (mild - y).abs().mean()
         if self.texture:
-            terms["texture"] = self.texture, texture_error(samples, true, self.batch_mean)
+            one, opposite = samples.chunk(2)
+            error = texture_error(0.5 * (one - opposite), (y - mild).detach(), self.batch_mean)
+            terms["texture"] = self.texture, error
         if self.consistency:
-            terms["consistency"] = self.consistency, consistency_error(samples, true, self.model.scale)
+            error = consistency_error(samples, y.repeat(2, 1, 1, 1), self.model.scale)
+            terms["consistency"] = self.consistency, error
         return terms
 
 
@@ -136,16 +140,16 @@ def as_latents(values_bchw: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor
 
 
 def texture_error(
-    samples_bchw: Tensor, y_bchw: Tensor, batch_mean: Callable[[Tensor], Tensor] = Tensor.mean
+    detail_bchw: Tensor, true_bchw: Tensor, batch_mean: Callable[[Tensor], Tensor] = Tensor.mean
 ) -> Tensor:
-    """How far the local strength of samples' detail is from that of the true images; 0 where it is the same.
+    """How far the local strength of detail is from the true one; 0 where it is the same.
 
     Detail is what a 5 x 5 mean takes away. The squared difference of its local standard deviations over
     windows of 8 x 8, relative to the true ones of the batch, and the squared logarithm of the ratio of an
     image's energies: the first places texture, the second gives each image its energy. batch_mean: over a
     batch of which the images may be a part.
     """
-    ours, true = (_local_energy(images) for images in (samples_bchw, y_bchw))
+    ours, true = (_local_energy(images) for images in (detail_bchw, true_bchw))
     placed = ((ours + SMALLEST_ENERGY).sqrt() - (true + SMALLEST_ENERGY).sqrt()).square().mean() / (
         batch_mean(true) + SMALLEST_ENERGY
     )

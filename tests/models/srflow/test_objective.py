@@ -6,8 +6,11 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
+from deflow_cli.models.srflow.model import SRFlow
 from deflow_cli.models.srflow.objective import (
+    DequantisationNoise,
     SRFlowObjective,
     as_latents,
     consistency_error,
@@ -94,49 +97,54 @@ def test_consistency_error_is_blind_to_detail_that_vanishes_when_made_small() ->
     assert consistency_error(detailed, y, 4) < 0.05
 
 
-def test_consistency_is_of_the_same_samples_as_texture() -> None:
-    model = small(noise="uniform")
-    y, x = images(height=4, width=4, batch=4)
-    noise = draw_dequantisation(y.shape, torch.Generator().manual_seed(2))
-    noise = noise._replace(uniform=noise.uniform.double(), latent=noise.latent.double())
-    loss, figures = SRFlowObjective(model, consistency=0.5, temperature=0.5)(y, x, noise)
-    shapes = [torch.Size(shape) for shape in model.latent_shapes(4, 4)]
-    draws = [0.5 * z for z in as_latents(noise.latent[::2], shapes)]
-    samples = model.decode(draws, x[::2], model.prepare(x[::2]))
-    torch.testing.assert_close(figures["consistency"], consistency_error(samples, y[::2], model.scale))
-    torch.testing.assert_close(loss, figures["bits"] + 0.5 * figures["consistency"])
-    assert set(figures) == {"bits", "consistency"}
+def sampled(model: SRFlow, y: Tensor, x: Tensor, noise: DequantisationNoise) -> list[Tensor]:
+    """Samples of z and -z at temperature 0.5 and that of 0, of every fourth image, decoded one by one."""
+    shapes = [torch.Size(shape) for shape in model.latent_shapes(*x.shape[-2:])]
+    draws = as_latents(noise.latent[::4], shapes)
+    conditions = model.prepare(x[::4])
+    return [model.decode([factor * z for z in draws], x[::4], conditions) for factor in (0.5, -0.5, 0.0)]
 
 
-def test_texture_is_of_samples_at_the_temperature_asked_for() -> None:
-    model = small(noise="uniform")
-    y, x = images(height=4, width=4, batch=4)
+def five_images() -> tuple[SRFlow, Tensor, Tensor, DequantisationNoise]:
+    y, x = images(height=4, width=4, batch=5)
     noise = draw_dequantisation(y.shape, torch.Generator().manual_seed(2))
     noise = noise._replace(uniform=noise.uniform.double(), latent=noise.latent.double())
+    return small(noise="uniform"), y, x, noise
+
+
+def test_texture_is_of_what_depends_on_the_latents() -> None:
+    model, y, x, noise = five_images()
     loss, figures = SRFlowObjective(model, texture=2.0, temperature=0.5)(y, x, noise)
-    shapes = [torch.Size(shape) for shape in model.latent_shapes(4, 4)]
-    draws = [0.5 * z for z in as_latents(noise.latent[::2], shapes)]
-    samples = model.decode(draws, x[::2], model.prepare(x[::2]))
-    torch.testing.assert_close(figures["texture"], texture_error(samples, y[::2]))
-    torch.testing.assert_close(loss, figures["bits"] + 2.0 * figures["texture"])
+    one, opposite, mild = sampled(model, y, x, noise)
+    expected = texture_error((one - opposite) / 2, (y[::4] - mild).detach())
+    torch.testing.assert_close(figures["texture"], expected)
+    torch.testing.assert_close(loss, figures["bits"] + 2 * figures["texture"])
+    assert set(figures) == {"bits", "texture"}
     loss.backward()
     assert model.flow.layers[1].actnorm.logs.grad is not None
 
 
-def test_mild_images_are_the_others_where_samples_are_drawn_too() -> None:
-    model = small(noise="uniform")
-    y, x = images(height=4, width=4, batch=4)
-    noise = draw_dequantisation(y.shape, torch.Generator().manual_seed(2))
-    noise = noise._replace(uniform=noise.uniform.double(), latent=noise.latent.double())
-    _, alone = SRFlowObjective(model, texture=1.0, consistency=1.0, temperature=0.5)(y, x, noise)
-    loss, figures = SRFlowObjective(model, l1=2.0, texture=3.0, consistency=0.5, temperature=0.5)(y, x, noise)
-    zeros = [torch.zeros(2, *shape, dtype=y.dtype) for shape in model.latent_shapes(4, 4)]
-    mild = model.decode(zeros, x[1::2], model.prepare(x[1::2]))
-    torch.testing.assert_close(figures["l1"], (mild - y[1::2]).abs().mean())
-    torch.testing.assert_close(figures["texture"], alone["texture"])
-    torch.testing.assert_close(figures["consistency"], alone["consistency"])
+def test_texture_does_not_move_the_mild_image() -> None:
+    """The mild image decides what detail is asked for, and is not made worse to be asked for less."""
+    model, y, x, noise = five_images()
+    _, figures = SRFlowObjective(model, texture=1.0, temperature=0.0)(y, x, noise)
+    figures["texture"].backward()  # samples are the mild image: they add nothing, whatever it is
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.abs().max() < 1e-12 for gradient in gradients)
+
+
+def test_mild_images_and_consistency_are_of_the_images_that_samples_are_drawn_for() -> None:
+    model, y, x, noise = five_images()
+    objective = SRFlowObjective(model, l1=2.0, texture=3.0, consistency=0.5, temperature=0.5)
+    loss, figures = objective(y, x, noise)
+    one, opposite, mild = sampled(model, y, x, noise)
+    torch.testing.assert_close(figures["l1"], (mild - y[::4]).abs().mean())
+    samples, true = torch.cat([one, opposite]), torch.cat([y[::4], y[::4]])
+    torch.testing.assert_close(figures["consistency"], consistency_error(samples, true, model.scale))
     expected = figures["bits"] + 2 * figures["l1"] + 3 * figures["texture"] + 0.5 * figures["consistency"]
     torch.testing.assert_close(loss, expected)
+    assert set(figures) == {"bits", "l1", "texture", "consistency"}
 
 
 def test_numbers_of_an_image_are_those_of_its_latents() -> None:

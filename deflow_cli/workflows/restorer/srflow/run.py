@@ -19,7 +19,7 @@ from deflow_cli.data.images.remarks import hears_remarks
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import CheckpointError, memory_advice, naming
 from deflow_cli.models.srflow.model import SRFlow
-from deflow_cli.models.srflow.objective import dequantised
+from deflow_cli.models.srflow.objective import SAMPLED_EVERY, dequantised
 from deflow_cli.models.srflow.pretraining import RestorerHead, new_head
 from deflow_cli.paths import RESTORER_FILE
 from deflow_cli.presets.reader import SRFLOW
@@ -88,8 +88,8 @@ def _train_srflow(
     request: SRFlowRequest, ranks: Ranks, device: torch.device, reporter: Reporter, started: float
 ) -> SrResult:
     resumes = ranks.on_main(lambda: request.resume and can_resume(request.out, reporter, RESTORER_FILE))
-    # samples are drawn for every second image, where they are asked for
-    unit = 2 if request.config.flow.texture or request.config.flow.consistency else 1
+    flow = request.config.flow
+    unit = SAMPLED_EVERY if flow.texture or flow.consistency else 1
     ranks.check_parts("sr.batch_size", request.config.sr.batch_size, unit if ranks.size > 1 else 1)
     data = open_data(request.source, request.config.sr, device, reporter)
     open_alike(data, request, resumes, reporter)

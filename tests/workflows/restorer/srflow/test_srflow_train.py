@@ -178,7 +178,6 @@ def test_without_noise_a_warning_is_given(pairs: Path, tmp_path: Path) -> None:
         (["srflow.levels=1", "srflow.scale=4"], r"srflow\.levels is 1, fewer than the 2 doublings"),
         (["flow.iterations=0"], r"neither flow\.iterations nor sr\.time_budget"),
         (["sr.time_budget=60"], r"both pretrain\.iterations .* and sr\.time_budget"),
-        (["sr.batch_size=1"], r"sr\.batch_size is 1, and flow\.l1 needs another image"),
         (["srflow.noise=poisson"], r"srflow\.noise is 'poisson'"),
         (["srflow.coupling_bound=0.1", "srflow.affine=published"], r"srflow\.coupling_bound is 0\.1"),
     ],
