@@ -80,9 +80,9 @@ class Ranks:
         if batch_size % whole and not self.is_main:
             raise ToldElsewhere(f"{key} cannot be divided", exit_code=ConfigError.exit_code)
         if batch_size % whole:
-            each = "an even number" if unit == 2 else "the same number"
+            each = {1: "the same number of", 2: "an even number of"}.get(unit, f"a multiple of {unit}")
             raise ConfigError(
-                f"{key} is {batch_size}, and each of {self.size} processes needs {each} of patches",
+                f"{key} is {batch_size}, and each of {self.size} processes needs {each} patches",
                 next_step=f"pass --set {key}={-(-batch_size // whole) * whole}, or start fewer processes",
             )
 

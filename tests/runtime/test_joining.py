@@ -113,3 +113,6 @@ def test_a_batch_that_cannot_be_divided_is_refused() -> None:
     assert "fit.batch_size=8" in caught.value.next_step
     with pytest.raises(ConfigError, match="the same number"):
         Ranks(0, 3).check_parts("sr.batch_size", 4)
+    with pytest.raises(ConfigError, match="needs a multiple of 4 patches") as caught:
+        Ranks(0, 2).check_parts("sr.batch_size", 12, 4)
+    assert "sr.batch_size=16" in caught.value.next_step

@@ -24,7 +24,7 @@ ESRGAN = [*SMALL, *COMMON, "psnr.iterations=10", "gan.iterations=10", "loss.disc
 RATES = ["psnr.learning_rate=1e-4", "gan.learning_rate=1e-4"]
 # the encoder rests at first, samples are drawn for their texture; the closed form of the other start would
 # magnify what rounding in the first stage made of the encoder
-FLOW = [*SMALL_SRFLOW, *COMMON, "pretrain.iterations=8", "flow.iterations=12"]
+FLOW = [*SMALL_SRFLOW, *COMMON, "sr.batch_size=8", "pretrain.iterations=8", "flow.iterations=12"]
 FLOW += ["flow.texture=0.001", "sr.start=published", "sr.encoder_freeze=0.5"]
 FLOW_RATES = [
     "sr.start=published",
