@@ -92,11 +92,11 @@ class GrainStage:
         latents = self._of_latents(clean, bases)
         own = self._candidate("latent", matcher, latents, None)
         other = self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel)
-        best = min(own, other, key=lambda one: one.kid)
+        best = other if self._is_farther(matcher, own, other.judged, other.kid) else own
         plain = self._judged(matcher, latents, torch.ones(own.match.gain_bt.shape), 0.0)
         unmatched = self._distance(matcher, plain)
         self.reporter.finish()
-        if unmatched < best.kid and self._is_farther(matcher, best.judged, plain):
+        if unmatched < best.kid and self._is_farther(matcher, best, plain, unmatched):
             self.reporter.note(
                 "noise: as the training left it; matched by brightness and texture it was farther from the "
                 "noisy images"
@@ -194,13 +194,18 @@ class GrainStage:
         except DataError:
             return math.inf
 
-    def _is_farther(self, matcher: GrainMatcher, judged: _Features, others: _Features) -> bool:
-        """Whether samples are farther from the degraded images than others, beyond the standard error."""
+    def _is_farther(
+        self, matcher: GrainMatcher, candidate: _Candidate, others: _Features, distance: float
+    ) -> bool:
+        """Whether its samples are farther from the degraded images than others, beyond the standard error.
+
+        distance: the kernel distance of those, which alone decides where there are too few images.
+        """
         noisy, random = patch_features(matcher.data.noisy), np.random.default_rng(self.seed)
         try:
-            difference, error = kid_difference(noisy, judged, others, random)
+            difference, error = kid_difference(noisy, candidate.judged, others, random)
         except DataError:
-            return True
+            return distance < candidate.kid
         return difference > error
 
     # -- words ----------------------------------------------------------------------------------------
