@@ -102,14 +102,19 @@ def test_memory_that_runs_out_is_said_with_what_to_lower(inputs: Path, tmp_path:
 
 
 def test_tiles_follow_the_memory_and_do_not_show(inputs: Path, tmp_path: Path) -> None:
-    """400 x 600 pixels take some 85 MB at once, which a limit of 150 MB does not leave beside the rest."""
+    """400 x 600 pixels take some 85 MB at once, which a limit of 150 MB does not leave beside the rest.
+
+    Convolutions of other sizes may sum in another order, which decides a rounding to 8 bits now and then.
+    """
     write_image(tmp_path / "in.png", Image(to_pixels(smooth_images(1, 400, 600, seed=3))))
     model = ["--model", inputs / "model.safetensors", "--device", "cpu"]
     for out, limits in (("whole.png", Limits()), ("tiles.png", Limits(memory=150 << 20))):
         ended = deflow("degrade", tmp_path / "in.png", tmp_path / out, *model, folder=tmp_path, limits=limits)
         assert ended.code == 0, ended.err
     whole, tiles = (read_image(tmp_path / name).pixels for name in ("whole.png", "tiles.png"))
-    assert (whole == tiles).all()
+    difference = np.abs(whole.astype(int) - tiles)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-4
 
 
 @pytest.mark.slow(seconds=60)
