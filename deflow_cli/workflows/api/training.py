@@ -64,7 +64,7 @@ def sr_train(
             "a degrader or a temperature given with pairs, which are degraded already",
             next_step="leave it out, or pass hr in place of pairs",
         )
-    out, encoder = Path(out), path_or_none(init)
+    out, encoder, reporter = Path(out), path_or_none(init), reporter or Silent()
     if (out / CONFIG_FILE).exists() and not resume:
         raise ConfigError(f"{out} holds a run already", next_step="pass resume=True, or another out")
     source = esrgan.SrSource(
@@ -78,25 +78,31 @@ def sr_train(
     if not isinstance(preset, SrConfig) and (
         isinstance(preset, SRFlowRunConfig) or is_srflow(arch, preset, out if resume else None)
     ):
-        named = preset or srflow.default_srflow_preset(device)
-        flow_config = _configuration(SRFLOW, out, named, settings)
+        space = preset or srflow.default_srflow_preset(device)
+        flow_config = _configuration(SRFLOW, out, space, settings, reporter)
         return srflow.train_srflow(
             srflow.SRFlowRequest(source, out, flow_config, encoder, device, resume, accept_changed_data),
-            reporter or Silent(),
+            reporter,
         )
     if arch == SRFLOW_ARCH:
         raise ConfigError("arch is srflow, and the preset an ESRGAN's", next_step="leave one of them out")
     sizes = [] if arch is None else size_settings(arch)
-    config = _configuration(SR, out, preset or esrgan.default_preset(device), [*sizes, *settings])
+    named = preset or esrgan.default_preset(device)
+    config = _configuration(SR, out, named, [*sizes, *settings], reporter)
     return esrgan.sr_train(
         esrgan.SrRequest(source, out, config, encoder, arch, device, resume, accept_changed_data),
-        reporter or Silent(),
+        reporter,
     )
 
 
-def _configuration(presets: Presets[C], out: Path, preset: str | C, settings: Sequence[str]) -> C:
-    """That of a run that is resumed, else the preset with its overrides."""
+def _configuration(
+    presets: Presets[C], out: Path, preset: str | C, settings: Sequence[str], reporter: Reporter
+) -> C:
+    """That of a run that is resumed, which says what it ignores, else the preset with its overrides."""
     if (out / CONFIG_FILE).exists():
-        return presets.load(out / CONFIG_FILE)
+        config = presets.load(out / CONFIG_FILE)
+        if ignored := presets.ignored_overrides(config, settings):
+            reporter.warn(f"a resumed run keeps its own settings; not applied: {', '.join(ignored)}")
+        return config
     base = presets.load(preset) if isinstance(preset, str) else preset
     return presets.apply_overrides(base, settings)

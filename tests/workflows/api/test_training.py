@@ -24,6 +24,7 @@ from deflow_cli import (
 )
 from deflow_cli.errors import ConfigError
 from tests.example_folder import lay_out_examples
+from tests.listening import Listener
 
 ESRGAN = SrConfig(
     RestorerConfig(channels=8, blocks=1),
@@ -70,8 +71,10 @@ def test_a_run_goes_on_by_its_own_configuration(photos):
     with pytest.raises(ConfigError, match="runs/sr holds a run already") as caught:
         sr_train(**common, preset=ESRGAN)
     assert "resume=True" in caught.value.next_step
-    again = sr_train(**common, preset=ESRGAN, resume=True)
+    heard = Listener()
+    again = sr_train(**common, preset=ESRGAN, settings=["sr.seed=5"], resume=True, reporter=heard)
     assert again.step == 3
+    assert any(text.endswith("not applied: sr.seed") for text in heard.warnings)
 
 
 def test_settings_override_a_named_preset(photos):
