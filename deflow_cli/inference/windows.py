@@ -58,7 +58,7 @@ class Recorder(Protocol):
 class Encoding(NamedTuple):
     """Images encoded: latents, finest first, each B C H W, and the conditions of their h.
 
-    gain: the grain's strength at each pixel, B 1 H W; None for a model without grain.
+    gain: the grain's strength at each pixel, B C H W; None for a model without grain.
     """
 
     latents: list[Tensor]

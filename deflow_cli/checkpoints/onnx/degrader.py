@@ -153,7 +153,7 @@ class _Degradation:
     # -- grain --------------------------------------------------------------------------------------------
 
     def _grained(self, grain: Grain, flow: OnnxFlow, latents: Sequence[str]) -> str:
-        """y_0 + T s g n (``models.deflow.grain``)."""
+        """y_0 + T s O^T (g * O n) (``models.deflow.grain``)."""
         graph = self._graph
         mean = self._decoded(flow, latents, with_noise=False)
         if bool(grain.stationary):
@@ -162,14 +162,14 @@ class _Degradation:
             pattern = graph("Mul", pattern, self._heat)
         else:
             pattern = graph("Sub", self._decoded(flow, latents, with_noise=True), mean)
-        amplitude = self._gain(grain)
         if float(grain.spread):
             level = graph("Exp", graph("Mul", self._noise[LEVEL_FIELD], single(float(grain.spread))))
-            amplitude = graph("Mul", amplitude, graph("Reshape", level, whole(-1, 1, 1, 1)))
-        return graph("Add", mean, graph("Mul", amplitude, pattern))
+            pattern = graph("Mul", pattern, graph("Reshape", level, whole(-1, 1, 1, 1)))
+        opponents = graph("Mul", self._gain(grain), conv(graph, pattern, grain.basis))
+        return graph("Add", mean, conv(graph, opponents, grain.basis.T))
 
     def _gain(self, grain: Grain) -> str:
-        """g at each pixel (``Grain.gain``): N 1 H W."""
+        """g of the opponent channels at each pixel (``Grain.gain``): N 3 H W."""
         graph = self._graph
         grey = graph("ReduceMean", self._padded, whole(1))
         guide = halved(graph, graph("Mul", grey, single(_GRAY_LEVELS)))
@@ -179,8 +179,11 @@ class _Degradation:
         texture = graph("Log", graph("Max", energy, single(1e-6)))
         row, down = _place(graph, _smooth(graph, guide), weights(grain.brightness))
         column, right = _place(graph, texture, weights(grain.texture))
-        table, columns = weights(grain.gain_bt.flatten()), grain.gain_bt.shape[1]
+        channels, rows, columns = grain.gain_cbt.shape
+        table = weights(grain.gain_cbt.flatten())
         corner = graph("Add", graph("Mul", row, whole(columns)), column)
+        start_of_table = rows * columns * np.arange(channels).reshape(1, channels, 1, 1)
+        corner = graph("Add", corner, start_of_table)
         low, high = (
             _between(
                 graph,

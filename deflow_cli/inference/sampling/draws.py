@@ -10,7 +10,7 @@ from torch import Tensor
 from deflow_cli.arrays import Window
 from deflow_cli.inference.sampling.jobs import Job
 from deflow_cli.inference.windows import Change
-from deflow_cli.models.deflow.grain import GUIDE_SCALE, correlated
+from deflow_cli.models.deflow.grain import GUIDE_SCALE, correlated, strengthened
 from deflow_cli.models.deflow.model import DeFlow
 
 
@@ -75,12 +75,12 @@ class JobDraws:
         mean_bchw: Tensor,
         decode: Callable[[Change], Tensor],
         change: Change,
-        gain_b1hw: Tensor,
+        gain_bchw: Tensor,
         job: Job,
         window: Window,
         sample: int,
     ) -> Tensor:
-        """Decoded images of a window with grain: y_0 + T s g n (``models.deflow.grain``).
+        """Decoded images of a window with grain (``models.deflow.grain``).
 
         mean: y_0, decoded from latents without noise; change: the change that did it.
         """
@@ -96,7 +96,7 @@ class JobDraws:
             amplitude_b = amplitude_b * change.temperature_b
         else:
             pattern = decode(change._replace(noise=self._latent_noise(job, window, sample))) - mean_bchw
-        return mean_bchw + amplitude_b[:, None, None, None] * gain_b1hw * pattern
+        return mean_bchw + strengthened(pattern, amplitude_b[:, None, None, None] * gain_bchw, grain.basis)
 
     def gain(self, padded: Tensor, job: Job) -> Tensor | None:
         """The grain's strength over whole images, on the model's device; None where none is drawn."""

@@ -39,7 +39,7 @@ class _Run:
     """A call of ``Translator.translate``. side, across: height and width of a tile, 0: the whole image.
 
     temperature_b and component_bs are on the device, component_bs for all samples of each image. gain: of the
-    grain, B 1 H W; None where none is drawn. finite: one flag per piece that was not checked yet.
+    grain, B C H W; None where none is drawn. finite: one flag per piece that was not checked yet.
     """
 
     image: Window

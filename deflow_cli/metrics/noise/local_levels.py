@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deflow_cli.arrays import Array, Pixels
-from deflow_cli.models.deflow.grain import Places, guide_features, places
+from deflow_cli.models.deflow.grain import Places, guide_features, opponent_basis, places
 
 QUANTILE = 0.5  # of the residual's magnitudes in a bin
-RESIDUAL_BLUR = 1.2  # px, standard deviation of the Gaussian that is subtracted
+LUMINANCE_BLUR, COLOUR_BLUR = 1.2, 2.5  # px, standard deviation of the Gaussian that is subtracted
 QUIET_SHARE = 0.25  # of an image's patches
 QUIET_PATCH = 64  # px
 _FEWEST_PIXELS, _MOST_PIXELS = (
@@ -60,7 +60,11 @@ def features_of(image: Pixels, seed: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Levels:
-    """Log levels in each bin (n x bins) of n images; weights are 0 where an image has too few pixels."""
+    """Log levels of n images' opponent channels in each bin (C x n x bins), and weights (n x bins).
+
+    Weights are 0 where an image has too few pixels. Opponent channels: luminance and two colour differences.
+    Luminance is taken above 1.2 px, the differences, where scenes have less fine detail, above 2.5 px.
+    """
 
     log_levels: Array
     weights: Array
@@ -70,7 +74,7 @@ class Levels:
         """A pixel belongs to the bin of the nearest knots of brightness and texture at its place."""
         rows, texture_knots = knots.shape
         bins = rows * texture_knots
-        log_levels, weights = np.zeros((len(images), bins)), np.zeros((len(images), bins))
+        log_levels, weights = np.zeros((3, len(images), bins)), np.zeros((len(images), bins))
         for n, (image, seen) in enumerate(zip(images, features, strict=True)):
             (i, f), (j, g) = knots.places(seen)
             index = (i + (f > 0.5)) * texture_knots + j + (g > 0.5)
@@ -84,30 +88,43 @@ class Levels:
                 count = bounds[k + 1] - bounds[k]
                 if count >= _FEWEST_PIXELS:
                     values = np.quantile(flat[order[bounds[k] : bounds[k + 1]]], QUANTILE, axis=0)
-                    log_levels[n, k] = np.log(values + _SOFTENING).mean()
+                    log_levels[:, n, k] = np.log(values + _SOFTENING)
                     weights[n, k] = min(count, _MOST_PIXELS)
         return cls(log_levels, weights)
 
     def mean(self) -> tuple[Array, Array, Array]:
-        """Weighted mean over images, its standard error, and the number of images, of each bin."""
+        """Weighted mean over images and its standard error, C x bins; the number of images of each bin."""
         total = np.maximum(self.weights.sum(0), 1e-9)
         share = self.weights / total
-        mean = (share * self.log_levels).sum(0)
+        mean = (share * self.log_levels).sum(1)
         count = (self.weights > 0).sum(0)
-        variance = (share**2 * (self.log_levels - mean) ** 2).sum(0) * count / np.maximum(count - 1, 1)
+        deviation = self.log_levels - mean[:, None]
+        variance = (share**2 * deviation**2).sum(1) * count / np.maximum(count - 1, 1)
         return mean, np.where(count > 2, np.sqrt(variance), np.inf), count
 
-    def spread(self) -> float:
-        """Variance between images of how far an image's log levels stand, on average, above the means."""
-        total = self.weights.sum(1)
-        own = (self.weights * (self.log_levels - self.mean()[0])).sum(1) / np.maximum(total, 1e-9)
-        return float(np.average(own**2, weights=total)) if total.sum() else 0.0
+    def spread(self, share_b: Array) -> float:
+        """Variance between images of the logarithm of their noise's level.
+
+        share: of luminance's level in each bin that is noise. An image's log levels stand above the means by
+        about its own log noise level times that share, of which this is the weighted least-squares estimate:
+        where scenes make the level it counts little. Levels of colour differences are left out, for they vary
+        with how colourful a scene is.
+        """
+        deviation = self.log_levels[0] - self.mean()[0][0]
+        precision = self.weights @ share_b**2
+        own = (self.weights * deviation) @ share_b / np.maximum(precision, 1e-9)
+        return float(np.average(own**2, weights=precision)) if precision.sum() else 0.0
 
 
 def _residual(image: Pixels) -> Array:
-    pixels = image.astype(np.float32)
-    blurred = cv2.GaussianBlur(pixels, (0, 0), RESIDUAL_BLUR, borderType=cv2.BORDER_REFLECT_101)
-    return cast(Array, pixels - blurred)
+    """Fine detail of the opponent channels, H x W x 3."""
+    pixels = image.astype(np.float32) @ opponent_basis(3).numpy().T
+    blurs = (LUMINANCE_BLUR, COLOUR_BLUR, COLOUR_BLUR)
+    blurred = [
+        cv2.GaussianBlur(pixels[..., c], (0, 0), blur, borderType=cv2.BORDER_REFLECT_101)
+        for c, blur in enumerate(blurs)
+    ]
+    return cast(Array, pixels - np.stack(blurred, -1))
 
 
 def quiet_spectrum(images: Sequence[Pixels]) -> Spectrum:

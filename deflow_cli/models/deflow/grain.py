@@ -4,10 +4,11 @@ A shift u = mu + M e has one covariance at all positions of a latent, independen
 next. Cameras' noise is neither. Where the couplings rest, the flow is linear in x given h, so that noise in
 the latents is noise in the image; the grain is drawn there:
 
-    y = y_0 + T s g(b, t) n,    y_0 = f^-1(A z_x + mu; h(x))
+    y = y_0 + T s O^T (g(b, t) * O n),    y_0 = f^-1(A z_x + mu; h(x))
 
 n is a pattern, either that of the latents, f^-1(A z_x + u; h) - y_0, or a stationary Gaussian field K * e
-with the channels' cross-spectrum at each frequency. g is a table over local brightness b and texture t of a
+with the channels' cross-spectrum at each frequency. O turns red, green and blue into opponent channels:
+luminance and two colour differences. g is a table for each of them over local brightness b and texture t of a
 small noisy version of the image, and s one log-normal number per sample, the level of an image. Given b and t
 the noise is Gaussian. Strength by brightness follows Foi et al., IEEE TIP 2008, and Abdelhamed et al., Noise
 Flow, ICCV 2019.
@@ -16,6 +17,7 @@ Flow, ICCV 2019.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,39 +36,41 @@ class Grain(nn.Module):
     """What a fit has matched to the degraded images; without effect until ``set`` is called.
 
     kernel_oiyx: 3 x 3 x 64 x 64 filter of the stationary pattern, centred at index 32; zero where the pattern
-    is that of the latents. gain_bt: g at the knots of brightness and texture. spread: standard deviation of
-    log s.
+    is that of the latents. gain_cbt: g of each opponent channel at the knots of brightness and texture.
+    spread: standard deviation of log s.
     """
 
     kernel_oiyx: Tensor
-    gain_bt: Tensor
+    gain_cbt: Tensor
     brightness: Tensor
     texture: Tensor
     spread: Tensor
     matched: Tensor
     stationary: Tensor
+    basis: Tensor
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
         self.register_buffer("kernel_oiyx", torch.zeros(channels, channels, KERNEL_SIDE, KERNEL_SIDE))
-        self.register_buffer("gain_bt", torch.ones(BRIGHTNESS_KNOTS, TEXTURE_KNOTS))
+        self.register_buffer("gain_cbt", torch.ones(channels, BRIGHTNESS_KNOTS, TEXTURE_KNOTS))
         self.register_buffer("brightness", torch.linspace(0, 255, BRIGHTNESS_KNOTS))
         self.register_buffer("texture", torch.linspace(-2, 6, TEXTURE_KNOTS))
         self.register_buffer("spread", torch.zeros(()))
         self.register_buffer("matched", torch.zeros((), dtype=torch.bool))
         self.register_buffer("stationary", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("basis", opponent_basis(channels), persistent=False)
 
     @torch.no_grad()
     def set(
         self,
-        gain_bt: Tensor,
+        gain_cbt: Tensor,
         brightness: Tensor,
         texture: Tensor,
         spread: float,
         kernel_oiyx: Tensor | None,
     ) -> None:
-        """Take a table, its knots and a pattern; kernel None: the pattern of the latents."""
-        self.gain_bt.copy_(gain_bt)
+        """Take tables, their knots and a pattern; kernel None: the pattern of the latents."""
+        self.gain_cbt.copy_(gain_cbt)
         self.brightness.copy_(brightness)
         self.texture.copy_(texture)
         self.spread.fill_(spread)
@@ -77,13 +81,43 @@ class Grain(nn.Module):
         self.matched.fill_(True)
 
     def gain(self, image_bchw: Tensor, noise_bhw: Tensor) -> Tensor:
-        """g at each pixel of whole images in [0, 1]: B 1 H W.
+        """g of the opponent channels at each pixel of whole images in [0, 1]: B C H W.
 
         noise: standard normals of the guide's size, ceil(H / 2) x ceil(W / 2).
         """
         brightness, texture = guide_features(image_bchw, noise_bhw)
-        gain = look_up(self.gain_bt, places(brightness, self.brightness), places(texture, self.texture))
-        return full_size(gain, image_bchw.shape[-2], image_bchw.shape[-1])
+        gain = look_up(self.gain_cbt, places(brightness, self.brightness), places(texture, self.texture))
+        return full_size(gain.movedim(0, 1), image_bchw.shape[-2], image_bchw.shape[-1])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        bring_up_to_date(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def bring_up_to_date(tensors: dict[str, Any], prefix: str = "grain.") -> None:
+    """Give tensors of an older model file, which had one table for all opponent channels, one for each."""
+    table, kernel = tensors.get(f"{prefix}gain_bt"), tensors.get(f"{prefix}kernel_oiyx")
+    if table is not None and kernel is not None:
+        del tensors[f"{prefix}gain_bt"]
+        tensors[f"{prefix}gain_cbt"] = table.expand(len(kernel), *table.shape).clone()
+
+
+def opponent_basis(channels: int) -> Tensor:
+    """O: luminance and colour differences of equal deviation, orthonormal rows (the DCT of the channels).
+
+    Of three: (r + g + b) / sqrt 3, (r - b) / sqrt 2, (r - 2 g + b) / sqrt 6.
+    """
+    row, column = torch.arange(channels, dtype=torch.float64)[:, None], torch.arange(channels) + 0.5
+    basis = torch.cos(math.pi / channels * row * column)
+    return (basis / basis.square().sum(1, keepdim=True).sqrt()).float()
+
+
+def strengthened(pattern_bchw: Tensor, gain_bchw: Tensor, basis_oc: Tensor) -> Tensor:
+    """O^T (g * O n): a pattern's opponent channels times their gains. basis: O, ``opponent_basis``."""
+    luminance, colour = gain_bchw[:, :1], basis_oc[1:].to(pattern_bchw)
+    differences = torch.einsum("ij,bjhw->bihw", colour, pattern_bchw)
+    more = torch.einsum("ij,bihw->bjhw", colour, (gain_bchw[:, 1:] - luminance) * differences)
+    return luminance * pattern_bchw + more
 
 
 def guide_features(image_bchw: Tensor, noise_bhw: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,11 +153,11 @@ def places(values: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
 Places = tuple[Tensor, Tensor]
 
 
-def look_up(table_bt: Tensor, brightness: Places, texture: Places) -> Tensor:
-    """Bilinear interpolation of a table at ``places`` of both axes."""
+def look_up(table_xbt: Tensor, brightness: Places, texture: Places) -> Tensor:
+    """Bilinear interpolation of tables at ``places`` of both axes; tables' leading axes come first."""
     (i, f), (j, g) = brightness, texture
-    low = table_bt[i, j] * (1 - g) + table_bt[i, j + 1] * g
-    high = table_bt[i + 1, j] * (1 - g) + table_bt[i + 1, j + 1] * g
+    low = table_xbt[..., i, j] * (1 - g) + table_xbt[..., i, j + 1] * g
+    high = table_xbt[..., i + 1, j] * (1 - g) + table_xbt[..., i + 1, j + 1] * g
     return low * (1 - f) + high * f
 
 
@@ -138,9 +172,9 @@ def spread_over(values: Tensor, brightness: Places, texture: Places, shape: tupl
     return total.view(shape)
 
 
-def full_size(map_bhw: Tensor, height: int, width: int) -> Tensor:
-    """A map of the guide's size at the image's: B 1 H W, bilinear."""
-    large = F.interpolate(map_bhw[:, None], scale_factor=GUIDE_SCALE, mode="bilinear", align_corners=False)
+def full_size(map_bchw: Tensor, height: int, width: int) -> Tensor:
+    """Maps of the guide's size at the image's, bilinear."""
+    large = F.interpolate(map_bchw, scale_factor=GUIDE_SCALE, mode="bilinear", align_corners=False)
     return large[..., :height, :width]
 
 

@@ -1,7 +1,8 @@
 """Matching grain: its table of gains and its spread of levels, without pairs.
 
 Images are degraded with the present noise and compared with the real degraded ones (indirect inference):
-levels of fine detail in bins of brightness and texture. What differs corrects the gain, a few times over.
+levels of fine detail, of luminance and of colour differences, in bins of brightness and texture. What differs
+corrects the gain, a few times over.
 Scenes, rounding, clipping and compression enter both sides alike.
 """
 
@@ -29,17 +30,23 @@ from deflow_cli.models.deflow.grain import (
     Places,
     full_size,
     look_up,
+    opponent_basis,
     spread_over,
+    strengthened,
 )
 
 ROUNDS = 4
+CHANNELS = 3
 _LEAST_SHARE = 0.15  # of a level that is noise: where scenes outweigh it, corrections are not trusted further
 _FEWEST_IMAGES = 4  # in a bin
 _STEP = 1.0  # largest correction of a log gain per round
-_SPREAD_STEP = 0.8
+# Of the spread's variance, per excess of the images': stronger noise makes an image's places count as more
+# textured, where levels are higher, which hides part of its spread.
+_SPREAD_STEP = 1.6
 _OWN_ERROR = 0.02  # of a log level, added to its standard error
-# Prior of the log gain: free in its mean, about which it deviates by 0.5, smoothly over so many knots.
-_PRIOR_DEVIATION, _PRIOR_REACH = 0.5, (2.0, 3.0)
+# Prior of a channel's log gain: free in its mean, about which it deviates by 0.5, smoothly over so many
+# knots, half of it alike in all channels.
+_PRIOR_DEVIATION, _PRIOR_REACH, _PRIOR_ALIKE = 0.5, (2.0, 3.0), 0.5
 
 Pattern = Callable[[int, int], Tensor]
 """(image, round) -> noise of that image, 3 x H x W on the [0, 1] scale."""
@@ -47,16 +54,16 @@ Pattern = Callable[[int, int], Tensor]
 
 @dataclass(frozen=True)
 class GrainMatch:
-    """What was found. misfit_bt: log ratio of real to synthetic levels per bin, after the last round.
+    """What was found. misfit_cbt: log ratio of real to synthetic levels per bin, after the last round.
 
     found: how far levels of the degraded images stand above the clean ones' where there is little texture,
     root mean square of the log ratio; null: the same between two halves of the clean images.
     """
 
-    gain_bt: Array
+    gain_cbt: Array
     knots: Knots
     spread: float
-    misfit_bt: Array
+    misfit_cbt: Array
     found: float
     null: float
 
@@ -94,41 +101,42 @@ class GrainMatcher:
         self._clean_places = [self.knots.places(seen) for seen in self._clean_features]
         self._clean = Levels.of(data.clean, self._clean_features, self.knots)
         self._noisy = Levels.of(data.noisy, noisy_features, self.knots)
-        self._prior = _prior(self.knots.shape)
+        self._shape = (CHANNELS, *self.knots.shape)
+        self._prior = _prior(self._shape)
 
     def match(self, pattern: Pattern) -> GrainMatch:
         """Match the gain to a pattern, starting from 1."""
-        gain = torch.ones(self.knots.shape, dtype=torch.float64)
-        spread, misfit = 0.0, np.zeros(self.knots.shape)
+        gain = torch.ones(self._shape, dtype=torch.float64)
+        spread, misfit = 0.0, np.zeros(self._shape)
         for number in range(ROUNDS):
             made = self.degraded(number, gain, spread, pattern)
             features = [features_of(y, 10_000 * (number + 1) + n) for n, y in enumerate(made)]
             ours = Levels.of(made, features, self.knots)
             step, error, misfit, share = self._correction(ours)
-            excess = (self._noisy.spread() - ours.spread()) / share**2
-            spread = float(np.sqrt(np.clip(spread**2 + _SPREAD_STEP * excess, 0, 1)))
+            if number:  # before the first correction levels are anyhow
+                excess = self._noisy.spread(share[0]) - ours.spread(share[0])
+                spread = float(np.sqrt(np.clip(spread**2 + _SPREAD_STEP * excess, 0, 1)))
             step, error = self._carried(step, error, [self.knots.places(seen) for seen in features])
             gain = torch.from_numpy(np.exp(self._smooth(gain.log().numpy() + step, error)))
         return GrainMatch(gain.numpy(), self.knots, spread, misfit, *self._found())
 
-    def degraded(self, number: int, gain_bt: Tensor, spread: float, pattern: Pattern) -> list[Pixels]:
+    def degraded(self, number: int, gain_cbt: Tensor, spread: float, pattern: Pattern) -> list[Pixels]:
         """Each picture with the pattern's draw of this number, under a gain and a spread of levels."""
         levels = _stratified_normals(len(self.data.clean), [self.seed, number])
-        made = []
+        basis, made = opponent_basis(CHANNELS), []
         for n, seen in enumerate(self._clean_places):
             height, width = self.data.clean[n].shape[:2]
-            strength = full_size(look_up(gain_bt, *seen).float(), height, width)[0]
-            made.append(
-                self.data.degraded(n, float(np.exp(spread * levels[n])) * strength * pattern(n, number))
-            )
+            gain = full_size(look_up(gain_cbt, *seen).float().movedim(0, 1), height, width)
+            strength = float(np.exp(spread * levels[n])) * gain
+            made.append(self.data.degraded(n, strengthened(pattern(n, number)[None], strength, basis)[0]))
         return made
 
     # -- one round ------------------------------------------------------------------------------------
 
-    def _correction(self, ours: Levels) -> tuple[Array, Array, Array, float]:
-        """Correction of the log gain in each bin, its standard error, and the log ratio of levels itself.
+    def _correction(self, ours: Levels) -> tuple[Array, Array, Array, Array]:
+        """Correction of the log gain in each bin, its standard error, and the log ratio of levels: C x B x T.
 
-        Last the share of the levels that is noise, on average.
+        Last the share of the levels that is noise, C x bins.
         """
         real, real_error, real_count = self._noisy.mean()
         fake, fake_error, fake_count = ours.mean()
@@ -139,37 +147,34 @@ class GrainMatcher:
         step = np.clip(misfit / share, -_STEP, _STEP)
         error = np.sqrt(real_error**2 + fake_error**2 + _OWN_ERROR**2) / share
         error = np.where(usable & np.isfinite(error), error, 5.0)
-        shape = self.knots.shape
-        mean_share = float(np.average(share, weights=ours.weights.sum(0)))
-        return step.reshape(shape), error.reshape(shape), misfit.reshape(shape), mean_share
+        shape = self._shape
+        return step.reshape(shape), error.reshape(shape), misfit.reshape(shape), share
 
     def _carried(
         self, step: Array, error: Array, seen: Sequence[tuple[Places, Places]]
     ) -> tuple[Array, Array]:
         """A correction per bin of the degraded images' features, at the bins of the clean images'."""
-        shape = self.knots.shape
         precision = torch.from_numpy(error**-2)
-        weighted = precision * torch.from_numpy(step)
-        sums = [torch.zeros(shape, dtype=torch.float64) for _ in range(3)]
+        tables = torch.cat([precision * torch.from_numpy(step), precision, torch.ones_like(precision[:1])])
+        sums = torch.zeros_like(tables)
         for noisy, clean in zip(seen, self._clean_places, strict=True):
-            at = look_up(precision, *noisy)
-            for total, values in zip(sums, (look_up(weighted, *noisy), at, torch.ones_like(at)), strict=True):
-                total += spread_over(values, *clean, shape)
-        corrections, precisions, count = (total.numpy() for total in sums)
+            values = look_up(tables, *noisy)
+            sums += torch.stack([spread_over(each, *clean, self.knots.shape) for each in values])
+        corrections, precisions, count = (each.numpy() for each in sums.split((CHANNELS, CHANNELS, 1)))
         known = np.maximum(precisions, 1e-12)
         return corrections / known, np.sqrt(np.maximum(count, 1e-12) / known)
 
     def _smooth(self, log_gain: Array, error: Array) -> Array:
         """Posterior mean of the log gain (Gaussian process) given its values with standard errors."""
-        values, variances = log_gain.ravel(), error.ravel() ** 2
-        centre = np.average(values, weights=1.0 / (variances + _PRIOR_DEVIATION**2))
-        weights = np.linalg.solve(self._prior + np.diag(variances), values - centre)
-        return (centre + self._prior @ weights).reshape(log_gain.shape)
+        values, variances = log_gain.reshape(CHANNELS, -1), error.reshape(CHANNELS, -1) ** 2
+        centre = np.average(values, axis=1, weights=1.0 / (variances + _PRIOR_DEVIATION**2))[:, None]
+        weights = np.linalg.solve(self._prior + np.diag(variances.ravel()), (values - centre).ravel())
+        return np.asarray(centre[..., None] + (self._prior @ weights).reshape(log_gain.shape))
 
     def _found(self) -> tuple[float, float]:
         flat = np.arange(math.prod(self.knots.shape)) % self.knots.shape[1] < self.knots.shape[1] // 2
         odd = np.array(self.data.scenes) % 2 == 1
-        halves = [Levels(self._clean.log_levels[half], self._clean.weights[half]) for half in (odd, ~odd)]
+        halves = [Levels(self._clean.log_levels[:, half], self._clean.weights[half]) for half in (odd, ~odd)]
         return _difference(self._noisy, self._clean, flat), _difference(halves[0], halves[1], flat)
 
 
@@ -184,7 +189,8 @@ def _difference(one: Levels, other: Levels, chosen: NDArray[np.bool_]) -> float:
     (mean, _, count), (other_mean, _, other_count) = one.mean(), other.mean()
     weights = chosen * np.minimum(one.weights.sum(0), other.weights.sum(0))
     weights = weights * (np.minimum(count, other_count) >= 2)
-    return float(np.sqrt(np.average((mean - other_mean) ** 2, weights=weights))) if weights.sum() else 0.0
+    squares = ((mean - other_mean) ** 2).mean(0)
+    return float(np.sqrt(np.average(squares, weights=weights))) if weights.sum() else 0.0
 
 
 def _knots(features: Sequence[tuple[Tensor, Tensor]]) -> Knots:
@@ -198,10 +204,12 @@ def _knots(features: Sequence[tuple[Tensor, Tensor]]) -> Knots:
     return Knots(*axes)
 
 
-def _prior(shape: tuple[int, int]) -> Array:
-    rows, columns = np.indices(shape)
+def _prior(shape: tuple[int, int, int]) -> Array:
+    """Covariance of the log gain, C x B x T values each way."""
+    channels, *axes = (each.ravel() for each in np.indices(shape))
     distance = sum(
-        ((axis.ravel()[:, None] - axis.ravel()[None]) / reach) ** 2
-        for axis, reach in zip((rows, columns), _PRIOR_REACH, strict=True)
+        ((axis[:, None] - axis[None]) / reach) ** 2 for axis, reach in zip(axes, _PRIOR_REACH, strict=True)
     )
-    return np.asarray(1.0 + _PRIOR_DEVIATION**2 * np.exp(-0.5 * distance))
+    same = channels[:, None] == channels[None]
+    alike = np.where(same, 1.0, _PRIOR_ALIKE) * _PRIOR_DEVIATION**2
+    return np.asarray(same + alike * np.exp(-0.5 * distance))

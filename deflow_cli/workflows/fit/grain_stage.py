@@ -93,7 +93,7 @@ class GrainStage:
         own = self._candidate("latent", matcher, latents, None)
         other = self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel)
         best = other if self._is_farther(matcher, own, other.judged, other.kid) else own
-        plain = self._judged(matcher, latents, torch.ones(own.match.gain_bt.shape), 0.0)
+        plain = self._judged(matcher, latents, torch.ones(own.match.gain_cbt.shape), 0.0)
         unmatched = self._distance(matcher, plain)
         self.reporter.finish()
         if unmatched < best.kid and self._is_farther(matcher, best, plain, unmatched):
@@ -103,7 +103,7 @@ class GrainStage:
             )
             return {"noise": self._facts(best, (own, other), unmatched) | {"pattern": UNMATCHED}}
         match = best.match
-        gain = torch.from_numpy(match.gain_bt).float()
+        gain = torch.from_numpy(match.gain_cbt).float()
         grain.set(gain, match.knots.brightness, match.knots.texture, match.spread, best.kernel_oiyx)
         self._describe(grain, best)
         return {"noise": self._facts(best, (own, other), unmatched)}
@@ -180,12 +180,12 @@ class GrainStage:
         self, name: str, matcher: GrainMatcher, pattern: Pattern, kernel: Tensor | None
     ) -> _Candidate:
         match = matcher.match(pattern)
-        judged = self._judged(matcher, pattern, torch.from_numpy(match.gain_bt), match.spread)
+        judged = self._judged(matcher, pattern, torch.from_numpy(match.gain_cbt), match.spread)
         return _Candidate(name, match, kernel, judged, self._distance(matcher, judged))
 
-    def _judged(self, matcher: GrainMatcher, pattern: Pattern, gain_bt: Tensor, spread: float) -> _Features:
+    def _judged(self, matcher: GrainMatcher, pattern: Pattern, gain_cbt: Tensor, spread: float) -> _Features:
         """Features of samples that a pattern is judged by."""
-        return patch_features(matcher.degraded(JUDGED_ROUND, gain_bt, spread, pattern))
+        return patch_features(matcher.degraded(JUDGED_ROUND, gain_cbt, spread, pattern))
 
     def _distance(self, matcher: GrainMatcher, judged: _Features) -> float:
         """Kernel distance of samples to the degraded images; infinite where they have no patch to compare."""
@@ -212,8 +212,9 @@ class GrainStage:
 
     def _describe(self, grain: Grain, best: _Candidate) -> None:
         match = best.match
-        misfit = float(np.sqrt(np.mean(match.misfit_bt**2)))
-        low, high = match.gain_bt.min() / match.gain_bt.mean(), match.gain_bt.max() / match.gain_bt.mean()
+        misfit = float(np.sqrt(np.mean(match.misfit_cbt**2)))
+        strength = match.gain_cbt / match.gain_cbt.mean((1, 2), keepdims=True)
+        low, high = strength.min(), strength.max()
         self.reporter.note(
             f"noise: {best.name} pattern, {low:.2f} to {high:.2f} times its mean strength by brightness and "
             f"texture, images' levels differ by {100 * match.spread:.0f} %; samples are within "
@@ -236,5 +237,5 @@ class GrainStage:
             "level_spread": round(match.spread, 4),
             "found": round(match.found, 4),
             "null": round(match.null, 4),
-            "level_ratios": np.exp(match.misfit_bt[1::2, ::2]).round(3).tolist(),
+            "level_ratios": np.exp(match.misfit_cbt[0, 1::2, ::2]).round(3).tolist(),
         }

@@ -126,9 +126,9 @@ def _noise(facts: Mapping[str, Any]) -> str:
     ratios = "; ".join(f"{name} {', '.join(f'{ratio:.2f}' for ratio in row)}" for name, row in rows)
     return (
         f"matched by brightness and texture, {noise['pattern']} pattern; images' levels differ by "
-        f"{100 * noise['level_spread']:.0f} %. Levels of the noisy images over the samples', from flat to "
-        f"textured: {ratios}. The levels stand {100 * noise['found']:.0f} % above the clean images', of "
-        f"which two halves differ by {100 * noise['null']:.0f} %"
+        f"{100 * noise['level_spread']:.0f} %. Luminance levels of the noisy images over the samples', from "
+        f"flat to textured: {ratios}. The levels stand {100 * noise['found']:.0f} % above the clean images', "
+        f"of which two halves differ by {100 * noise['null']:.0f} %"
     )
 
 

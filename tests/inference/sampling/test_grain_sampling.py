@@ -23,7 +23,7 @@ def grained(stationary: bool, spread: float = 0.3) -> DeFlow:
         kernel[:, :, 30:35, 30:35] = 0.01 * torch.rand(3, 3, 5, 5, generator=torch.Generator().manual_seed(1))
     grain = model.grain
     assert grain is not None
-    gain = 0.5 + torch.rand(6, 8, generator=torch.Generator().manual_seed(2))
+    gain = 0.5 + torch.rand(3, 6, 8, generator=torch.Generator().manual_seed(2))
     grain.set(gain, grain.brightness.clone(), grain.texture.clone(), spread, kernel)
     return model
 
@@ -101,7 +101,7 @@ def test_strength_follows_the_table():
     model = grained(True, spread=0.0)
     grain = model.grain
     assert grain is not None
-    grain.gain_bt.copy_(torch.where(torch.arange(6) < 3, 1.0, 2.0)[:, None].expand(6, 8))
+    grain.gain_cbt.copy_(torch.where(torch.arange(6) < 3, 1.0, 2.0)[:, None].expand(3, 6, 8))
     image = torch.full((1, 3, 64, 128), 0.2)
     image[..., 64:] = 0.8
     found = samples(model, image, count=24)

@@ -25,16 +25,24 @@ def levels(images):
 def test_levels_are_proportional_to_the_noise_and_kept_apart_by_brightness():
     weak, strong = levels(pictures([4.0])), levels(pictures([8.0]))
     together = (weak.weights.sum(0) > 0) & (strong.weights.sum(0) > 0)
-    ratio = np.exp(strong.mean()[0] - weak.mean()[0])[together]
+    ratio = np.exp(strong.mean()[0] - weak.mean()[0])[:, together]
     assert together.any()
     assert np.all(np.abs(ratio - 2.0) < 0.2)
     assert np.flatnonzero(levels(pictures([4.0], level=215.0)).weights.sum(0)).min() >= 6
 
 
+def test_levels_of_luminance_and_of_colours_are_kept_apart():
+    grey = [image[..., :1].repeat(3, -1) for image in pictures([8.0])]
+    log_levels = levels(grey).mean()[0][:, levels(grey).weights.sum(0) > 0]
+    assert np.all(log_levels[0] > np.log(6.0))
+    assert np.all(log_levels[1:] < np.log(0.2))  # nothing but what is added before a logarithm
+
+
 def test_the_spread_between_images_is_found():
     same, mixed = levels(pictures([6.0])), levels(pictures([5.0, 7.0]))
-    assert same.spread() < 0.002
-    assert abs(np.sqrt(mixed.spread()) - np.log(7 / 5) / 2) < 0.04
+    all_noise = np.ones(9)
+    assert same.spread(all_noise) < 0.002
+    assert abs(np.sqrt(mixed.spread(all_noise)) - np.log(7 / 5) / 2) < 0.04
 
 
 def test_the_spectrum_of_white_noise_is_its_variance():

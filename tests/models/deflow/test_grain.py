@@ -12,8 +12,10 @@ from deflow_cli.models.deflow.grain import (
     guide_features,
     kernel_of,
     look_up,
+    opponent_basis,
     places,
     spread_over,
+    strengthened,
 )
 
 KNOTS_B, KNOTS_T = torch.tensor([10.0, 60.0, 200.0]), torch.tensor([-1.0, 0.0, 2.0, 5.0])
@@ -57,12 +59,51 @@ def test_the_guide_sees_brightness_and_texture(size):
 
 def test_the_gain_map_covers_the_image():
     grain = Grain()
-    grain.set(torch.full((6, 8), 1.5), grain.brightness.clone(), grain.texture.clone(), 0.1, None)
+    grain.set(
+        torch.tensor([1.5, 1.0, 0.5])[:, None, None].expand(3, 6, 8),
+        grain.brightness.clone(),
+        grain.texture.clone(),
+        0.1,
+        None,
+    )
     gain = grain.gain(torch.rand(2, 3, 33, 50), torch.zeros(2, 17, 25))
-    assert gain.shape == (2, 1, 33, 50)
-    assert torch.allclose(gain, torch.full_like(gain, 1.5))
+    assert gain.shape == (2, 3, 33, 50)
+    assert torch.allclose(gain, torch.tensor([1.5, 1.0, 0.5])[:, None, None].expand_as(gain))
     assert bool(grain.matched)
     assert not bool(grain.stationary)
+
+
+def test_opponent_channels_are_luminance_and_colour_differences():
+    basis = opponent_basis(3)
+    assert torch.allclose(basis @ basis.T, torch.eye(3), atol=1e-6)
+    assert torch.allclose(basis[0], torch.tensor(3**-0.5).expand(3), atol=1e-6)
+    assert torch.allclose(basis[1], torch.tensor([1.0, 0.0, -1.0]) / 2**0.5, atol=1e-6)
+    assert torch.allclose(basis[2], torch.tensor([1.0, -2.0, 1.0]) / 6**0.5, atol=1e-6)
+
+
+def test_gains_strengthen_their_opponent_channels():
+    basis, random = opponent_basis(3), torch.Generator().manual_seed(6)
+    pattern = torch.randn(2, 3, 5, 7, generator=random)
+    gain = torch.rand(2, 3, 5, 7, generator=random)
+    found = torch.einsum("ij,bjhw->bihw", basis, strengthened(pattern, gain, basis))
+    assert torch.allclose(found, gain * torch.einsum("ij,bjhw->bihw", basis, pattern), atol=1e-6)
+
+
+def test_equal_gains_are_a_plain_factor():
+    """To the bit, so that models from before the tables of colours give the images they gave."""
+    random = torch.Generator().manual_seed(7)
+    pattern, gain = torch.randn(2, 3, 5, 7, generator=random), torch.rand(2, 1, 5, 7, generator=random)
+    assert torch.equal(strengthened(pattern, gain.expand(2, 3, 5, 7), opponent_basis(3)), gain * pattern)
+
+
+def test_a_state_from_before_the_tables_of_colours_is_read():
+    old = Grain().state_dict()
+    table = torch.rand(6, 8, generator=torch.Generator().manual_seed(8))
+    old["gain_bt"] = table
+    del old["gain_cbt"]
+    grain = Grain()
+    grain.load_state_dict(old)
+    assert torch.equal(grain.gain_cbt, table.expand(3, 6, 8))
 
 
 def test_a_stationary_pattern_has_its_spectrum():

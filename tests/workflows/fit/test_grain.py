@@ -11,7 +11,13 @@ import torch
 from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.photos import packaged_photos
-from deflow_cli.models.deflow.grain import KERNEL_SIDE, correlated, kernel_of
+from deflow_cli.models.deflow.grain import (
+    KERNEL_SIDE,
+    correlated,
+    kernel_of,
+    opponent_basis,
+    strengthened,
+)
 from deflow_cli.workflows.fit.grain import GrainData, GrainMatcher
 
 SIDE = 160
@@ -47,10 +53,13 @@ def pattern(number: int, round_number: int) -> torch.Tensor:
     return correlated(kernel(), white)[0] / 255.0
 
 
-def degraded(image: Pixels, number: int, spread: float = 0.0) -> Pixels:
+def degraded(image: Pixels, number: int, spread: float = 0.0, colours: float = 1.0) -> Pixels:
+    """colours: strength of the colour differences, of the luminance's."""
     level = np.exp(spread * np.random.default_rng(number).standard_normal())
     strength = level * STRENGTH * (1 + image.mean(-1, keepdims=True) / 255.0)
-    noise = pattern(number, 77).permute(1, 2, 0).numpy() * 255.0
+    gain = torch.tensor([1.0, colours, colours])[None, :, None, None]
+    noise = strengthened(pattern(number, 77)[None], gain, opponent_basis(3))[0]
+    noise = noise.permute(1, 2, 0).numpy() * 255.0
     return np.clip(np.rint(image + strength * noise), 0, 255).astype(np.uint8)
 
 
@@ -64,11 +73,22 @@ def matched(noisy: list[Pixels]):
 def test_the_strength_follows_brightness():
     found = matched([degraded(y, n) for n, y in enumerate(crops()[1])])
     expected = STRENGTH * (1 + found.knots.brightness.numpy() / 255.0)
-    by_brightness = found.gain_bt[:, :5].mean(1)
+    by_brightness = found.gain_cbt[:, :, :5].mean((0, 2))
     assert np.all(np.abs(by_brightness / expected - 1)[1:-1] < 0.15)
     assert by_brightness[-1] > 1.35 * by_brightness[0]
     assert found.spread < 0.2
     assert found.found > 4 * found.null
+
+
+@pytest.mark.slow(seconds=7)
+def test_the_strength_of_colours_is_found():
+    """Colour differences of half the luminance's strength, on all textures."""
+    found = matched([degraded(y, n, colours=0.5) for n, y in enumerate(crops()[1])])
+    expected = STRENGTH * (1 + found.knots.brightness.numpy() / 255.0)
+    # scenes differ in colour too where there is most texture
+    luminance, *differences = (found.gain_cbt / expected[:, None])[:, 1:-1, :6].mean(2)
+    assert np.all(np.abs(np.array(differences) / 0.5 - 1) < 0.25)
+    assert np.all(luminance > 0.9)
 
 
 @pytest.mark.slow(seconds=8)
@@ -82,4 +102,4 @@ def test_the_null_is_told():
     """No noise: what is found between two sets of photographs is as much as between two halves of one."""
     found = matched(crops()[1])
     assert found.found < 2 * found.null
-    assert found.gain_bt[:, :3].max() < 0.5 * STRENGTH
+    assert np.sqrt((found.gain_cbt**2).mean(0))[:, :3].max() < 0.75 * STRENGTH

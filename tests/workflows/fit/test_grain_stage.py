@@ -63,11 +63,11 @@ def test_the_grain_is_set_and_recorded(tmp_path, monkeypatch):
     assert not listener.warnings
 
 
-def judged_alike(stage, matcher, pattern, gain_bt, spread):
+def judged_alike(stage, matcher, pattern, gain_cbt, spread):
     """Samples as matching makes them, and as good as the noisy images where nothing is matched."""
-    if spread == 0 and bool((gain_bt == 1).all()):
+    if spread == 0 and bool((gain_cbt == 1).all()):
         return patch_features(matcher.data.noisy)
-    return patch_features(matcher.degraded(0, gain_bt, spread, pattern))
+    return patch_features(matcher.degraded(0, gain_cbt, spread, pattern))
 
 
 def test_samples_that_matching_takes_farther_away_stay_as_they_are(tmp_path, monkeypatch):
