@@ -90,10 +90,10 @@ class GrainStage:
         matcher = GrainMatcher(data, self.seed)
         kernel = self._stationary_kernel()
         latents = self._of_latents(clean, bases)
-        own = self._candidate("latent", matcher, latents, None)
+        blocks = self._candidate("latent", matcher, latents, None)
         other = self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel)
-        best = other if self._is_farther(matcher, own, other.judged, other.kid) else own
-        plain = self._judged(matcher, latents, torch.ones(own.match.gain_cbt.shape), 0.0)
+        best = blocks if self._is_farther(matcher, other, blocks.judged, blocks.kid) else other
+        plain = self._judged(matcher, latents, torch.ones(best.match.gain_cbt.shape), 0.0)
         unmatched = self._distance(matcher, plain)
         self.reporter.finish()
         if unmatched < best.kid and self._is_farther(matcher, best, plain, unmatched):
@@ -101,12 +101,12 @@ class GrainStage:
                 "noise: as the training left it; matched by brightness and texture it was farther from the "
                 "noisy images"
             )
-            return {"noise": self._facts(best, (own, other), unmatched) | {"pattern": UNMATCHED}}
+            return {"noise": self._facts(best, (blocks, other), unmatched) | {"pattern": UNMATCHED}}
         match = best.match
         gain = torch.from_numpy(match.gain_cbt).float()
         grain.set(gain, match.knots.brightness, match.knots.texture, match.spread, best.kernel_oiyx)
         self._describe(grain, best)
-        return {"noise": self._facts(best, (own, other), unmatched)}
+        return {"noise": self._facts(best, (blocks, other), unmatched)}
 
     # -- pictures -------------------------------------------------------------------------------------
 

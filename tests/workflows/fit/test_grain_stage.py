@@ -88,8 +88,8 @@ def test_samples_that_are_farther_by_chance_are_matched(tmp_path, monkeypatch):
     assert bool(model.grain.matched)
 
 
-@pytest.mark.parametrize(("difference", "pattern"), [(0.9, "latent"), (1.1, "stationary")])
-def test_the_stationary_pattern_is_taken_where_it_is_nearer_beyond_chance(
+@pytest.mark.parametrize(("difference", "pattern"), [(0.9, "stationary"), (1.1, "latent")])
+def test_the_pattern_of_the_latents_is_taken_where_it_is_nearer_beyond_chance(
     tmp_path, monkeypatch, difference, pattern
 ):
     monkeypatch.setattr(grain_stage, "kid_difference", lambda *_: (difference, 1.0))
