@@ -29,6 +29,7 @@ from realism_data import Domain, Pair, files, load_domain, pair_up, read
 
 METRICS = ("psnr", "ssim", "niqe")
 TRUTH = "e truth"
+ROWS = ("a none", "b white", "b spectral", "b spectral, quiet", "c patches", "d deflow", TRUTH)
 PATCHES = ("--patch-size", "128", "--patch-variance", "800")  # the recipe's 20 finds none this flat
 
 
@@ -97,16 +98,16 @@ def lay_out(
 def make_pairs(folder: Path, model: Path, scale: int, only: list[str]) -> dict[str, Path]:
     """The training pairs of each degrader, or of those of ``only``."""
     noisy, hr = str(folder / "noisy"), str(folder / "hr")
-    choices = {
-        "a none": ["--degrader", "none"],
-        "b white": ["--degrader", "white-noise", "--noisy", noisy],
-        "b spectral": ["--degrader", "spectral", "--noisy", noisy],
-        "b spectral, quiet": ["--degrader", "spectral", "--noisy", noisy, "--flattest", "0.25"],
-        "c patches": ["--degrader", "noise-patches", "--noisy", noisy, *PATCHES],
-        "d deflow": ["--degrader", "deflow", "--model", str(model)],
-    }
+    degraders = (
+        ["--degrader", "none"],
+        ["--degrader", "white-noise", "--noisy", noisy],
+        ["--degrader", "spectral", "--noisy", noisy],
+        ["--degrader", "spectral", "--noisy", noisy, "--flattest", "0.25"],
+        ["--degrader", "noise-patches", "--noisy", noisy, *PATCHES],
+        ["--degrader", "deflow", "--model", str(model)],
+    )
     made = {}
-    for name, options in choices.items():
+    for name, options in zip(ROWS[:-1], degraders, strict=True):
         if only and name not in only:
             continue
         out = folder / folder_name(name)
@@ -156,7 +157,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, choices=(1, 4), default=1)
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--whole-test", action="store_true", help="of a camera: (e) is the test itself")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a row, as 'd deflow'")
+    parser.add_argument("--only", action="append", default=[], choices=ROWS, help="rows, by name")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of sr-train")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything")
     options = parser.parse_args()
