@@ -62,16 +62,27 @@ def features_of(image: Pixels, seed: int) -> tuple[Tensor, Tensor]:
 class Levels:
     """Log levels of n images' opponent channels in each bin (C x n x bins), and weights (n x bins).
 
-    Weights are 0 where an image has too few pixels. Opponent channels: luminance and two colour differences.
+    Weights are 0 where an image has too few pixels. scenes: a number of the scene that each image shows; what
+    is unusual about a scene all its images have. Opponent channels: luminance and two colour differences.
     Luminance is taken above 1.2 px, the differences, where scenes have less fine detail, above 2.5 px.
     """
 
     log_levels: Array
     weights: Array
+    scenes: NDArray[np.int64]
 
     @classmethod
-    def of(cls, images: Sequence[Pixels], features: Sequence[tuple[Tensor, Tensor]], knots: Knots) -> Levels:
-        """A pixel belongs to the bin of the nearest knots of brightness and texture at its place."""
+    def of(
+        cls,
+        images: Sequence[Pixels],
+        features: Sequence[tuple[Tensor, Tensor]],
+        knots: Knots,
+        scenes: Sequence[int] | None = None,
+    ) -> Levels:
+        """A pixel belongs to the bin of the nearest knots of brightness and texture at its place.
+
+        scenes: None where every image is a scene of its own.
+        """
         rows, texture_knots = knots.shape
         bins = rows * texture_knots
         log_levels, weights = np.zeros((3, len(images), bins)), np.zeros((len(images), bins))
@@ -90,16 +101,21 @@ class Levels:
                     values = np.quantile(flat[order[bounds[k] : bounds[k + 1]]], QUANTILE, axis=0)
                     log_levels[:, n, k] = np.log(values + _SOFTENING)
                     weights[n, k] = min(count, _MOST_PIXELS)
-        return cls(log_levels, weights)
+        return cls(log_levels, weights, np.array(range(len(images)) if scenes is None else scenes))
+
+    def take(self, chosen: NDArray[np.bool_]) -> Levels:
+        """Those of some of the images."""
+        return Levels(self.log_levels[:, chosen], self.weights[chosen], self.scenes[chosen])
 
     def mean(self) -> tuple[Array, Array, Array]:
-        """Weighted mean over images and its standard error, C x bins; the number of images of each bin."""
+        """Weighted mean over images and its standard error, C x bins; the number of scenes of each bin."""
         total = np.maximum(self.weights.sum(0), 1e-9)
         share = self.weights / total
         mean = (share * self.log_levels).sum(1)
-        count = (self.weights > 0).sum(0)
-        deviation = self.log_levels - mean[:, None]
-        variance = (share**2 * deviation**2).sum(1) * count / np.maximum(count - 1, 1)
+        shows = self.scenes == np.unique(self.scenes)[:, None]
+        count = (shows @ self.weights > 0).sum(0)
+        deviation = shows @ (share * (self.log_levels - mean[:, None]))
+        variance = (deviation**2).sum(1) * count / np.maximum(count - 1, 1)
         return mean, np.where(count > 2, np.sqrt(variance), np.inf), count
 
     def spread(self, share_b: Array) -> float:

@@ -72,15 +72,16 @@ class GrainMatch:
 class GrainData:
     """Pictures to match with, uint8 H x W x 3, all at least 64 x 64.
 
-    clean: originals, whose brightness and texture decide. scenes: a number of the image that each is of.
-    bases: the same as the model degrades them without noise, 3 x H x W in [0, 1]. noisy: real degraded
-    pictures. finish: the last step of degrading, which a number draws; None: none.
+    clean: originals, whose brightness and texture decide. bases: the same as the model degrades them without
+    noise, 3 x H x W in [0, 1]. noisy: real degraded pictures. scenes, noisy_scenes: a number of the image
+    that each is of. finish: the last step of degrading, which a number draws; None: none.
     """
 
     clean: Sequence[Pixels]
     scenes: Sequence[int]
     bases: Sequence[Tensor]
     noisy: Sequence[Pixels]
+    noisy_scenes: Sequence[int]
     finish: Callable[[Pixels, int], Pixels] | None = None
 
     def degraded(self, number: int, noise_chw: Tensor) -> Pixels:
@@ -99,8 +100,8 @@ class GrainMatcher:
         noisy_features = [features_of(y, 2 * n + 1) for n, y in enumerate(data.noisy)]
         self.knots = _knots([*self._clean_features, *noisy_features])
         self._clean_places = [self.knots.places(seen) for seen in self._clean_features]
-        self._clean = Levels.of(data.clean, self._clean_features, self.knots)
-        self._noisy = Levels.of(data.noisy, noisy_features, self.knots)
+        self._clean = Levels.of(data.clean, self._clean_features, self.knots, data.scenes)
+        self._noisy = Levels.of(data.noisy, noisy_features, self.knots, data.noisy_scenes)
         self._shape = (CHANNELS, *self.knots.shape)
         self._prior = _prior(self._shape)
 
@@ -111,7 +112,7 @@ class GrainMatcher:
         for number in range(ROUNDS):
             made = self.degraded(number, gain, spread, pattern)
             features = [features_of(y, 10_000 * (number + 1) + n) for n, y in enumerate(made)]
-            ours = Levels.of(made, features, self.knots)
+            ours = Levels.of(made, features, self.knots, self.data.scenes)
             step, error, misfit, share = self._correction(ours)
             if number:  # before the first correction levels are anyhow
                 excess = self._noisy.spread(share[0]) - ours.spread(share[0])
@@ -174,7 +175,7 @@ class GrainMatcher:
     def _found(self) -> tuple[float, float]:
         flat = np.arange(math.prod(self.knots.shape)) % self.knots.shape[1] < self.knots.shape[1] // 2
         odd = np.array(self.data.scenes) % 2 == 1
-        halves = [Levels(self._clean.log_levels[:, half], self._clean.weights[half]) for half in (odd, ~odd)]
+        halves = [self._clean.take(half) for half in (odd, ~odd)]
         return _difference(self._noisy, self._clean, flat), _difference(halves[0], halves[1], flat)
 
 

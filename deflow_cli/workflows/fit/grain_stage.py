@@ -77,7 +77,9 @@ class GrainStage:
         assert grain is not None
         grain.matched.fill_(False)  # samples are the model's own meanwhile
         count = MATCH_CROPS if seconds >= SHORT else FEWER_CROPS
-        (clean, scenes), (noisy, _) = (self._crops(pool, name, count) for pool, name in self._pools())
+        (clean, scenes), (noisy, noisy_scenes) = (
+            self._crops(pool, name, count) for pool, name in self._pools()
+        )
         if min(len(clean), len(noisy)) < LEAST_IMAGES:
             self.reporter.note(
                 f"noise is not matched by brightness and texture: that needs {LEAST_IMAGES} images of at "
@@ -86,7 +88,7 @@ class GrainStage:
             return {}
         self.reporter.start("noise", None)
         bases = [self._degraded(x, n, 0.0, 0) for n, x in enumerate(clean)]
-        data = GrainData(clean, scenes, bases, noisy, self._finish)
+        data = GrainData(clean, scenes, bases, noisy, noisy_scenes, self._finish)
         matcher = GrainMatcher(data, self.seed)
         kernel = self._stationary_kernel()
         latents = self._of_latents(clean, bases)

@@ -67,3 +67,14 @@ def test_positive_keeps_what_is_positive():
     values = np.linalg.eigvalsh(positive(matrix))
     assert np.allclose(values[..., 1:], [1.0, 4.0])
     assert np.all(values[..., 0] > 0)
+
+
+def test_images_of_one_scene_count_as_one():
+    """The standard error is that of the scenes' means, whatever the number of crops of each."""
+    random = np.random.default_rng(4)
+    own = np.log(6.0) + 0.2 * random.standard_normal(8)
+    once = Levels(np.tile(own[None, :, None], (3, 1, 9)), np.ones((8, 9)), np.arange(8))
+    thrice = Levels(np.repeat(once.log_levels, 3, 1), np.ones((24, 9)), np.arange(24) // 3)
+    for one, other in zip(once.mean(), thrice.mean(), strict=True):
+        assert np.allclose(one, other)
+    assert np.all(thrice.mean()[2] == 8)

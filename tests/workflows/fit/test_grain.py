@@ -66,7 +66,8 @@ def degraded(image: Pixels, number: int, spread: float = 0.0, colours: float = 1
 def matched(noisy: list[Pixels]):
     clean = crops()[0]
     bases = [torch.from_numpy(x / np.float32(255)).permute(2, 0, 1) for x in clean]
-    return GrainMatcher(GrainData(clean, [n // 3 for n in range(len(clean))], bases, noisy)).match(pattern)
+    scenes = [[n // 3 for n in range(len(images))] for images in (clean, noisy)]
+    return GrainMatcher(GrainData(clean, scenes[0], bases, noisy, scenes[1])).match(pattern)
 
 
 @pytest.mark.slow(seconds=6)
