@@ -17,7 +17,6 @@ Flow, ICCV 2019.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,17 +88,13 @@ class Grain(nn.Module):
         gain = look_up(self.gain_cbt, places(brightness, self.brightness), places(texture, self.texture))
         return full_size(gain.movedim(0, 1), image_bchw.shape[-2], image_bchw.shape[-1])
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        bring_up_to_date(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
-
-def bring_up_to_date(tensors: dict[str, Any], prefix: str = "grain.") -> None:
-    """Give tensors of an older model file, which had one table for all opponent channels, one for each."""
-    table, kernel = tensors.get(f"{prefix}gain_bt"), tensors.get(f"{prefix}kernel_oiyx")
+def bring_up_to_date(tensors: dict[str, Tensor]) -> None:
+    """Give a model's tensors from before, which had one table for all opponent channels, one for each."""
+    table, kernel = tensors.get("grain.gain_bt"), tensors.get("grain.kernel_oiyx")
     if table is not None and kernel is not None:
-        del tensors[f"{prefix}gain_bt"]
-        tensors[f"{prefix}gain_cbt"] = table.expand(len(kernel), *table.shape).clone()
+        del tensors["grain.gain_bt"]
+        tensors["grain.gain_cbt"] = table.expand(len(kernel), *table.shape).clone()
 
 
 def opponent_basis(channels: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from deflow_cli.models.deflow.grain import (
     KERNEL_SIDE,
     Grain,
+    bring_up_to_date,
     correlated,
     guide_features,
     kernel_of,
@@ -96,14 +97,17 @@ def test_equal_gains_are_a_plain_factor():
     assert torch.equal(strengthened(pattern, gain.expand(2, 3, 5, 7), opponent_basis(3)), gain * pattern)
 
 
-def test_a_state_from_before_the_tables_of_colours_is_read():
-    old = Grain().state_dict()
+def test_tensors_from_before_the_tables_of_colours_are_brought_up_to_date():
+    tensors = {f"grain.{key}": value for key, value in Grain().state_dict().items()}
+    new = set(tensors)
+    del tensors["grain.gain_cbt"]
     table = torch.rand(6, 8, generator=torch.Generator().manual_seed(8))
-    old["gain_bt"] = table
-    del old["gain_cbt"]
-    grain = Grain()
-    grain.load_state_dict(old)
-    assert torch.equal(grain.gain_cbt, table.expand(3, 6, 8))
+    old = tensors | {"grain.gain_bt": table}
+    bring_up_to_date(old)
+    assert set(old) == new
+    assert torch.equal(old["grain.gain_cbt"], table.expand(3, 6, 8))
+    bring_up_to_date(old)
+    assert set(old) == new
 
 
 def test_a_stationary_pattern_has_its_spectrum():
