@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from deflow_cli.checkpoints.format import load_model, read_tensors, save_model
@@ -128,6 +129,18 @@ def test_tensors_that_do_not_fit_are_named_in_our_words(tmp_path: Path) -> None:
         load_model(path)
     assert "tensors do not fit the stored configuration: missing encoder.conv_first.bias" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_from_before_the_tables_of_colours_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, DeFlow(ModelConfig(FlowConfig(**FLOW | {"grain": "matched"}), ENCODER)), {})
+    tensors, metadata = read_tensors(path)
+    table = torch.rand(6, 8, generator=torch.Generator().manual_seed(0))
+    del tensors["grain.gain_cbt"]
+    save_file(tensors | {"grain.gain_bt": table}, path, metadata)
+    grain = load_model(path)[0].grain
+    assert grain is not None
+    assert torch.equal(grain.gain_cbt, table.expand(3, 6, 8))
 
 
 def test_facts_that_are_none(tmp_path: Path) -> None:

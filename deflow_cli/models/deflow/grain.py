@@ -169,8 +169,10 @@ def spread_over(values: Tensor, brightness: Places, texture: Places, shape: tupl
 
 def full_size(map_bchw: Tensor, height: int, width: int) -> Tensor:
     """Maps of the guide's size at the image's, bilinear."""
-    large = F.interpolate(map_bchw, scale_factor=GUIDE_SCALE, mode="bilinear", align_corners=False)
-    return large[..., :height, :width]
+    # each alone: PyTorch rounds several channels otherwise than the single one of older models
+    alone = map_bchw.flatten(0, 1)[:, None]
+    large = F.interpolate(alone, scale_factor=GUIDE_SCALE, mode="bilinear", align_corners=False)
+    return large.view(*map_bchw.shape[:2], *large.shape[-2:])[..., :height, :width]
 
 
 def correlated(kernel_oiyx: Tensor, white_bchw: Tensor) -> Tensor:
