@@ -12,7 +12,7 @@ from deflow_cli.errors import ConfigError
 from deflow_cli.paths import CONFIG_FILE
 from deflow_cli.presets.methods import choose_method
 from deflow_cli.runtime.progress import Reporter, Silent
-from deflow_cli.workflows.api.arguments import path_or_none, temperature_range
+from deflow_cli.workflows.api.arguments import path_or_none, run_configuration, temperature_range
 
 if TYPE_CHECKING:
     from deflow_cli.config.kernels import KernelMethod
@@ -63,12 +63,8 @@ def fit(
     if existing.exists() and not resume:
         raise ConfigError(f"{out} holds a run already", next_step="pass resume=True, or another out")
     chosen = choose_method(method, existing, None if isinstance(preset, RunConfig) else preset)
-    if existing.exists():
-        config = chosen.presets.load(existing)
-    else:
-        named = preset if isinstance(preset, RunConfig) else preset or preset_for(chosen, device)
-        base = named if isinstance(named, RunConfig) else chosen.presets.load(named)
-        config = chosen.presets.apply_overrides(base, settings)
+    reporter = reporter or Silent()
+    config = run_configuration(chosen.presets, out, preset or preset_for(chosen, device), settings, reporter)
     folders = FoldersToFit(
         clean=Path(clean),
         noisy=Path(noisy),
@@ -79,7 +75,7 @@ def fit(
         accepts_changed_data=accept_changed_data,
         kernels=path_or_none(kernels),
     )
-    return fit_by(chosen, folders, config, reporter or Silent())
+    return fit_by(chosen, folders, config, reporter)
 
 
 def estimate_kernels(

@@ -11,10 +11,10 @@ from deflow_cli.config.srflow import SRFlowRunConfig
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.errors import ConfigError
 from deflow_cli.paths import CONFIG_FILE
-from deflow_cli.presets.reader import SR, SRFLOW, C, Presets
+from deflow_cli.presets.reader import SR, SRFLOW
 from deflow_cli.presets.restorers import SRFLOW_ARCH, is_srflow, size_settings
 from deflow_cli.runtime.progress import Reporter, Silent
-from deflow_cli.workflows.api.arguments import path_or_none, temperature_range
+from deflow_cli.workflows.api.arguments import path_or_none, run_configuration, temperature_range
 
 if TYPE_CHECKING:
     from deflow_cli.workflows.restorer.request import SrResult
@@ -79,7 +79,7 @@ def sr_train(
         isinstance(preset, SRFlowRunConfig) or is_srflow(arch, preset, out if resume else None)
     ):
         space = preset or srflow.default_srflow_preset(device)
-        flow_config = _configuration(SRFLOW, out, space, settings, reporter)
+        flow_config = run_configuration(SRFLOW, out, space, settings, reporter)
         return srflow.train_srflow(
             srflow.SRFlowRequest(source, out, flow_config, encoder, device, resume, accept_changed_data),
             reporter,
@@ -88,21 +88,8 @@ def sr_train(
         raise ConfigError("arch is srflow, and the preset an ESRGAN's", next_step="leave one of them out")
     sizes = [] if arch is None else size_settings(arch)
     named = preset or esrgan.default_preset(device)
-    config = _configuration(SR, out, named, [*sizes, *settings], reporter)
+    config = run_configuration(SR, out, named, [*sizes, *settings], reporter)
     return esrgan.sr_train(
         esrgan.SrRequest(source, out, config, encoder, arch, device, resume, accept_changed_data),
         reporter,
     )
-
-
-def _configuration(
-    presets: Presets[C], out: Path, preset: str | C, settings: Sequence[str], reporter: Reporter
-) -> C:
-    """That of a run that is resumed, which says what it ignores, else the preset with its overrides."""
-    if (out / CONFIG_FILE).exists():
-        config = presets.load(out / CONFIG_FILE)
-        if ignored := presets.ignored_overrides(config, settings):
-            reporter.warn(f"a resumed run keeps its own settings; not applied: {', '.join(ignored)}")
-        return config
-    base = presets.load(preset) if isinstance(preset, str) else preset
-    return presets.apply_overrides(base, settings)

@@ -22,6 +22,7 @@ from deflow_cli.errors import CheckpointError, ConfigError, DataError, ShapeErro
 from deflow_cli.inference.degradation_model import DegradationModel
 from tests.example_folder import lay_out_examples
 from tests.inference.small import build, small_config, small_model, smooth_images
+from tests.listening import Listener
 
 
 def seeded(seed=0):
@@ -212,6 +213,12 @@ def test_fit_is_the_command(tmp_path):
     assert deflow_cli.load_model(result.model_path).facts["step"] == 1
     with pytest.raises(ConfigError, match="holds a run already"):
         deflow_cli.fit(*folders, out=tmp_path / "run", device="cpu")
+    heard = Listener()
+    again = deflow_cli.fit(
+        *folders, out=tmp_path / "run", settings=["fit.seed=5"], resume=True, device="cpu", reporter=heard
+    )
+    assert again.step == 1
+    assert any(text.endswith("not applied: fit.seed") for text in heard.warnings)
 
 
 class Pictures(Dataset):
