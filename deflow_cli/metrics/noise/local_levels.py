@@ -101,7 +101,7 @@ class Levels:
                     values = np.quantile(flat[order[bounds[k] : bounds[k + 1]]], QUANTILE, axis=0)
                     log_levels[:, n, k] = np.log(values + _SOFTENING)
                     weights[n, k] = min(count, _MOST_PIXELS)
-        return cls(log_levels, weights, np.array(range(len(images)) if scenes is None else scenes))
+        return cls(log_levels, weights, np.arange(len(images)) if scenes is None else np.array(scenes))
 
     def take(self, chosen: NDArray[np.bool_]) -> Levels:
         """Those of some of the images."""

@@ -1,9 +1,8 @@
-"""Matching grain: its table of gains and its spread of levels, without pairs.
+"""Matching grain: its tables of gains and its spread of levels, without pairs.
 
 Images are degraded with the present noise and compared with the real degraded ones (indirect inference):
 levels of fine detail, of luminance and of colour differences, in bins of brightness and texture. What differs
-corrects the gain, a few times over.
-Scenes, rounding, clipping and compression enter both sides alike.
+corrects the gain, a few times over. Scenes, rounding, clipping and compression enter both sides alike.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ class GrainMatcher:
             features = [features_of(y, 10_000 * (number + 1) + n) for n, y in enumerate(made)]
             ours = Levels.of(made, features, self.knots, self.data.scenes)
             step, error, misfit, share = self._correction(ours)
-            if number:  # before the first correction levels are anyhow
+            if number:  # in the first round the gain is a guess
                 excess = self._noisy.spread(share[0]) - ours.spread(share[0])
                 spread = float(np.sqrt(np.clip(spread**2 + _SPREAD_STEP * excess, 0, 1)))
             step, error = self._carried(step, error, [self.knots.places(seen) for seen in features])
