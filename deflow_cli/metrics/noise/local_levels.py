@@ -1,14 +1,16 @@
 """Local levels: fine detail by brightness and texture, and the spectrum of an image's quietest patches.
 
 Both serve to match synthetic noise to real noise without pairs, by comparing synthetic with real images.
-Scenes then enter both sides alike. Averages are of logarithms, and levels are medians: scenes have heavy
-tails, on which the noise must not depend.
+Scenes then enter both sides alike. Averages are of logarithms, and levels are quantiles: scenes have heavy
+tails, on which the noise must not depend. Two quantiles tell noise from a scene's contrast: noise lifts the
+low one most, where scenes have little detail, contrast both alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import cast
 
 import cv2
@@ -20,7 +22,7 @@ from torch import Tensor
 from deflow_cli.arrays import Array, Pixels
 from deflow_cli.models.deflow.grain import Places, guide_features, opponent_basis, places
 
-QUANTILE = 0.5  # of the residual's magnitudes in a bin
+QUANTILES = (0.1, 0.9)  # of the residual's magnitudes in a bin
 LUMINANCE_BLUR, COLOUR_BLUR = 1.2, 2.5  # px, standard deviation of the Gaussian that is subtracted
 QUIET_SHARE = 0.25  # of an image's patches
 QUIET_PATCH = 64  # px
@@ -29,8 +31,13 @@ _FEWEST_PIXELS, _MOST_PIXELS = (
     1500,
 )  # of an image in a bin: to count at all, and beyond which it counts no more
 _BORDER = 4  # px left out
-_SOFTENING = 0.15  # grey levels added before a logarithm: below, rounding to 8 bits decides
+_SOFTENING = 0.2  # grey levels added before a logarithm: below, rounding to 8 bits decides
+_CORRELATION = 0.9  # of what the quantiles' errors are found to have in common is counted
 _LEAST_POWER = 1e-3  # grey levels squared
+_RINGS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4)  # cycles per pixel, between rings of frequency
+_MOST_RATIO = float(np.log(4.0))
+_RIDGE = 0.01  # of the weights
+_FINE = 0.15  # cycles per pixel, above which the level of a spectrum is taken
 
 Spectrum = NDArray[np.complex128]  # 64 x 64 x 3 x 3 in FFT order
 
@@ -60,11 +67,12 @@ def features_of(image: Pixels, seed: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Levels:
-    """Log levels of n images' opponent channels in each bin (C x n x bins), and weights (n x bins).
+    """Log levels of n images' opponent channels in each bin (Q x C x n x bins), and weights (n x bins).
 
     Weights are 0 where an image has too few pixels. scenes: a number of the scene that each image shows; what
     is unusual about a scene all its images have. Opponent channels: luminance and two colour differences.
-    Luminance is taken above 1.2 px, the differences, where scenes have less fine detail, above 2.5 px.
+    Luminance is taken above 1.2 px, the differences, where scenes have less fine detail, above 2.5 px. A
+    level is a quantile of magnitudes over a normal variable's of deviation 1: of Gaussian noise all Q agree.
     """
 
     log_levels: Array
@@ -85,7 +93,8 @@ class Levels:
         """
         rows, texture_knots = knots.shape
         bins = rows * texture_knots
-        log_levels, weights = np.zeros((3, len(images), bins)), np.zeros((len(images), bins))
+        log_levels, weights = np.zeros((len(QUANTILES), 3, len(images), bins)), np.zeros((len(images), bins))
+        normal = np.array([NormalDist().inv_cdf((1 + each) / 2) for each in QUANTILES])[:, None]
         for n, (image, seen) in enumerate(zip(images, features, strict=True)):
             (i, f), (j, g) = knots.places(seen)
             index = (i + (f > 0.5)) * texture_knots + j + (g > 0.5)
@@ -98,38 +107,50 @@ class Levels:
             for k in range(bins):
                 count = bounds[k + 1] - bounds[k]
                 if count >= _FEWEST_PIXELS:
-                    values = np.quantile(flat[order[bounds[k] : bounds[k + 1]]], QUANTILE, axis=0)
-                    log_levels[:, n, k] = np.log(values + _SOFTENING)
+                    values = np.quantile(flat[order[bounds[k] : bounds[k + 1]]], QUANTILES, axis=0)
+                    log_levels[:, :, n, k] = np.log(values / normal + _SOFTENING)
                     weights[n, k] = min(count, _MOST_PIXELS)
         return cls(log_levels, weights, np.arange(len(images)) if scenes is None else np.array(scenes))
 
     def take(self, chosen: NDArray[np.bool_]) -> Levels:
         """Those of some of the images."""
-        return Levels(self.log_levels[:, chosen], self.weights[chosen], self.scenes[chosen])
+        return Levels(self.log_levels[:, :, chosen], self.weights[chosen], self.scenes[chosen])
+
+    def take_channels(self, channels: Sequence[int]) -> Levels:
+        """Those of some of the opponent channels."""
+        return Levels(self.log_levels[:, list(channels)], self.weights, self.scenes)
 
     def mean(self) -> tuple[Array, Array, Array]:
-        """Weighted mean over images and its standard error, C x bins; the number of scenes of each bin."""
+        """Weighted mean over images (Q x C x bins), the covariance of its quantiles (Q x Q x C x bins).
+
+        Last the number of scenes in each bin; the covariance is infinite where these are not more than two.
+        """
         total = np.maximum(self.weights.sum(0), 1e-9)
         share = self.weights / total
-        mean = (share * self.log_levels).sum(1)
+        mean = (share * self.log_levels).sum(2)
         shows = self.scenes == np.unique(self.scenes)[:, None]
         count = (shows @ self.weights > 0).sum(0)
-        deviation = shows @ (share * (self.log_levels - mean[:, None]))
-        variance = (deviation**2).sum(1) * count / np.maximum(count - 1, 1)
-        return mean, np.where(count > 2, np.sqrt(variance), np.inf), count
+        deviation = shows @ (share * (self.log_levels - mean[:, :, None]))
+        covariance = np.einsum("qcsb,rcsb->qrcb", deviation, deviation) * count / np.maximum(count - 1, 1)
+        own = np.eye(len(mean), dtype=bool)[..., None, None]
+        covariance *= np.where(own, 1.0, _CORRELATION)
+        return mean, np.where(own & (count <= 2), np.inf, covariance), count
 
-    def spread(self, share_b: Array) -> float:
-        """Variance between images of the logarithm of their noise's level.
+    def of_images(self, share_qcb: Array) -> tuple[Array, Array]:
+        """By how much the logarithm of each image's noise stands above the mean, and its precision.
 
-        share: of luminance's level in each bin that is noise. An image's log levels stand above the means by
-        about its own log noise level times that share, of which this is the weighted least-squares estimate:
-        where scenes make the level it counts little. Levels of colour differences are left out, for they vary
-        with how colourful a scene is.
+        share: of each level, the part that is noise. An image's log levels stand above the means by about its
+        own log noise level times that share, and its scene's log contrast in that channel times the rest:
+        weighted least squares for both, so that where scenes make the level it counts little.
         """
-        deviation = self.log_levels[0] - self.mean()[0][0]
-        precision = self.weights @ share_b**2
-        own = (self.weights * deviation) @ share_b / np.maximum(precision, 1e-9)
-        return float(np.average(own**2, weights=precision)) if precision.sum() else 0.0
+        deviation = self.log_levels - self.mean()[0][:, :, None]
+        channels = np.eye(share_qcb.shape[1])[:, None, :, None]
+        parts = np.concatenate([share_qcb[None], (1 - share_qcb) * channels])
+        products = np.einsum("nk,pqck,rqck->npr", self.weights, parts, parts)
+        sums = np.einsum("nk,pqck,qcnk->np", self.weights, parts, deviation)
+        least = _RIDGE * np.maximum(self.weights.sum(1), 1)[:, None, None] * len(QUANTILES)
+        inverse = np.linalg.inv(products + least * np.eye(len(parts)))
+        return np.einsum("nr,nr->n", inverse[:, 0], sums), 1 / inverse[:, 0, 0]
 
 
 def _residual(image: Pixels) -> Array:
@@ -143,29 +164,48 @@ def _residual(image: Pixels) -> Array:
     return cast(Array, pixels - np.stack(blurred, -1))
 
 
-def quiet_spectrum(images: Sequence[Pixels]) -> Spectrum:
+def quiet_spectrum(images: Sequence[Pixels], by_level: bool = False) -> Spectrum:
     """Cross-spectra of the quietest quarter of each image's patches, geometric mean over the images.
 
     64 x 64 x 3 x 3 in FFT order. Patches of 64 x 64 every 32 pixels, without their mean, under a Hann window,
     in grey levels squared; white noise of variance v has v times the identity. The geometric mean of positive
     matrices is exp of the mean of their logarithms (log-Euclidean mean): an image that is all texture counts
     no more than others. Images are at least 64 x 64.
+
+    by_level: in the colour differences' power an image counts by its own level in them. Compression and
+    rounding leave only the coarse part of weak noise, of which there must not be more than there is in the
+    noise of all images.
     """
+    spectra = [_quiet_spectrum(image) for image in images]
+    logarithms = [_logarithm(each) for each in spectra]
+    mean = _exponential(cast(Spectrum, sum(logarithms)) / len(images))
+    if by_level:
+        fine = np.hypot(np.fft.fftfreq(QUIET_PATCH)[:, None], np.fft.fftfreq(QUIET_PATCH)) > _FINE
+        levels = [float(np.einsum("kaa->k", each[fine][:, 1:, 1:]).real.mean()) for each in spectra]
+        total = sum(level * each for level, each in zip(levels, logarithms, strict=True))
+        stronger = _exponential(cast(Spectrum, total) / max(sum(levels), 1e-9))
+        power, own = (np.einsum("yxaa->yxa", each).real for each in (stronger, mean))
+        ratio = np.sqrt(power / own)
+        ratio[..., 0] = 1.0
+        mean = mean * ratio[..., :, None] * ratio[..., None, :]
+    basis = opponent_basis(3).double().numpy()
+    return cast(Spectrum, np.einsum("ia,yxij,jb->yxab", basis, mean, basis))
+
+
+def _quiet_spectrum(image: Pixels) -> Spectrum:
+    """Cross-spectra of the opponent channels in an image's quietest patches."""
     hann = np.hanning(QUIET_PATCH + 1)[:-1]
     window = np.outer(hann, hann)
-    total: Spectrum | float = 0.0
-    for image in images:
-        views = np.lib.stride_tricks.sliding_window_view(image, (QUIET_PATCH, QUIET_PATCH), axis=(0, 1))
-        patches = views[:: QUIET_PATCH // 2, :: QUIET_PATCH // 2].reshape(-1, 3, QUIET_PATCH, QUIET_PATCH)
-        patches = patches.astype(np.float64)
-        mean = (patches * window).sum((-1, -2), keepdims=True) / window.sum()
-        patches = (patches - mean) * window
-        order = np.argsort((patches**2).sum((1, 2, 3)))
-        chosen = order[: max(4, round(QUIET_SHARE * len(order)))]
-        waves = np.fft.fft2(patches[chosen]) / np.sqrt((window**2).sum())
-        spectrum = np.einsum("nayx,nbyx->yxab", waves, waves.conj()) / len(chosen)
-        total = total + _logarithm(smoothed_spectrum(spectrum))
-    return _exponential(cast(Spectrum, total) / len(images))
+    views = np.lib.stride_tricks.sliding_window_view(image, (QUIET_PATCH, QUIET_PATCH), axis=(0, 1))
+    patches = views[:: QUIET_PATCH // 2, :: QUIET_PATCH // 2].reshape(-1, 3, QUIET_PATCH, QUIET_PATCH)
+    basis = opponent_basis(3).double().numpy()
+    patches = np.einsum("ij,njyx->niyx", basis, patches.astype(np.float64))
+    mean = (patches * window).sum((-1, -2), keepdims=True) / window.sum()
+    patches = (patches - mean) * window
+    order = np.argsort((patches**2).sum((1, 2, 3)))
+    chosen = order[: max(4, round(QUIET_SHARE * len(order)))]
+    waves = np.fft.fft2(patches[chosen]) / np.sqrt((window**2).sum())
+    return smoothed_spectrum(np.einsum("nayx,nbyx->yxab", waves, waves.conj()) / len(chosen))
 
 
 def smoothed_spectrum(spectrum: Spectrum) -> Spectrum:
@@ -179,6 +219,30 @@ def positive(spectrum: Spectrum, least: float = 1e-5) -> Spectrum:
     """The nearest positive matrices: eigenvalues are at least ``least`` of the largest of all."""
     values, vectors = np.linalg.eigh(spectrum)
     return _from_eigen(np.maximum(values, least * values.max()), vectors)
+
+
+def with_colours_of(spectrum: Spectrum, real: Spectrum, ours: Spectrum) -> Spectrum:
+    """A spectrum whose colour differences are corrected by how those of two others differ in shape.
+
+    real, ours: of the degraded images and of samples whose noise has the spectrum, as ``quiet_spectrum`` sees
+    them. The power of both colour differences at a distance from frequency 0 is multiplied by the ratio of
+    real to ours there, by at most four.
+    """
+    basis = opponent_basis(3).double().numpy()
+    axis = np.fft.fftfreq(len(spectrum))
+    distance = np.hypot(axis[:, None], axis)
+    ring = np.digitize(distance, _RINGS)
+    powers = [
+        np.bincount(ring.ravel(), np.einsum("ia,yxab,ib->yx", basis[1:], each, basis[1:]).real.ravel())
+        for each in (real, ours)
+    ]
+    logs = np.log(powers[0] / powers[0].sum()) - np.log(powers[1] / powers[1].sum())
+    centres = np.bincount(ring.ravel(), distance.ravel()) / np.bincount(ring.ravel())
+    ratio = np.exp(np.clip(np.interp(distance, centres, logs), -_MOST_RATIO, _MOST_RATIO))
+    factor = np.ones((*ratio.shape, 3))
+    factor[..., 1:] = np.sqrt(ratio)[..., None]
+    scale = np.einsum("ia,yxi,ib->yxab", basis, factor, basis)
+    return cast(Spectrum, scale @ spectrum @ scale)
 
 
 def _logarithm(spectrum: Spectrum) -> Spectrum:

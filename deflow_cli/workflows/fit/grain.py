@@ -39,16 +39,19 @@ CHANNELS = 3
 _LEAST_SHARE = 0.15  # of a level that is noise: where scenes outweigh it, corrections are not trusted further
 _FEWEST_IMAGES = 4  # in a bin
 _STEP = 1.0  # largest correction of a log gain per round
-# Of the spread's variance, per excess of the images': stronger noise makes an image's places count as more
-# textured, where levels are higher, which hides part of its spread.
-_SPREAD_STEP = 1.6
+_LEAST_TRIED, _MOST_SPREAD, _LEAST_SLOPE = 0.2, 0.8, 0.4  # the last: of measured log levels by true ones
 _OWN_ERROR = 0.02  # of a log level, added to its standard error
+_CONTRAST = 0.4  # deviation of the log ratio of contrasts in a bin, of one folder's scenes to the other's
+_UNKNOWN = 5.0  # standard error of a log gain where nothing shows it
 # Prior of a channel's log gain: free in its mean, about which it deviates by 0.5, smoothly over so many
 # knots, half of it alike in all channels.
-_PRIOR_DEVIATION, _PRIOR_REACH, _PRIOR_ALIKE = 0.5, (2.0, 3.0), 0.5
+_PRIOR_DEVIATION, _PRIOR_REACH, _PRIOR_ALIKE = 0.5, (2.0, 3.0), 0.8
 
 Pattern = Callable[[int, int], Tensor]
 """(image, round) -> noise of that image, 3 x H x W on the [0, 1] scale."""
+
+Refine = Callable[[Sequence[Pixels]], Pattern]
+"""Samples under about the right gain -> a better pattern."""
 
 
 @dataclass(frozen=True)
@@ -104,25 +107,30 @@ class GrainMatcher:
         self._shape = (CHANNELS, *self.knots.shape)
         self._prior = _prior(self._shape)
 
-    def match(self, pattern: Pattern) -> GrainMatch:
-        """Match the gain to a pattern, starting from 1."""
+    def match(self, pattern: Pattern, refine: Refine | None = None) -> GrainMatch:
+        """Match the gain to a pattern, starting from 1.
+
+        refine: makes another pattern of the first samples whose gain is not a guess.
+        """
         gain = torch.ones(self._shape, dtype=torch.float64)
         spread, misfit = 0.0, np.zeros(self._shape)
         for number in range(ROUNDS):
-            made = self.degraded(number, gain, spread, pattern)
+            tried = max(spread, _LEAST_TRIED)
+            made = self.degraded(number, gain, tried, pattern)
             features = [features_of(y, 10_000 * (number + 1) + n) for n, y in enumerate(made)]
             ours = Levels.of(made, features, self.knots, self.data.scenes)
             step, error, misfit, share = self._correction(ours)
             if number:  # in the first round the gain is a guess
-                excess = self._noisy.spread(share[0]) - ours.spread(share[0])
-                spread = float(np.sqrt(np.clip(spread**2 + _SPREAD_STEP * excess, 0, 1)))
+                spread = self._spread(ours, share, tried, number)
+            if number == 1 and refine is not None:
+                pattern = refine(made)
             step, error = self._carried(step, error, [self.knots.places(seen) for seen in features])
             gain = torch.from_numpy(np.exp(self._smooth(gain.log().numpy() + step, error)))
         return GrainMatch(gain.numpy(), self.knots, spread, misfit, *self._found())
 
     def degraded(self, number: int, gain_cbt: Tensor, spread: float, pattern: Pattern) -> list[Pixels]:
         """Each picture with the pattern's draw of this number, under a gain and a spread of levels."""
-        levels = _stratified_normals(len(self.data.clean), [self.seed, number])
+        levels = self._levels(number)
         basis, made = opponent_basis(CHANNELS), []
         for n, seen in enumerate(self._clean_places):
             height, width = self.data.clean[n].shape[:2]
@@ -133,10 +141,38 @@ class GrainMatcher:
 
     # -- one round ------------------------------------------------------------------------------------
 
+    def _levels(self, number: int) -> list[float]:
+        return _stratified_normals(len(self.data.clean), [self.seed, number])
+
+    def _spread(self, ours: Levels, share_qcb: Array, tried: float, number: int) -> float:
+        """The spread of levels with which images would vary as the degraded ones do.
+
+        The smaller of two estimates, of luminance and of all channels: what varies in luminance alone may be
+        contrast, what varies in colours alone how colourful scenes are.
+        """
+        known = tried * np.array(self._levels(number))
+        found = []
+        for channels in ([0], [0, 1, 2]):
+            share = share_qcb[:, channels]
+            real, real_precision = self._noisy.take_channels(channels).of_images(share)
+            fake, fake_precision = ours.take_channels(channels).of_images(share)
+            # how far a measured level follows the true one, which of samples is known: less than fully, since
+            # stronger noise makes places count as more textured, where levels are higher
+            centred = known - np.average(known, weights=fake_precision)
+            slope = np.average(fake * centred, weights=fake_precision)
+            slope /= np.average(centred**2, weights=fake_precision)
+            excess = np.average(real**2, weights=real_precision) - np.average(fake**2, weights=fake_precision)
+            found.append(tried**2 + excess / np.clip(slope, _LEAST_SLOPE, 1.0) ** 2)
+        return float(np.sqrt(np.clip(min(found), 0, _MOST_SPREAD**2)))
+
     def _correction(self, ours: Levels) -> tuple[Array, Array, Array, Array]:
         """Correction of the log gain in each bin, its standard error, and the log ratio of levels: C x B x T.
 
-        Last the share of the levels that is noise, C x bins.
+        Last the share of the levels that is noise, C x bins. Both of the lowest quantile.
+
+        A level's logarithm moves by its share of noise for one of the gain's, and by the rest for one of the
+        scenes' contrast, which is unknown: generalised least squares of the gain from all quantiles, with
+        contrast among the errors.
         """
         real, real_error, real_count = self._noisy.mean()
         fake, fake_error, fake_count = ours.mean()
@@ -144,11 +180,13 @@ class GrainMatcher:
         usable = (real_count >= _FEWEST_IMAGES) & (fake_count >= _FEWEST_IMAGES)
         share = np.clip(1.0 - np.exp(2.0 * (scene - fake)), _LEAST_SHARE, 1.0)
         misfit = np.where(usable, real - fake, 0.0)
-        step = np.clip(misfit / share, -_STEP, _STEP)
-        error = np.sqrt(real_error**2 + fake_error**2 + _OWN_ERROR**2) / share
-        error = np.where(usable & np.isfinite(error), error, 5.0)
+        own = _OWN_ERROR**2 * np.eye(len(share))[..., None, None]
+        contrast = _CONTRAST**2 * (1 - share)[:, None] * (1 - share)
+        error = np.where(usable, real_error + fake_error + own + contrast, np.inf)
+        weight, variance = _least_squares(error, share)
+        step = np.clip((weight * misfit).sum(0), -_STEP, _STEP)
         shape = self._shape
-        return step.reshape(shape), error.reshape(shape), misfit.reshape(shape), share
+        return step.reshape(shape), np.sqrt(variance).reshape(shape), misfit[0].reshape(shape), share
 
     def _carried(
         self, step: Array, error: Array, seen: Sequence[tuple[Places, Places]]
@@ -184,12 +222,23 @@ def _stratified_normals(count: int, seed: Sequence[int]) -> list[float]:
     return [NormalDist().inv_cdf((place + 0.5) / count) for place in order.tolist()]
 
 
+def _least_squares(error_qrcb: Array, share_qcb: Array) -> tuple[Array, Array]:
+    """Weights of quantiles (Q x C x bins) in the estimate of x from share * x + errors, and its variance."""
+    covariance, share = error_qrcb.transpose(2, 3, 0, 1), share_qcb.transpose(1, 2, 0)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(covariance).all((-1, -2)))
+    inverse = np.linalg.inv(np.where(known[..., None, None], covariance, np.eye(len(share_qcb))))
+    weight = np.einsum("cbqr,cbr->cbq", inverse, share)
+    information = (weight * share).sum(-1)
+    weight = np.where(known[..., None], weight / information[..., None], 0.0)
+    return weight.transpose(2, 0, 1), np.where(known, 1.0 / information, _UNKNOWN**2)
+
+
 def _difference(one: Levels, other: Levels, chosen: NDArray[np.bool_]) -> float:
     """Root mean square difference of log levels over the chosen bins that both have."""
     (mean, _, count), (other_mean, _, other_count) = one.mean(), other.mean()
     weights = chosen * np.minimum(one.weights.sum(0), other.weights.sum(0))
     weights = weights * (np.minimum(count, other_count) >= 2)
-    squares = ((mean - other_mean) ** 2).mean(0)
+    squares = ((mean - other_mean)[0] ** 2).mean(0)
     return float(np.sqrt(np.average(squares, weights=weights))) if weights.sum() else 0.0
 
 

@@ -20,7 +20,14 @@ from deflow_cli.inference.sampling.jobs import Job, draw_components
 from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.metrics.distances.kid import kid, kid_difference
 from deflow_cli.metrics.distances.patch_features import patch_features
-from deflow_cli.metrics.noise.local_levels import QUIET_PATCH, positive, quiet_spectrum, smoothed_spectrum
+from deflow_cli.metrics.noise.local_levels import (
+    QUIET_PATCH,
+    Spectrum,
+    positive,
+    quiet_spectrum,
+    smoothed_spectrum,
+    with_colours_of,
+)
 from deflow_cli.models.deflow.grain import KERNEL_SIDE, UNMATCHED, Grain, correlated, kernel_of
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.models.deflow.shift import ShiftDistribution
@@ -90,10 +97,10 @@ class GrainStage:
         bases = [self._degraded(x, n, 0.0, 0) for n, x in enumerate(clean)]
         data = GrainData(clean, scenes, bases, noisy, noisy_scenes, self._finish)
         matcher = GrainMatcher(data, self.seed)
-        kernel = self._stationary_kernel()
+        spectrum = self._stationary_spectrum()
         latents = self._of_latents(clean, bases)
         blocks = self._candidate("latent", matcher, latents, None)
-        other = self._candidate("stationary", matcher, self._stationary(kernel, clean), kernel)
+        other = self._stationary_candidate(matcher, spectrum)
         best = blocks if self._is_farther(matcher, other, blocks.judged, blocks.kid) else other
         plain = self._judged(matcher, latents, torch.ones(best.match.gain_cbt.shape), 0.0)
         unmatched = self._distance(matcher, plain)
@@ -158,13 +165,33 @@ class GrainStage:
 
     # -- patterns -------------------------------------------------------------------------------------
 
-    def _stationary_kernel(self) -> Tensor:
-        """Filter of what quiet patches of degraded images have in excess of clean ones', in [0, 1]."""
-        clean, noisy = (quiet_spectrum(self._whole(pool)) for pool, _ in self._pools())
-        excess = positive(smoothed_spectrum(noisy - clean)) / _GREY_LEVELS**2
-        return kernel_of(torch.from_numpy(excess)).float()
+    def _stationary_spectrum(self) -> Spectrum:
+        """What quiet patches of degraded images have in excess of clean ones', in grey levels squared."""
+        clean = quiet_spectrum(self._whole(self.domains.clean))
+        noisy = quiet_spectrum(self._whole(self.domains.noisy), by_level=True)
+        return positive(smoothed_spectrum(noisy - clean))
 
-    def _stationary(self, kernel_oiyx: Tensor, clean: list[Pixels]) -> Pattern:
+    def _stationary_candidate(self, matcher: GrainMatcher, spectrum: Spectrum) -> _Candidate:
+        """Noise of that spectrum, the colours' corrected for what the last step of degrading does to it."""
+        data = matcher.data
+        clean = quiet_spectrum(data.clean)
+        found: list[tuple[Pattern, Tensor]] = []
+
+        def use(spectrum: Spectrum) -> Pattern:
+            kernel = kernel_of(torch.from_numpy(spectrum / _GREY_LEVELS**2)).float()
+            found.append((self._stationary(kernel, data.clean), kernel))
+            return found[-1][0]
+
+        def refine(made: Sequence[Pixels]) -> Pattern:
+            real, ours = (positive(quiet_spectrum(each) - clean) for each in (data.noisy, made))
+            return use(with_colours_of(spectrum, real, ours))
+
+        match = matcher.match(use(spectrum), refine)
+        pattern, kernel = found[-1]
+        judged = self._judged(matcher, pattern, torch.from_numpy(match.gain_cbt), match.spread)
+        return _Candidate("stationary", match, kernel, judged, self._distance(matcher, judged))
+
+    def _stationary(self, kernel_oiyx: Tensor, clean: Sequence[Pixels]) -> Pattern:
         def draw(number: int, round_number: int) -> Tensor:
             height, width = (side + KERNEL_SIDE - 1 for side in clean[number].shape[:2])
             random = generator(self.seed, "grain", round_number, number)

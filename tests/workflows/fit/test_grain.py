@@ -11,9 +11,11 @@ import torch
 from deflow_cli.arrays import Pixels
 from deflow_cli.data.images.files import read_rgb8
 from deflow_cli.data.photos import packaged_photos
+from deflow_cli.metrics.noise.local_levels import features_of
 from deflow_cli.models.deflow.grain import (
     KERNEL_SIDE,
     correlated,
+    full_size,
     kernel_of,
     opponent_basis,
     strengthened,
@@ -53,10 +55,23 @@ def pattern(number: int, round_number: int) -> torch.Tensor:
     return correlated(kernel(), white)[0] / 255.0
 
 
-def degraded(image: Pixels, number: int, spread: float = 0.0, colours: float = 1.0) -> Pixels:
-    """colours: strength of the colour differences, of the luminance's."""
+def falling(texture: torch.Tensor) -> torch.Tensor:
+    return 1 - 0.1 * texture.clamp(0, 6)
+
+
+def rising(texture: torch.Tensor) -> torch.Tensor:
+    return 1 + 0.25 * texture.clamp(0, 6)
+
+
+def degraded(
+    image: Pixels, number: int, spread: float = 0.0, colours: float = 1.0, by_texture=None
+) -> Pixels:
+    """colours: strength of the colour differences, of the luminance's; by_texture: what multiplies both."""
     level = np.exp(spread * np.random.default_rng(number).standard_normal())
     strength = level * STRENGTH * (1 + image.mean(-1, keepdims=True) / 255.0)
+    if by_texture is not None:
+        factor = by_texture(features_of(image, 5000 + number)[1])
+        strength = strength * full_size(factor[None], *image.shape[:2])[0, 0, ..., None].numpy()
     gain = torch.tensor([1.0, colours, colours])[None, :, None, None]
     noise = strengthened(pattern(number, 77)[None], gain, opponent_basis(3))[0]
     noise = noise.permute(1, 2, 0).numpy() * 255.0
@@ -93,9 +108,22 @@ def test_the_strength_of_colours_is_found():
 
 
 @pytest.mark.slow(seconds=8)
+@pytest.mark.parametrize("by_texture", [rising, falling])
+def test_the_strength_follows_texture(by_texture):
+    """Although scenes outweigh the noise there, and the degraded photographs' have more contrast."""
+    found = matched([degraded(y, n, by_texture=by_texture) for n, y in enumerate(crops()[1])])
+    expected = STRENGTH * (1 + found.knots.brightness.numpy() / 255.0)
+    luminance, *differences = np.exp(np.log(found.gain_cbt / expected[:, None]).mean(1))
+    true = by_texture(found.knots.texture).numpy()
+    assert np.abs(np.log(luminance / true)[:5]).max() < np.log(1.6)
+    assert np.abs(np.log(np.array(differences) / true))[:, :6].max() < np.log(1.6)
+
+
+@pytest.mark.slow(seconds=8)
 def test_the_spread_of_levels_is_found():
     found = matched([degraded(y, n, spread=0.4) for n, y in enumerate(crops()[1])])
     assert 0.25 < found.spread < 0.55
+    assert matched([degraded(y, n) for n, y in enumerate(crops()[1])]).spread < 0.15
 
 
 @pytest.mark.slow(seconds=7)
