@@ -39,12 +39,13 @@ CHANNELS = 3
 _LEAST_SHARE = 0.15  # of a level that is noise: where scenes outweigh it, corrections are not trusted further
 _FEWEST_IMAGES = 4  # in a bin
 _STEP = 1.0  # largest correction of a log gain per round
-_LEAST_TRIED, _MOST_SPREAD, _LEAST_SLOPE = 0.2, 0.8, 0.4  # the last: of measured log levels by true ones
+_LEAST_TRIED, _MOST_SPREAD = 0.2, 0.8  # of log levels: drawn, so that their effect can be seen; found
+_LEAST_SLOPE = 0.4  # of measured log levels by true ones
 _OWN_ERROR = 0.02  # of a log level, added to its standard error
 _CONTRAST = 0.4  # deviation of the log ratio of contrasts in a bin, of one folder's scenes to the other's
 _UNKNOWN = 5.0  # standard error of a log gain where nothing shows it
 # Prior of a channel's log gain: free in its mean, about which it deviates by 0.5, smoothly over so many
-# knots, half of it alike in all channels.
+# knots; so much of that variance alike in all channels.
 _PRIOR_DEVIATION, _PRIOR_REACH, _PRIOR_ALIKE = 0.5, (2.0, 3.0), 0.8
 
 Pattern = Callable[[int, int], Tensor]
@@ -168,7 +169,7 @@ class GrainMatcher:
     def _correction(self, ours: Levels) -> tuple[Array, Array, Array, Array]:
         """Correction of the log gain in each bin, its standard error, and the log ratio of levels: C x B x T.
 
-        Last the share of the levels that is noise, C x bins. Both of the lowest quantile.
+        The ratio is of the lowest quantile. Last the share of the levels that is noise, Q x C x bins.
 
         A level's logarithm moves by its share of noise for one of the gain's, and by the rest for one of the
         scenes' contrast, which is unknown: generalised least squares of the gain from all quantiles, with

@@ -20,7 +20,7 @@ from deflow_cli.inference.sampling.jobs import Job, draw_components
 from deflow_cli.inference.sampling.translator import Translator
 from deflow_cli.metrics.distances.kid import kid, kid_difference
 from deflow_cli.metrics.distances.patch_features import patch_features
-from deflow_cli.metrics.noise.local_levels import (
+from deflow_cli.metrics.noise.quiet_spectrum import (
     QUIET_PATCH,
     Spectrum,
     positive,

@@ -1,15 +1,12 @@
-"""Local levels and quiet spectra of pictures whose noise is known."""
+"""Local levels of pictures whose noise is known."""
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 
-from deflow_cli.metrics.noise.local_levels import Knots, Levels, features_of, positive, quiet_spectrum
-from deflow_cli.models.deflow.grain import opponent_basis
+from deflow_cli.metrics.noise.local_levels import Knots, Levels, features_of
 
-COLOURS = opponent_basis(3).numpy()[1:]
 KNOTS = Knots(torch.tensor([40.0, 128.0, 215.0]), torch.tensor([-1.0, 2.0, 6.0]))
 
 
@@ -60,43 +57,6 @@ def test_a_scene_of_more_contrast_does_not_pass_for_a_noisier_one():
     own, _ = seen.of_images(share)
     assert np.all(np.abs(own - noise) < 0.06)
     assert np.corrcoef(own, contrast)[0, 1] < 0.2
-
-
-def test_the_spectrum_of_white_noise_is_its_variance():
-    spectrum = quiet_spectrum(pictures([5.0], count=8, side=160))
-    diagonal = np.einsum("yxaa->yx", spectrum).real / 3
-    # the quietest quarter of patches, and a geometric mean, are a little below 25 plus the rounding's 1 / 12
-    assert 18 < np.median(diagonal) < 25.1
-    off_diagonal = np.abs(spectrum[..., 0, 1]).mean()
-    assert off_diagonal < 6
-
-
-def test_a_textured_image_hardly_moves_the_spectrum():
-    images = pictures([5.0], count=8, side=160)
-    textured = [*images, pictures([60.0], count=1, side=160)[0]]
-    power = [float(np.einsum("yxaa->", quiet_spectrum(group)).real) for group in (images, textured)]
-    assert power[1] < 2 * power[0]
-
-
-def test_weak_noise_does_not_make_the_colours_of_the_spectrum_coarser():
-    """Half of the images have a fifth of the noise, of which only the coarse part is left, as by JPEG."""
-    fine = pictures([5.0], count=8, side=160)
-    coarse = [cv2.GaussianBlur(image, (0, 0), 2.0) for image in pictures([3.0], count=8, side=160)]
-    share = []  # of the power of colour differences that is above a quarter of a cycle per pixel
-    for by_level in (False, True):
-        spectrum = quiet_spectrum([*fine, *coarse], by_level)
-        power = np.einsum("ia,yxab,ib->yx", COLOURS, spectrum, COLOURS).real
-        high = np.hypot(np.fft.fftfreq(64)[:, None], np.fft.fftfreq(64)) > 0.25
-        share.append(power[high].sum() / power.sum())
-    assert share[1] > 0.7 > 0.6 > share[0]  # of white noise 0.80
-
-
-def test_positive_keeps_what_is_positive():
-    matrix = np.zeros((2, 2, 3, 3), dtype=complex)
-    matrix[:] = np.diag([4.0, 1.0, -2.0])
-    values = np.linalg.eigvalsh(positive(matrix))
-    assert np.allclose(values[..., 1:], [1.0, 4.0])
-    assert np.all(values[..., 0] > 0)
 
 
 def test_images_of_one_scene_count_as_one():
