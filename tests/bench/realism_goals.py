@@ -3,6 +3,7 @@
     python tests/bench/realism_goals.py --data DIR --domain polyu_camera|isp|scan-like|aim-like \\
         --models tiny=A/model.safetensors,B/model.safetensors,C/model.safetensors [base=...]
     python tests/bench/realism_goals.py --data DIR --domain ntire-like --draws 1 --models tiny=...
+    python tests/bench/realism_goals.py --data DIR --domain isp --noisy-folder --limit 50 --models tiny=...
 
 Several files of one name are fits with other seeds, and make one row. The null test asks what a fit finds
 where there is nothing to find; see README.md beside this file, which also explains the columns:
@@ -29,7 +30,7 @@ import torch
 from drawn_noise import WhiteNoise
 from realism import DegradeFn, apply, folder_rivals, model_degrader, statistics, white_sigmas, write
 from realism_columns import COLUMNS, TARGETS, Column
-from realism_data import Domain, load_domain, with_draws
+from realism_data import Domain, load_domain, tested_on_noisy, with_draws
 from realism_truth import Run, Truth
 
 FIRST_REDRAW = 101  # the recipe's seeds from here on; --draws counts from 1
@@ -218,6 +219,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME=FILE[,FILE...]")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--draws", type=int, default=0, help="redraw the test: N degradations per picture")
+    parser.add_argument(
+        "--noisy-folder",
+        action="store_true",
+        help="isp, photos: test on the noisy train pictures, whose clean ones only the test sees: the very "
+        "noise that a fit was shown, not another draw of it",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="draws of each rival and floor")
     parser.add_argument("--limit", type=int, default=0, help="only so many test pairs, 0: all")
     parser.add_argument("--threads", type=int, default=2)
@@ -225,6 +232,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--null-model", default="", metavar="FILE[,FILE...]", help="fitted to null folders")
     parser.add_argument("--write-null-folders", type=Path, metavar="DIR", help="write DIR/a, DIR/b and stop")
     return parser.parse_args(arguments)
+
+
+def pairs_of(options: argparse.Namespace) -> str:
+    return " of the noisy folder" if options.noisy_folder else ", redrawn" if options.draws else ""
 
 
 def report(domain: Domain, options: argparse.Namespace) -> tuple[str, dict[str, object]]:
@@ -237,7 +248,7 @@ def report(domain: Domain, options: argparse.Namespace) -> tuple[str, dict[str, 
     rows = rows_of(domain, truth, models, options.seeds)
     real_std = truth.statistics.std * 255.0
     parts = [
-        f"{options.domain}, {len(domain.pairs)} pairs{', redrawn' if options.draws else ''}, temperature"
+        f"{options.domain}, {len(domain.pairs)} pairs{pairs_of(options)}, temperature"
         f" {options.temperature}; median (least..greatest) over seeds. Std of the real noise: {real_std:.2f}"
         " grey levels; of others: over the real one's.",
         table(rows, truth),
@@ -282,6 +293,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.write_null_folders:
         write_null_folders(domain, options.write_null_folders)
         return
+    if options.noisy_folder:
+        if options.domain not in ("isp", "photos"):
+            raise SystemExit("--noisy-folder needs a domain that is degraded as it is read: isp or photos")
+        domain = tested_on_noisy(domain, domain.noisy.paths)
     if options.draws:
         domain = with_draws(domain, options.draws)
     domain = replace(domain, pairs=domain.pairs[: options.limit or None])
