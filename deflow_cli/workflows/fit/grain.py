@@ -51,8 +51,8 @@ _PRIOR_DEVIATION, _PRIOR_REACH, _PRIOR_ALIKE = 0.5, (2.0, 3.0), 0.8
 Pattern = Callable[[int, int], Tensor]
 """(image, round) -> noise of that image, 3 x H x W on the [0, 1] scale."""
 
-Refine = Callable[[Sequence[Pixels]], Pattern]
-"""Samples under about the right gain -> a better pattern."""
+Refine = Callable[[Sequence[Pixels]], None]
+"""Shown samples under about the right gain, it may change the pattern that they were drawn from."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class GrainMatcher:
     def match(self, pattern: Pattern, refine: Refine | None = None) -> GrainMatch:
         """Match the gain to a pattern, starting from 1.
 
-        refine: makes another pattern of the first samples whose gain is not a guess.
+        refine: is shown the first samples whose gain is not a guess.
         """
         gain = torch.ones(self._shape, dtype=torch.float64)
         spread, misfit = 0.0, np.zeros(self._shape)
@@ -124,7 +124,7 @@ class GrainMatcher:
             if number:  # in the first round the gain is a guess
                 spread = self._spread(ours, share, tried, number)
             if number == 1 and refine is not None:
-                pattern = refine(made)
+                refine(made)
             step, error = self._carried(step, error, [self.knots.places(seen) for seen in features])
             gain = torch.from_numpy(np.exp(self._smooth(gain.log().numpy() + step, error)))
         return GrainMatch(gain.numpy(), self.knots, spread, misfit, *self._found())

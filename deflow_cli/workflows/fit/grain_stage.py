@@ -63,6 +63,30 @@ class _Candidate:
     kid: float
 
 
+class _StationaryNoise:
+    """Gaussian noise of a spectrum (in grey levels squared), drawn for the pictures that are matched with."""
+
+    def __init__(self, spectrum: Spectrum, data: GrainData, seed: int) -> None:
+        self.data, self.seed = data, seed
+        self._set(spectrum)
+
+    def _set(self, spectrum: Spectrum) -> None:
+        self._spectrum = spectrum
+        self.kernel_oiyx = kernel_of(torch.from_numpy(spectrum / _GREY_LEVELS**2)).float()
+
+    def draw(self, number: int, round_number: int) -> Tensor:
+        """A ``Pattern``."""
+        height, width = (side + KERNEL_SIDE - 1 for side in self.data.clean[number].shape[:2])
+        random = generator(self.seed, "grain", round_number, number)
+        return correlated(self.kernel_oiyx, torch.randn(1, 3, height, width, generator=random))[0]
+
+    def refine(self, made: Sequence[Pixels]) -> None:
+        """Correct the spectrum of colours for what the last step of degrading did to those of samples."""
+        clean = quiet_spectrum(self.data.clean)
+        real, ours = (positive(quiet_spectrum(each) - clean) for each in (self.data.noisy, made))
+        self._set(with_colours_of(self._spectrum, real, ours))
+
+
 class GrainStage:
     """Matches the grain of a fitted model, and chooses its pattern by how real the samples look."""
 
@@ -99,8 +123,9 @@ class GrainStage:
         matcher = GrainMatcher(data, self.seed)
         spectrum = self._stationary_spectrum()
         latents = self._of_latents(clean, bases)
-        blocks = self._candidate("latent", matcher, latents, None)
-        other = self._stationary_candidate(matcher, spectrum)
+        blocks = self._candidate("latent", matcher, latents)
+        noise = _StationaryNoise(spectrum, data, self.seed)
+        other = self._candidate("stationary", matcher, noise.draw, noise)
         best = blocks if self._is_farther(matcher, other, blocks.judged, blocks.kid) else other
         plain = self._judged(matcher, latents, torch.ones(best.match.gain_cbt.shape), 0.0)
         unmatched = self._distance(matcher, plain)
@@ -171,34 +196,6 @@ class GrainStage:
         noisy = quiet_spectrum(self._whole(self.domains.noisy), by_level=True)
         return positive(smoothed_spectrum(noisy - clean))
 
-    def _stationary_candidate(self, matcher: GrainMatcher, spectrum: Spectrum) -> _Candidate:
-        """Noise of that spectrum, the colours' corrected for what the last step of degrading does to it."""
-        data = matcher.data
-        clean = quiet_spectrum(data.clean)
-        found: list[tuple[Pattern, Tensor]] = []
-
-        def use(spectrum: Spectrum) -> Pattern:
-            kernel = kernel_of(torch.from_numpy(spectrum / _GREY_LEVELS**2)).float()
-            found.append((self._stationary(kernel, data.clean), kernel))
-            return found[-1][0]
-
-        def refine(made: Sequence[Pixels]) -> Pattern:
-            real, ours = (positive(quiet_spectrum(each) - clean) for each in (data.noisy, made))
-            return use(with_colours_of(spectrum, real, ours))
-
-        match = matcher.match(use(spectrum), refine)
-        pattern, kernel = found[-1]
-        judged = self._judged(matcher, pattern, torch.from_numpy(match.gain_cbt), match.spread)
-        return _Candidate("stationary", match, kernel, judged, self._distance(matcher, judged))
-
-    def _stationary(self, kernel_oiyx: Tensor, clean: Sequence[Pixels]) -> Pattern:
-        def draw(number: int, round_number: int) -> Tensor:
-            height, width = (side + KERNEL_SIDE - 1 for side in clean[number].shape[:2])
-            random = generator(self.seed, "grain", round_number, number)
-            return correlated(kernel_oiyx, torch.randn(1, 3, height, width, generator=random))[0]
-
-        return draw
-
     def _of_latents(self, clean: list[Pixels], bases: list[Tensor]) -> Pattern:
         def draw(number: int, round_number: int) -> Tensor:
             return self._degraded(clean[number], number, 1.0, round_number + 1) - bases[number]
@@ -206,10 +203,11 @@ class GrainStage:
         return draw
 
     def _candidate(
-        self, name: str, matcher: GrainMatcher, pattern: Pattern, kernel: Tensor | None
+        self, name: str, matcher: GrainMatcher, pattern: Pattern, noise: _StationaryNoise | None = None
     ) -> _Candidate:
-        match = matcher.match(pattern)
+        match = matcher.match(pattern, noise.refine if noise else None)
         judged = self._judged(matcher, pattern, torch.from_numpy(match.gain_cbt), match.spread)
+        kernel = noise.kernel_oiyx if noise else None
         return _Candidate(name, match, kernel, judged, self._distance(matcher, judged))
 
     def _judged(self, matcher: GrainMatcher, pattern: Pattern, gain_cbt: Tensor, spread: float) -> _Features:
