@@ -57,7 +57,7 @@ Refine = Callable[[Sequence[Pixels]], None]
 
 @dataclass(frozen=True)
 class GrainMatch:
-    """What was found. misfit_cbt: log ratio of real to synthetic levels per bin, after the last round.
+    """What was found, of levels' lowest quantile. misfit_cbt: log ratio of real to synthetic ones per bin.
 
     found: how far levels of the degraded images stand above the clean ones' where there is little texture,
     root mean square of the log ratio; null: the same between two halves of the clean images.
