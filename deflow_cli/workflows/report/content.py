@@ -126,8 +126,9 @@ def _noise(facts: Mapping[str, Any]) -> str:
     ratios = "; ".join(f"{name} {', '.join(f'{ratio:.2f}' for ratio in row)}" for name, row in rows)
     return (
         f"matched by brightness and texture, {noise['pattern']} pattern; images' levels differ by "
-        f"{100 * noise['level_spread']:.0f} %. Luminance levels (10 % quantiles) of the noisy images over the "
-        f"samples', from flat to textured: {ratios}. The levels stand {100 * noise['found']:.0f} % above the clean images', "
+        f"{100 * noise['level_spread']:.0f} %. Luminance levels (10 % quantiles) of the noisy images over "
+        f"the samples', from flat to textured: {ratios}. The levels stand {100 * noise['found']:.0f} % above "
+        "the clean images', "
         f"of which two halves differ by {100 * noise['null']:.0f} %"
     )
 
