@@ -42,6 +42,7 @@ SHORT = 100.0  # seconds
 WHOLE_IMAGES = 60  # of each domain, whose quiet patches show the spectrum
 LEAST_IMAGES, LEAST_SIDE = 8, 2 * QUIET_PATCH  # below, nothing is matched
 JUDGED_ROUND = 99  # of the random numbers that candidates are judged by, apart from those of the matching
+NEARER_PATTERN = 0.5  # standard errors by which the latents' pattern must be nearer than the stationary one
 ABOVE_NULL = 2.0  # levels must exceed the clean images' by so many times what halves of those differ by
 _GREY_LEVELS = 255.0
 
@@ -126,7 +127,8 @@ class GrainStage:
         blocks = self._candidate("latent", matcher, latents)
         noise = _StationaryNoise(spectrum, data, self.seed)
         other = self._candidate("stationary", matcher, noise.draw, noise)
-        best = blocks if self._is_farther(matcher, other, blocks.judged, blocks.kid) else other
+        latents_nearer = self._is_farther(matcher, other, blocks.judged, blocks.kid, NEARER_PATTERN)
+        best = blocks if latents_nearer else other
         plain = self._judged(matcher, latents, torch.ones(best.match.gain_cbt.shape), 0.0)
         unmatched = self._distance(matcher, plain)
         self.reporter.finish()
@@ -222,9 +224,14 @@ class GrainStage:
             return math.inf
 
     def _is_farther(
-        self, matcher: GrainMatcher, candidate: _Candidate, others: _Features, distance: float
+        self,
+        matcher: GrainMatcher,
+        candidate: _Candidate,
+        others: _Features,
+        distance: float,
+        errors: float = 1.0,
     ) -> bool:
-        """Whether its samples are farther from the degraded images than others, beyond the standard error.
+        """Whether its samples are farther from the degraded images than others, by so many standard errors.
 
         distance: the kernel distance of those, which alone decides where there are too few images.
         """
@@ -233,7 +240,7 @@ class GrainStage:
             difference, error = kid_difference(noisy, candidate.judged, others, random)
         except DataError:
             return distance < candidate.kid
-        return difference > error
+        return difference > errors * error
 
     # -- words ----------------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ def test_samples_that_are_farther_by_chance_are_matched(tmp_path, monkeypatch):
     assert bool(model.grain.matched)
 
 
-@pytest.mark.parametrize(("difference", "pattern"), [(0.9, "stationary"), (1.1, "latent")])
+@pytest.mark.parametrize(("difference", "pattern"), [(0.4, "stationary"), (0.6, "latent")])
 def test_the_pattern_of_the_latents_is_taken_where_it_is_nearer_beyond_chance(
     tmp_path, monkeypatch, difference, pattern
 ):
