@@ -29,7 +29,7 @@ def test_a_textured_image_hardly_moves_the_spectrum():
 
 
 def test_weak_noise_does_not_make_the_colours_of_the_spectrum_coarser():
-    """Half of the images have a fifth of the noise, of which only the coarse part is left, as by JPEG."""
+    """Half of the images have a tenth of the noise, of which only the coarse part is left, as by JPEG."""
     fine = pictures([5.0], count=8, side=160)
     coarse = [cv2.GaussianBlur(image, (0, 0), 2.0) for image in pictures([3.0], count=8, side=160)]
     share = []  # of the power of colour differences that is above a quarter of a cycle per pixel
