@@ -11,9 +11,9 @@ shows how much of the scenes' detail is there.
 
 Printed are ratios of these products in four bands of radial frequency, for luminance and two colour
 differences: 1 where a degradation leaves detail alone, below 1 for blur, above for sharpening; and their
-standard errors by a jackknife over pictures. Where noise outweighs a channel's edges it spoils predictions, so
-that less is found: compare a model with the degradation. Between the test's clean and degraded pictures the
-scenes are the same; between the folders, which is all that a fit sees, they are others.
+standard errors by a jackknife over pictures. Where noise outweighs a channel's edges it spoils predictions,
+so that less is found: compare a model with the degradation. Between the test's clean and degraded pictures
+the scenes are the same; between the folders, which is all that a fit sees, they are others.
 """
 
 from __future__ import annotations

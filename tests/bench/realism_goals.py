@@ -75,8 +75,13 @@ def best_white_run(truth: Truth, sigmas: dict[str, float], seed: int) -> Run:
     return runs["std"] | best
 
 
-def rows_of(domain: Domain, truth: Truth, models: dict[str, list[DegradeFn]], seeds: int) -> list[Row]:
-    """The table's rows: floors, rivals, models; a model of a single file is drawn ``seeds`` times too."""
+def rows_of(
+    domain: Domain, truth: Truth, models: dict[str, list[DegradeFn]], seeds: int, samples: int = 1
+) -> list[Row]:
+    """The table's rows: floors, rivals, models.
+
+    A model of a single file is drawn ``seeds`` times too, each of several files ``samples`` times.
+    """
 
     def drawn(degrade_fns: Sequence[DegradeFn]) -> list[Run]:
         return [truth.measure(apply(fn, truth.pairs, seed), seed) for seed, fn in enumerate(degrade_fns)]
@@ -92,8 +97,9 @@ def rows_of(domain: Domain, truth: Truth, models: dict[str, list[DegradeFn]], se
         for name, rival in folder_rivals(domain).items():
             yield Row(name, "rival", drawn([rival] * seeds))
         for name, fits in models.items():
-            repeated = fits * seeds if len(fits) == 1 else fits
-            count = f"{len(fits)} fits" if len(fits) > 1 else f"one fit, {seeds} draws"
+            repeated = fits * (seeds if len(fits) == 1 else samples)
+            count = f"{len(fits)} fits" if len(fits) > 1 else "one fit"
+            count += f", {len(repeated)} draws" if len(repeated) > len(fits) else ""
             yield Row(f"{name} ({count})", "model", drawn(repeated))
 
     rows = []
@@ -226,6 +232,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "noise that a fit was shown, not another draw of it",
     )
     parser.add_argument("--seeds", type=int, default=3, help="draws of each rival and floor")
+    parser.add_argument("--samples", type=int, default=1, help="draws of each of several models of a name")
     parser.add_argument("--limit", type=int, default=0, help="only so many test pairs, 0: all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="folder for realism-goals-DOMAIN.md and .json")
@@ -245,7 +252,7 @@ def report(domain: Domain, options: argparse.Namespace) -> tuple[str, dict[str, 
         name: [model_degrader(path, options.temperature) for path in paths]
         for name, paths in named_files(options.models).items()
     }
-    rows = rows_of(domain, truth, models, options.seeds)
+    rows = rows_of(domain, truth, models, options.seeds, options.samples)
     real_std = truth.statistics.std * 255.0
     parts = [
         f"{options.domain}, {len(domain.pairs)} pairs{pairs_of(options)}, temperature"

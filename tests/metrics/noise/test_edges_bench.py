@@ -38,12 +38,14 @@ def ratio(edges, pictures, photos):
     return edges.EdgeDetail.of(pictures).over(edges.EdgeDetail.of(photos), same_scenes=True)
 
 
+@pytest.mark.slow(seconds=4)
 def test_noise_alone_leaves_detail_at_edges(edges, photos):
     found, error = ratio(edges, [noisy(photo, n) for n, photo in enumerate(photos)], photos)
     assert np.all(np.abs(found[:, 0] - 1) < 0.03)
     assert np.all(np.abs(found[:, 0] - 1) < 3 * error[:, 0])
 
 
+@pytest.mark.slow(seconds=7)
 def test_a_blur_is_seen_under_noise(edges, photos):
     """As much is left of luminance as without noise, and as the blur's frequency response says."""
     soft = [blurred(photo) for photo in photos]

@@ -140,11 +140,12 @@ def test_domains_have_the_targets_of_their_own(goals):
         assert set(row) == {column.key for column in goals.COLUMNS} - {"finest_kept"}
 
 
-def test_the_script_writes_the_table_of_fits_with_other_seeds(goals, folders, tmp_path, monkeypatch, capsys):
-    def white_of(path, temperature):
-        sigma = float(Path(path).stem) / 255
-        return lambda image, generator: image + sigma * torch.randn(image.shape, generator=generator)
+def white_of(path, temperature):
+    sigma = float(Path(path).stem) / 255
+    return lambda image, generator: image + sigma * torch.randn(image.shape, generator=generator)
 
+
+def test_the_script_writes_the_table_of_fits_with_other_seeds(goals, folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(goals, "model_degrader", white_of)
     out = tmp_path / "out"
     command = f"--data {folders} --domain polyu_camera --seeds 2 --threads 1 --out {out}"
@@ -162,6 +163,15 @@ def test_the_script_writes_the_table_of_fits_with_other_seeds(goals, folders, tm
     assert ours["median"]["std_flat"] == ours["runs"][2]["std_flat"]
     assert facts["verdicts"]["ours (3 fits)"]["std_dark"]["target"] == 0.10
     assert facts["null_std"] == pytest.approx([1.0], abs=0.1)
+
+
+def test_each_of_several_models_can_be_drawn_several_times(goals, folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(goals, "model_degrader", white_of)
+    command = f"--data {folders} --domain polyu_camera --out {tmp_path} --seeds 1 --threads 1 --samples 2"
+    goals.main([*command.split(), "--models", "ours=4,12,5"])
+    rows = json.loads((tmp_path / "realism-goals-polyu_camera.json").read_text(encoding="utf-8"))["rows"]
+    assert [run["std_fake"] for run in rows[-1]["runs"]] == pytest.approx([4, 12, 5, 4, 12, 5], rel=0.05)
+    assert rows[-1]["name"] == "ours (3 fits, 6 draws)"
 
 
 def test_null_folders_are_alternate_clean_files(goals, folders, tmp_path):
