@@ -263,6 +263,17 @@ def isp_degrade(pixels: Pixels, generator: np.random.Generator, shot: Shot | Non
     return compress(finished, shot)
 
 
+def noise_alone(pixels: Pixels, generator: np.random.Generator, draws: int = 10) -> Pixels:
+    """The picture under the noise of `isp_degrade` without what that camera does to scenes.
+
+    To the picture is added by how much it differs, degraded, from the mean of other draws of the same shot.
+    """
+    shot = draw_shot(generator)
+    degraded_once = isp_degrade(pixels, generator, shot).astype(np.float64)
+    others = [isp_degrade(pixels, other, shot) for other in generator.spawn(draws)]
+    return np.clip(np.rint(pixels + degraded_once - np.mean(others, axis=0)), 0, 255).astype(np.uint8)
+
+
 def generator_for(seed: int, stem: str) -> np.random.Generator:
     """The generator of one picture, independent of the other pictures."""
     return np.random.default_rng([seed, *stem.encode()])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from isp_recipe import SEEDS, Split, degraded, generator_for, isp_degrade
+from isp_recipe import SEEDS, Split, degraded, generator_for, isp_degrade, noise_alone
 from PIL import Image
 
 from deflow_cli.arrays import Pixels
@@ -50,6 +50,7 @@ class Domain:
     pairs: list[Pair]
     redraw: Callable[[Pair, int], Pixels] | None = None  # (pair, seed) -> noisy
     test_clean: Sequence[Path] = ()  # all clean pictures that may be drawn upon
+    noise_alone: Callable[[Pair, int], Pixels] | None = None  # likewise, without fixed changes of scenes
 
 
 def read(path: Path) -> Pixels:
@@ -101,6 +102,7 @@ def isp_domain(data: Path) -> Domain:
         [Pair(path.stem, read(path), degraded(path, SEEDS["test"])) for path in split.test],
         lambda pair, seed: isp_degrade(pair.clean, generator_for(2000 + seed, pair.name)),
         files(data / "bsd" / "test"),
+        lambda pair, seed: noise_alone(pair.clean, generator_for(2000 + seed, pair.name)),
     )
 
 

@@ -4,11 +4,12 @@
 
 Training pairs are made of the domain's clean train pictures by (a) no degradation, (b) white noise tuned on
 the noisy folder and spectral noise, (c) noise patches, (d) the model, (e) the true degradation: a known
-recipe is drawn on the clean pictures; of a camera, half of the paired test's scenes are trained on, and all
-restorers are tested on the other half; with ``--whole-test`` (e) is trained on the very pairs that all are
-tested on, the most that perfect pairs are worth. All else is equal: pictures, network, iterations, seed. The
-last column says how much of the way from (a) to (e) a restorer went, in PSNR. The commands of the command
-line are run as a user would run them. At scale 4 the test is the pictures of ``sr_test``.
+recipe is drawn on the clean pictures, that of isp also without what its camera does to scenes; of a camera,
+half of the paired test's scenes are trained on, and all restorers are tested on the other half; with
+``--whole-test`` (e) is trained on the very pairs that all are tested on, the most that perfect pairs are
+worth. All else is equal: pictures, network, iterations, seed. The last column says how much of the way from
+(a) to (e) a restorer went, in PSNR. The commands of the command line are run as a user would run them. At
+scale 4 the test is the pictures of ``sr_test``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +29,12 @@ import numpy as np
 from PIL import Image
 from realism_data import Domain, Pair, files, load_domain, pair_up, read
 
+from deflow_cli.arrays import Pixels
+
 METRICS = ("psnr", "ssim", "niqe")
-TRUTH = "e truth"
-ROWS = ("a none", "b white", "b spectral", "b spectral, quiet", "c patches", "d deflow", TRUTH)
+TRUTH, NOISE_ALONE = "e truth", "e truth, noise alone"
+MADE = ("a none", "b white", "b spectral", "b spectral, quiet", "c patches", "d deflow")
+ROWS = (*MADE, NOISE_ALONE, TRUTH)
 PATCHES = ("--patch-size", "128", "--patch-variance", "800")  # the recipe's 20 finds none this flat
 
 
@@ -66,6 +71,18 @@ def paired_test(domain: Domain, data: Path, name: str, scale: int) -> list[Pair]
     return [replace(pair, noisy=noisy) for pair, noisy in zip(small, drawn, strict=True)]
 
 
+def drawn(made: Path, degrade: Callable[[Pair, int], Pixels]) -> list[Pair]:
+    """A degradation of the input pictures of pairs, each beside its target."""
+    inputs = [Pair(path.stem, *[read(made / "lq" / path.name)] * 2) for path in files(made / "gt")]
+    return [Pair(one.name, read(made / "gt" / f"{one.name}.png"), degrade(one, 5)) for one in inputs]
+
+
+def save_pairs(folder: Path, pairs: list[Pair]) -> None:
+    for index, pair in enumerate(pairs):
+        save(folder / "gt" / f"{index:07d}.png", pair.clean)
+        save(folder / "lq" / f"{index:07d}.png", pair.noisy)
+
+
 def lay_out(
     domain: Domain, data: Path, name: str, scale: int, folder: Path, *, whole_test: bool = False
 ) -> None:
@@ -83,13 +100,10 @@ def lay_out(
         test = paired_test(domain, data, name, scale)
         made = folder / "a-none"
         deflow("make-pairs", str(folder / "hr"), str(made), "--scale", str(scale), "--degrader", "none")
-        true = []
-        for path in files(made / "gt"):
-            input_pair = Pair(path.stem, *[read(made / "lq" / path.name)] * 2)
-            true.append(Pair(path.stem, read(path), domain.redraw(input_pair, 5)))
-    for index, pair in enumerate(true):
-        save(folder / "e-truth" / "gt" / f"{index:07d}.png", pair.clean)
-        save(folder / "e-truth" / "lq" / f"{index:07d}.png", pair.noisy)
+        true = drawn(made, domain.redraw)
+        if domain.noise_alone is not None:
+            save_pairs(folder / folder_name(NOISE_ALONE), drawn(made, domain.noise_alone))
+    save_pairs(folder / folder_name(TRUTH), true)
     for pair in test:
         save(folder / "test" / "clean" / f"{pair.name}.png", pair.clean)
         save(folder / "test" / "noisy" / f"{pair.name}.png", pair.noisy)
@@ -107,13 +121,17 @@ def make_pairs(folder: Path, model: Path, scale: int, only: list[str]) -> dict[s
         ["--degrader", "deflow", "--model", str(model)],
     )
     made = {}
-    for name, options in zip(ROWS[:-1], degraders, strict=True):
+    for name, options in zip(MADE, degraders, strict=True):
         if only and name not in only:
             continue
         out = folder / folder_name(name)
         deflow("make-pairs", hr, str(out), "--scale", str(scale), *options)
         made[name] = out
-    return made | ({} if only and TRUTH not in only else {TRUTH: folder / "e-truth"})
+    for name in (NOISE_ALONE, TRUTH):
+        pairs = folder / folder_name(name)
+        if pairs.is_dir() and (not only or name in only):
+            made[name] = pairs
+    return made
 
 
 def folder_name(name: str) -> str:

@@ -131,6 +131,18 @@ def blockiness(pixels):
     return steps[border].mean() / steps[~border].mean()
 
 
+def test_noise_alone_leaves_scenes_as_they_are(recipe):
+    """The mean over draws is the picture, where the whole recipe's has lost and sharpened detail."""
+    pixels, changes = half_textured(96), []
+    for degrade in (recipe.noise_alone, recipe.isp_degrade):
+        draws = [degrade(pixels, recipe.generator_for(n, "mean")).astype(float) for n in range(8)]
+        noise = np.std(draws, axis=0, ddof=1).mean() / np.sqrt(8)
+        change = np.std((np.mean(draws, axis=0) - pixels)[8:-8, 52:-8].mean(-1))
+        changes.append(np.sqrt(max(0.0, change**2 - noise**2)))
+    assert changes[1] > 3
+    assert changes[0] < 0.2 * changes[1]
+
+
 def test_jpeg_leaves_blocks(recipe):
     pixels, generator = np.full((256, 256, 3), 120, np.uint8), recipe.generator_for
     smooth = plain(recipe, denoise=(2.0, 2.0))
