@@ -7,8 +7,17 @@ as a `DeflowError` with a ``next_step``. The examples run in a folder with photo
 """
 
 from deflow_cli.workflows.api.degradation import degrade, estimate_kernels, fit
+from deflow_cli.workflows.api.model_files import (
+    export_onnx,
+    export_weights,
+    export_wtp,
+    import_weights,
+    inspect_model,
+    push_model,
+    write_report,
+)
 from deflow_cli.workflows.api.models import load_model, load_restorer
-from deflow_cli.workflows.api.restoration import make_pairs, restore
+from deflow_cli.workflows.api.restoration import edit_images, make_pairs, restore
 from deflow_cli.workflows.api.scoring import check_pairs, compare_images, score, score_space
 from deflow_cli.workflows.api.studies import make_study, score_study
 from deflow_cli.workflows.api.training import sr_train
@@ -19,15 +28,23 @@ __all__ = [
     "check_pairs",
     "compare_images",
     "degrade",
+    "edit_images",
     "estimate_kernels",
+    "export_onnx",
+    "export_weights",
+    "export_wtp",
     "fit",
+    "import_weights",
+    "inspect_model",
     "load_model",
     "load_restorer",
     "make_pairs",
     "make_study",
+    "push_model",
     "restore",
     "score",
     "score_space",
     "score_study",
     "sr_train",
+    "write_report",
 ]

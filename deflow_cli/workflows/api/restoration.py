@@ -1,4 +1,4 @@
-"""Restoration: data sets of pairs to train by, and restored files."""
+"""Restoration: data sets of pairs to train by, restored files and edited ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deflow_cli.config.editing import Edit
 from deflow_cli.config.shards import Shard
 from deflow_cli.degraders.choice import DegraderChoice
 from deflow_cli.runtime.progress import Reporter, Silent
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from deflow_cli.data.blur.kernels import KernelSampling
     from deflow_cli.data.images.resize import Rule
     from deflow_cli.data.pairs.formats import PairFormat
+    from deflow_cli.workflows.edit import EditReport
     from deflow_cli.workflows.pairs.run import MakePairsReport
     from deflow_cli.workflows.restore import RestoreReport
 
@@ -143,3 +145,53 @@ def restore(
         space=workflow.SpaceOptions(temperature, samples, seed, consistent, path_or_none(sheet)),
     )
     return workflow.restore(request, reporter or Silent())
+
+
+def edit_images(
+    source: str | Path,
+    target: str | Path,
+    edit: Edit,
+    *,
+    model: str | Path | None = None,
+    other: str | Path | None = None,
+    mask: str | Path | None = None,
+    sheet: str | Path | None = None,
+    ext: str = "auto",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> EditReport:
+    """Edit an image or a folder through the latents of an SRFlow, as ``deflow edit`` does.
+
+    `SuperResolver.edit` edits tensors. model: a file or a run folder; None: the newest of a run here. other:
+    the second image of transfer, style and interpolate. mask: white where the image is edited. sheet: a PNG
+    of before and after. A file that cannot be read is among the report's ``failed``. Raises DeflowError for
+    what concerns all images.
+
+    >>> from pathlib import Path
+    >>> from deflow_cli import Edit, EncoderConfig, SRFlowConfig, edit_images
+    >>> from deflow_cli.checkpoints.srflow.files import save_srflow
+    >>> from deflow_cli.config.srflow import SRFlowModelConfig
+    >>> from deflow_cli.models.srflow.model import SRFlow
+    >>> encoder = EncoderConfig(channels=8, growth_channels=4, blocks=1, stacked_blocks=(0,))
+    >>> sizes = SRFlowModelConfig(SRFlowConfig(scale=4, steps=1, hidden_channels=8), encoder)
+    >>> save_srflow(Path("new.safetensors"), SRFlow(sizes), {})
+    >>> report = edit_images(
+    ...     "clean/0.png", "varied", Edit("vary", samples=2), model="new.safetensors", device="cpu"
+    ... )
+    >>> report.scale, [path.name for path in report.records[0].targets]
+    (4, ['0_s01.png', '0_s02.png'])
+    """
+    from deflow_cli.workflows import edit as workflow
+
+    request = workflow.EditRequest(
+        source=Path(source),
+        target=Path(target),
+        edit=edit,
+        model=path_or_none(model),
+        other=path_or_none(other),
+        mask=path_or_none(mask),
+        sheet=path_or_none(sheet),
+        ext=ext,
+        device=device,
+    )
+    return workflow.edit(request, reporter or Silent())

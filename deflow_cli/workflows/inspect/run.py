@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from deflow_cli.checkpoints.foreign import read_state_dict
-from deflow_cli.checkpoints.registry import local_copy, method_of_model
+from deflow_cli.checkpoints.registry import method_of_model, model_of_any_kind
 from deflow_cli.checkpoints.srflow.files import SRFLOW_ARCHITECTURE
 from deflow_cli.checkpoints.srflow.published import PublishedSRFlow
-from deflow_cli.paths import MODEL_FILE, RESTORER_FILE
 from deflow_cli.tensor_files import read_safetensors_metadata, tensor_file_kind
 from deflow_cli.workflows.inspect.deflow import ModelReport, inspect_deflow
 from deflow_cli.workflows.inspect.srflow import SRFlowReport, inspect_srflow
@@ -18,9 +17,9 @@ from deflow_cli.workflows.inspect.translator import TranslatorReport, inspect_tr
 def inspect_model(path: Path) -> ModelReport | SRFlowReport | TranslatorReport:
     """Describe a degradation model of ours, of any method, or an SRFlow, ours or published.
 
-    Raises CheckpointError naming the file where it is none of these.
+    path: a file, or a folder that holds one. Raises CheckpointError naming it where it is none of these.
     """
-    path = local_copy(path, MODEL_FILE, RESTORER_FILE).path
+    path = model_of_any_kind(path)[0].path
     if method_of_model(path) is not None:
         return inspect_translator(path)
     return inspect_srflow(path) if _is_srflow(path) else inspect_deflow(path)
