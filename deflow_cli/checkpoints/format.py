@@ -18,6 +18,7 @@ from deflow_cli.checkpoints.architectures import check_least_parameters, misfits
 from deflow_cli.config.checks import check_types
 from deflow_cli.config.model import EncoderConfig, FlowConfig, ModelConfig
 from deflow_cli.errors import CheckpointError, ConfigError, naming, unwritable
+from deflow_cli.models.deflow.conditioning import add_saturation
 from deflow_cli.models.deflow.grain import bring_up_to_date
 from deflow_cli.models.deflow.model import DeFlow
 from deflow_cli.paths import temporary_beside
@@ -170,6 +171,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[DeFlow, 
         config = model_config_from_json(metadata["deflow.config"])
         check_least_parameters(tensors, config.least_parameters)
         bring_up_to_date(tensors)
+        add_saturation(tensors, "statistics.")
         model = DeFlow(config)
         layout = {key: tuple(value.shape) for key, value in model.state_dict().items()}
         if problems := misfits(tensors, layout):

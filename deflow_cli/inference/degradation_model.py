@@ -143,8 +143,7 @@ class DegradationModel:
         padded = math.prod(-(-side // multiple) * multiple for side in encoded.size)
         log_prob = log_prob * (height * width / padded)
         if degraded and self.model.statistics.active:  # the map to the clean statistics is part of f
-            std = self.model.statistics.std
-            log_prob = log_prob + height * width * (std[0] / std[1]).log().sum()
+            log_prob = log_prob + height * width * self.model.statistics.log_det
         return log_prob
 
     # -- how ------------------------------------------------------------------------------------------

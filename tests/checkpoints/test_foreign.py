@@ -108,7 +108,8 @@ def test_round_trip_of_the_published_layout(flow: dict[str, Any]) -> None:
 def test_every_tensor_of_ours_has_a_published_place() -> None:
     model = small()
     known = set(published_key_map(model))
-    assert set(model.state_dict()) - known == {"prior.weight_logits", "statistics.mean", "statistics.std"}
+    statistics = {f"statistics.{name}" for name in ("mean", "std", "saturation")}
+    assert set(model.state_dict()) - known == {"prior.weight_logits", *statistics}
 
 
 @pytest.mark.parametrize("flow", [{"shift": "mixture:2"}, {"condition_channels": 3}, {"shift": "diagonal"}])

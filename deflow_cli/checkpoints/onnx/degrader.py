@@ -145,10 +145,9 @@ class _Degradation:
         statistics = self._model.statistics
         if not statistics.active:
             return y
-        factor = statistics.std[1] / statistics.std[0]
-        offset = statistics.mean[1] - statistics.mean[0] * factor
-        scaled = self._graph("Mul", y, weights(factor.view(3, 1, 1)))
-        return self._graph("Add", scaled, weights(offset.view(3, 1, 1)))
+        offset = statistics.to_degraded(torch.zeros(1, 3, 1, 1))
+        of_each_input = statistics.to_degraded(torch.eye(3)[..., None, None]) - offset
+        return conv(self._graph, y, of_each_input.transpose(0, 1), offset.flatten())
 
     # -- grain --------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ MARGIN = 0.05  # accuracy above chance that counts as a leak
 _LOADING_SHARE = 0.4  # of the time limit; reading large photographs stops there
 _FEWEST = 4  # images per domain: below, nothing can be said
 
-Affine = tuple[Sequence[float], Sequence[float]]
+HMap = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,13 @@ def _crops(pools: Sequence[ImageCache], seed: int, until: float) -> list[NDArray
     return [found[place] for place in sorted(found)]
 
 
-def _conditioning(crop: NDArray[np.uint8], s: int, multiple: int, affine: Affine | None) -> Tensor:
+def _conditioning(crop: NDArray[np.uint8], s: int, multiple: int, change: HMap | None) -> Tensor:
     """h without its noise, 3 x H/s x W/s, of the part of a crop that holds whole cells."""
     height, width = (side // multiple * multiple for side in crop.shape[:2])
     planes = torch.from_numpy(np.ascontiguousarray(crop[:height, :width].transpose(2, 0, 1)))
     h = bicubic_downsample(planes.float()[None] / 255, s)[0]
-    if affine is not None:
-        scale, bias = (torch.tensor(list(values), dtype=torch.float32)[:, None, None] for values in affine)
-        h = (h * scale + bias).clamp(0, 1)
+    if change is not None:
+        h = change(h[None])[0]
     return h
 
 
@@ -141,7 +140,7 @@ def choose_conditioning(
     h_noise: float = 0.03,
     seed: int = 0,
     time_limit: float = 30.0,
-    noisy_affine: Affine | None = None,
+    noisy_map: HMap | None = None,
 ) -> ConditioningChoice:
     """The smallest s at which a small classifier does not tell clean from noisy h above chance.
 
@@ -150,8 +149,8 @@ def choose_conditioning(
     leaks least is taken with twice the noise, and the text says so. With too few or too small images the
     first candidate is taken untested.
 
-    levels_multiple: crop sides are multiples of this and of s, as the model's are. noisy_affine: (scale,
-    bias) per channel applied to h of the noisy images, where channel statistics are to be normalised.
+    levels_multiple: crop sides are multiples of this and of s, as the model's are. noisy_map:
+    applied to h of the noisy images, B 3 H W, where channel statistics are to be normalised.
     time_limit: seconds; no further candidate is tried beyond, so the outcome may then depend on speed.
     """
     assert candidates
@@ -176,7 +175,7 @@ def choose_conditioning(
             break
         with _one_thread():
             h_clean = [_conditioning(crop, s, multiple, None) for crop in usable[0]]
-            h_noisy = [_conditioning(crop, s, multiple, noisy_affine) for crop in usable[1]]
+            h_noisy = [_conditioning(crop, s, multiple, noisy_map) for crop in usable[1]]
             leak = _cross_fit(h_clean, h_noisy, seed, h_noise)
         table.append((s, h_noise, leak.accuracy, leak.standard_error))
         if not leak.exceeds_chance(MARGIN):

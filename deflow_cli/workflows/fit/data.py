@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from deflow_cli.arrays import Pixels
 from deflow_cli.config.fit import RunConfig
 from deflow_cli.data.contents import folder_contents
-from deflow_cli.data.images.statistics import channel_statistics, differ
+from deflow_cli.data.folder_sample import MOST_IMAGES, centre, evenly_spread
+from deflow_cli.data.images.image_cache import ImageCache
+from deflow_cli.data.images.statistics import channel_statistics
 from deflow_cli.data.pairs.aligned import AlignedSampler, scan_aligned
 from deflow_cli.data.unpaired import Batch, UnpairedSampler
-from deflow_cli.errors import ConfigError
+from deflow_cli.errors import ConfigError, DataError
+from deflow_cli.metrics.distances.tone import (
+    DIFFERENCES,
+    NoiseLevel,
+    ToneChange,
+    colour_histogram,
+    tone_change,
+    tone_histogram,
+    with_saturation,
+)
+from deflow_cli.metrics.noise.quiet_spectrum import QUIET_PATCH, quiet_spectrum
+from deflow_cli.models.deflow.conditioning import DomainStatistics
 from deflow_cli.runtime.distributed import Ranks
 from deflow_cli.runtime.progress import Reporter
 from deflow_cli.training.domains import Domains, open_folders
 from deflow_cli.workflows.fit.compression import choose_compression
 from deflow_cli.workflows.fit.conditioning import choose_conditioning
 
+_NOISE_IMAGES = 48  # whose quiet patches tell how strong the noise is
 LEAK_CANDIDATES = (4, 8, 16)  # downsamplings of h that the domain-leak test tries, in this order
 
 
@@ -44,10 +61,23 @@ def open_domains(clean: Path, noisy: Path, config: RunConfig, has_pairs: bool, r
 
 @dataclass(frozen=True)
 class ColourStatistics:
-    """Rows: clean, degraded, clean h, degraded h; columns: R G B."""
+    """Rows: clean, degraded, clean h, degraded h; columns: R G B. saturation: what degraded images keep."""
 
     mean: Tensor
     std: Tensor
+    saturation: float = 1.0
+
+    @classmethod
+    def of_tone(cls, change: ToneChange) -> ColourStatistics:
+        """Statistics whose map from clean to degraded is a change of tone, alike of images and of h."""
+        mean = torch.tensor([[0.0, 0.0, 0.0], change.offset]).repeat(2, 1)
+        std = torch.tensor([[1.0, 1.0, 1.0], change.contrast]).repeat(2, 1)
+        return cls(mean, std, change.saturation)
+
+    def give(self, statistics: DomainStatistics) -> DomainStatistics:
+        """Set a model's statistics to these."""
+        statistics.set(self.mean, self.std, self.saturation)
+        return statistics
 
 
 def choose_settings(
@@ -59,26 +89,21 @@ def choose_settings(
     """
     facts: dict[str, Any] = {}
     fit, flow = config.fit, config.flow
-    use_statistics = fit.channel_statistics == "yes"
+    colour: ColourStatistics | None = None
     if fit.channel_statistics == "auto":
-        coarse = 8
-        difference = differ(
-            channel_statistics(domains.clean, downsample=coarse),
-            channel_statistics(domains.noisy, downsample=coarse),
-        )
-        use_statistics = difference.differs
-        verb = "used" if use_statistics else "not needed"
-        reporter.note(f"channel statistics {verb}: {difference.text}")
-        facts["channel_statistics"] = difference.text
+        change = find_tone(domains)
+        verb = "used" if change.found else "not needed"
+        reporter.note(f"channel statistics {verb}: {change.text}")
+        facts["channel_statistics"] = change.text
+        colour = ColourStatistics.of_tone(change) if change.found else None
     if fit.compression == "auto":
         compression = choose_compression(domains.clean.paths, domains.noisy.paths, reporter)
         if compression is not None:
             facts["compression"] = compression.to_dict()
-    colour = None
-    if use_statistics:
+    if fit.channel_statistics == "yes":
         colour = measure_colours(domains, flow.downsample)
     if fit.leak_test and flow.conditioning == "encoder":
-        affine = None if colour is None else _noisy_to_clean(colour)
+        noisy_map = None if colour is None else colour.give(DomainStatistics()).to_clean_h
         choice = choose_conditioning(
             domains.clean,
             domains.noisy,
@@ -87,17 +112,73 @@ def choose_settings(
             h_noise=flow.h_noise,
             candidates=[s for s in LEAK_CANDIDATES if fit.patch_size % s == 0] or [flow.downsample],
             seed=fit.seed,
-            noisy_affine=affine,
+            noisy_map=noisy_map,
         )
         reporter.note(choice.text)
         facts["leak_test"] = [list(row) for row in choice.table]
         flow = dataclasses.replace(flow, downsample=choice.downsample, h_noise=choice.h_noise)
-        if colour is not None:
+        if fit.channel_statistics == "yes":
             colour = measure_colours(domains, flow.downsample)
-    decided = dataclasses.replace(fit, leak_test=False, channel_statistics="yes" if use_statistics else "no")
+    decided = dataclasses.replace(fit, leak_test=False)
+    if colour is None:
+        decided = dataclasses.replace(decided, channel_statistics="no")
     config = dataclasses.replace(config, flow=flow, fit=decided)
     patch_size(config)
     return config, colour, facts
+
+
+def find_tone(domains: Domains) -> ToneChange:
+    """How contrast, black, cast and saturation differ between the folders, by images that can be read."""
+    clean, noisy = ([tone_histogram(each) for each in _readable(pool)] for pool in _pools(domains))
+    change = tone_change(clean, noisy)
+    if not change.found:
+        return change
+    noise = _NoiseOfFolder.of(domains)
+    change = tone_change(clean, noisy, noise.channels)
+    if not change.found:
+        return change
+    clean = [colour_histogram(each, change.contrast) for each in _readable(domains.clean)]
+    noisy = [colour_histogram(each) for each in _readable(domains.noisy)]
+    return with_saturation(change, clean, noisy, noise.differences)
+
+
+def _pools(domains: Domains) -> tuple[ImageCache, ImageCache]:
+    return domains.clean, domains.noisy
+
+
+def _readable(pool: ImageCache, most: int = MOST_IMAGES) -> Iterator[Pixels]:
+    """Images of a folder, evenly spread over the names; broken ones are left out."""
+    for number in evenly_spread(range(len(pool)), most):
+        try:
+            yield pool.get(number)
+        except DataError:
+            continue
+
+
+@dataclass(frozen=True)
+class _NoiseOfFolder:
+    """Noise of channels, and of their differences in means of blocks: the excess of quiet patches."""
+
+    channels: list[NoiseLevel]
+    differences: list[float]
+
+    @classmethod
+    def of(cls, domains: Domains) -> _NoiseOfFolder:
+        """None is taken to be there where images are too small to tell."""
+        spectra = []
+        for pool in _pools(domains):
+            windows = [centre(each) for each in _readable(pool, _NOISE_IMAGES)]
+            usable = [each for each in windows if min(each.shape[:2]) >= QUIET_PATCH]
+            if not usable:
+                return cls([NoiseLevel(0.0, 0.0)] * 3, [0.0] * 2)
+            spectra.append(quiet_spectrum(usable) / 255**2)
+        excess = spectra[1] - spectra[0]
+        differences = np.einsum("ka,yxab,kb->kyx", DIFFERENCES, excess, DIFFERENCES).real
+        channels = np.einsum("yxcc->cyx", excess).real
+        return cls(
+            [NoiseLevel.of_power(power) for power in channels],
+            [NoiseLevel.of_power(power).blocks for power in differences],
+        )
 
 
 def measure_colours(domains: Domains, downsample: int) -> ColourStatistics:
@@ -107,13 +188,6 @@ def measure_colours(domains: Domains, downsample: int) -> ColourStatistics:
     mean = torch.tensor([s.mean for s in sets])
     std = torch.tensor([s.std for s in sets])
     return ColourStatistics(mean, std)
-
-
-def _noisy_to_clean(colour: ColourStatistics) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Scale and offset per channel that bring noisy images to the clean set's statistics."""
-    scale = colour.std[0] / colour.std[1]
-    offset = colour.mean[0] - colour.mean[1] * scale
-    return tuple(scale.tolist()), tuple(offset.tolist())
 
 
 StepBatch = tuple[Batch, tuple[Tensor, Tensor] | None]  # unpaired patches; clean and noisy ones of pairs

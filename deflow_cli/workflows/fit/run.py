@@ -132,7 +132,7 @@ def _fit(
         if config.fit.encoder_weights and not resumes and ranks.is_main:  # the others get them with the start
             _start_encoder(model, Path(config.fit.encoder_weights), reporter)
         if colour is not None:
-            model.statistics.set(colour.mean, colour.std)
+            colour.give(model.statistics)
         model.to(device)
         model.set_net_precision(choose_precision(config.fit.precision, device))
         run = FitRun(request, config, domains, model, reporter, started, wrap_objective)

@@ -215,11 +215,13 @@ def _statistics(model: DeFlow) -> dict[str, list[float]] | None:
     statistics = model.statistics
     if not statistics.active:
         return None
-    return {
+    told = {
         f"{row}_{name}": [float(value) for value in table[index]]
         for index, row in enumerate(STATISTICS_ROWS)
         for name, table in (("mean", statistics.mean), ("std", statistics.std))
     }
+    saturation = float(statistics.saturation)
+    return told if saturation == 1 else told | {"saturation": [saturation]}
 
 
 def _components(model: DeFlow) -> list[ShiftComponent]:

@@ -38,7 +38,7 @@ def contracting() -> DeFlow:
         latent.set_gain(0.7 * torch.eye(latent.channels) + 0.02)
     mean = torch.tensor([[0.5, 0.5, 0.5], [0.4, 0.5, 0.6], [0.5, 0.5, 0.5], [0.4, 0.5, 0.6]])
     std = torch.tensor([[0.2, 0.2, 0.2], [0.1, 0.2, 0.3], [0.2, 0.2, 0.2], [0.1, 0.2, 0.3]])
-    model.statistics.set(mean, std)
+    model.statistics.set(mean, std, 0.7)
     return model
 
 

@@ -45,6 +45,17 @@ def picture(seed: int, size: int = 112) -> Pixels:
     return to_pixels(np.clip(image, 12, 243))
 
 
+def scene(seed: int) -> Field:
+    """A picture with black and white somewhere, of a brightness and contrast of its own, 112 px."""
+    rng = np.random.default_rng([11, seed])
+    pixels = picture(seed).astype(float)
+    pixels = 128 + rng.uniform(0.5, 1.0) * (pixels - 128) + rng.uniform(-30, 30)
+    for value in (2, 250):
+        top, left = rng.integers(0, 80, 2)
+        pixels[top : top + 24, left : left + 24] = value + rng.uniform(-4, 4)
+    return pixels
+
+
 def pictures(count: int = 8, size: int = 112) -> list[Pixels]:
     return [picture(seed, size) for seed in range(count)]
 

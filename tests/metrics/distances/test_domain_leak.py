@@ -111,7 +111,11 @@ def test_choice_says_when_nothing_hides_and_affine_maps_help(
     assert [row[0] for row in choice.table] == [4, 8]
     assert "betrays" in choice.text
     mended = workflow.choose_conditioning(
-        clean, noisy, candidates=(4, 8), seed=0, noisy_affine=((2.5, 1, 1), (0, 0, 0))
+        clean,
+        noisy,
+        candidates=(4, 8),
+        seed=0,
+        noisy_map=lambda h: (h * torch.tensor([2.5, 1, 1])[:, None, None]).clamp(0, 1),
     )
     assert (mended.downsample, mended.h_noise) == (4, 0.03)
 

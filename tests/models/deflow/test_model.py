@@ -96,6 +96,40 @@ def test_statistics_bring_one_domain_to_the_other() -> None:
     assert statistics.to_clean(10 * y).max() == 1
 
 
+def test_saturation_is_part_of_the_map_between_the_domains() -> None:
+    """y = S a x + c, S about the mean of the channels; back by the inverse, with its log-determinant."""
+    statistics = DomainStatistics().double()
+    mean = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.05, 0.02]]).repeat(2, 1)
+    std = torch.tensor([[1.0, 1.0, 1.0], [0.8, 0.85, 0.9]]).repeat(2, 1)
+    statistics.set(mean, std, 0.7)
+    x = torch.rand((2, 3, 4, 5), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    scaled = x * std[1][:, None, None].double()
+    grey = scaled.mean(1, keepdim=True)
+    y = statistics.to_degraded(x)
+    torch.testing.assert_close(
+        y, grey + 0.7 * (scaled - grey) + mean[1][:, None, None].double(), rtol=1e-6, atol=1e-6
+    )
+    torch.testing.assert_close(statistics.to_clean(y), x)
+    torch.testing.assert_close(statistics.to_clean_h(y), x)
+
+    def of_pixel(pixel: torch.Tensor) -> torch.Tensor:
+        return statistics.to_clean(pixel.view(1, 3, 1, 1)).flatten()
+
+    jacobian = torch.autograd.functional.jacobian(of_pixel, y[0, :, 0, 0])
+    assert torch.linalg.slogdet(jacobian)[1] == pytest.approx(float(statistics.log_det))
+    statistics.set(torch.zeros(4, 3), torch.ones(4, 3), 0.9)
+    assert statistics.active
+
+
+def test_statistics_from_before_there_was_a_saturation() -> None:
+    old = {key: value for key, value in DomainStatistics().state_dict().items() if key != "saturation"}
+    old["std"] = torch.full((4, 3), 0.3)
+    statistics = DomainStatistics()
+    statistics.set(old["mean"], old["std"], 0.5)
+    statistics.load_state_dict(old)
+    assert float(statistics.saturation) == 1
+
+
 def test_condition_image_is_of_its_domain() -> None:
     model = small(downsample=4)
     x = torch.rand((1, 3, 8, 8), generator=torch.Generator().manual_seed(3), dtype=torch.float64)

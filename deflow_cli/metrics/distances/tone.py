@@ -1,0 +1,156 @@
+"""Tone: how a folder's contrast, black, cast and saturation differ from another's that shows other scenes.
+
+Fading moves the brightest and the darkest pixels of all images, which scenes determine far less than they do
+the means and deviations of channels: nearly every folder of photographs holds black and white. Over pixels of
+all images together, quantiles do not depend on how images were cropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflow_cli.arrays import Array, Pixels
+from deflow_cli.metrics.distances.quantile_lines import (
+    QuantileLines,
+    groups_of,
+    histogram,
+    least_images,
+    t_squared_by_chance,
+)
+
+_BLOCK = 4  # px: means of blocks, so that noise weighs little
+_MOST_BLOCKS = 65_536  # of an image that are looked at
+_PARAMETERS = 6  # contrast and offset of three channels
+LEAST_COMPARED = least_images(_PARAMETERS)
+"""Images of a folder; below, nothing is found."""
+_CHANCE = 0.01  # of finding a change where there is none
+_PLAUSIBLE = (0.25, 4.0)  # contrasts, saturations
+DIFFERENCES = np.array([[0.5, 0.0, -0.5], [-0.25, 0.5, -0.25]])
+"""Of channels: red - blue and green - magenta."""
+
+
+@dataclass(frozen=True)
+class ToneChange:
+    """degraded = S(contrast x clean) + offset; S multiplies what the channels differ from their mean by.
+
+    contrast, offset: of red, green, blue, in [0, 1]. saturation: S. All are 1, 0 and 1 unless ``found``,
+    otherwise the estimate drawn towards these by its error. text: the finding, for people.
+    """
+
+    contrast: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    found: bool
+    text: str
+    saturation: float = 1.0
+
+
+class NoiseLevel(NamedTuple):
+    """Standard deviations of noise, in [0, 1]: of pixels, and of the means of 4 x 4 blocks."""
+
+    pixels: float
+    blocks: float
+
+    @classmethod
+    def of_power(cls, power_yx: Array) -> NoiseLevel:
+        """Of a power spectrum in FFT order, whose mean is the variance."""
+        frequencies = np.fft.fftfreq(len(power_yx))
+        response = np.exp(-2j * np.pi * np.outer(frequencies, np.arange(_BLOCK))).mean(1)
+        kept = np.abs(response) ** 2
+        blocks = float((power_yx * np.outer(kept, kept)).mean())
+        return cls(max(float(power_yx.mean()), 0.0) ** 0.5, max(blocks, 0.0) ** 0.5)
+
+
+def tone_histogram(pixels: Pixels) -> Array:
+    """Shares of an image's 4 x 4 blocks by their mean: 3 x 1024, from 0 to white. 0 for a smaller image."""
+    return histogram(_block_means(pixels))
+
+
+def colour_histogram(pixels: Pixels, contrast: Sequence[float] = (1.0, 1.0, 1.0)) -> Array:
+    """The same of two differences of the channels, red - blue and green - magenta, around 0.5: 2 x 1024.
+
+    contrast: by which each channel is multiplied first.
+    """
+    return histogram((_block_means(pixels) * np.array(contrast)) @ DIFFERENCES.T + 0.5)
+
+
+def _block_means(pixels: Pixels) -> NDArray[np.float32]:
+    """Means of blocks in [0, 1], N x 3; of a large image evenly spread ones."""
+    height, width = (side // _BLOCK for side in pixels.shape[:2])
+    step = max(1, int((height * width / _MOST_BLOCKS) ** 0.5))
+    blocks = pixels[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK, 3)
+    return blocks[::step, :, ::step].mean((1, 3), dtype=np.float32).reshape(-1, 3) / np.float32(255)
+
+
+def tone_change(
+    clean: Sequence[Array], degraded: Sequence[Array], noise: Sequence[NoiseLevel] | None = None
+) -> ToneChange:
+    """Contrast and offset between two folders, from ``tone_histogram`` of their images in order of names.
+
+    Per channel, quantiles of the degraded images are fitted as a line of the clean ones' (``QuantileLines``).
+    The folders differ where Hotelling's T^2 of all six numbers exceeds what chance reaches once in a hundred
+    cases; the numbers are then drawn towards no change by the positive-part rule of James and Stein.
+
+    noise: of each channel. Clipping takes half of it at black and at white, and what it adds to the means of
+    blocks spreads them: both belong to the noise, not to contrast.
+    """
+    groups = groups_of(clean, degraded)
+    if groups < _PARAMETERS + 2:
+        return _unchanged(f"fewer than {LEAST_COMPARED} images in a folder: too few to compare channels")
+    levels = noise or [NoiseLevel(0.0, 0.0)] * 3
+    within = [max(level.pixels**2 - level.blocks**2, 0.0) ** 0.5 for level in levels]
+    lines = QuantileLines(clean, degraded, [level.blocks for level in levels], within)
+    change = (lines.found - [1.0, 0.0]).ravel()
+    distance = float(change @ np.linalg.solve(lines.covariance, change))
+    bound = t_squared_by_chance(_PARAMETERS, groups, _CHANCE)
+    contrast, offset = lines.found.T
+    words = (
+        f"contrast {', '.join(f'{c:.2f}' for c in contrast)} and offset "
+        f"{', '.join(f'{255 * o:+.0f}' for o in offset)} grey levels of red, green, blue"
+    )
+    if distance <= bound:
+        return _unchanged(f"{words}, within sampling error over images")
+    if not all(map(_is_plausible, contrast)):
+        return _unchanged(f"{words}, which is no change of tone: do the folders show alike scenes?")
+    kept = (1 - (_PARAMETERS - 2) / distance) * change.reshape(3, 2)
+    text = f"{words}, beyond sampling error over images (T² = {distance:.0f}, by chance below {bound:.0f})"
+    return ToneChange(_triple(1 + kept[:, 0]), _triple(kept[:, 1]), True, text)
+
+
+def with_saturation(
+    change: ToneChange,
+    clean: Sequence[Array],
+    degraded: Sequence[Array],
+    noise: Sequence[float] | None = None,
+) -> ToneChange:
+    """A change of tone with the saturation, from ``colour_histogram`` of the images in order of names.
+
+    Lines of the two differences give a slope each, of which the mean by their errors counts where it differs
+    from 1 by more than chance reaches once in a hundred cases, and is then drawn towards 1.
+
+    clean: histograms with the change's contrast. noise: of the means of blocks, for each difference.
+    """
+    lines = QuantileLines(clean, degraded, noise or (0.0, 0.0))
+    weight = np.linalg.inv(lines.covariance[::2, ::2]).sum(0)
+    saturation = float(weight @ lines.found[:, 0] / weight.sum())
+    distance = (saturation - 1) ** 2 * float(weight.sum())
+    if distance <= t_squared_by_chance(1, lines.groups, _CHANCE) or not _is_plausible(saturation):
+        return change
+    kept = 1 + (1 - 1 / distance) * (saturation - 1)
+    return replace(change, saturation=kept, text=f"saturation {saturation:.2f}, {change.text}")
+
+
+def _is_plausible(factor: float) -> bool:
+    return _PLAUSIBLE[0] <= factor <= _PLAUSIBLE[1]
+
+
+def _unchanged(text: str) -> ToneChange:
+    return ToneChange((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), False, text)
+
+
+def _triple(values: Array) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,138 @@
+"""Tone: a known fading found between folders of other scenes, and none where scenes or noise differ alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from deflow_cli.arrays import Array
+from deflow_cli.metrics.distances.tone import (
+    LEAST_COMPARED,
+    NoiseLevel,
+    ToneChange,
+    colour_histogram,
+    tone_change,
+    tone_histogram,
+    with_saturation,
+)
+from tests.metrics.distances.generators import Field, scene, to_pixels
+
+SCENES = [scene(seed) for seed in range(160)]
+
+
+def histograms(
+    scenes: Sequence[Field],
+    contrast: Sequence[float] = (1, 1, 1),
+    offset: Sequence[float] = (0, 0, 0),
+    noise: float = 0.0,
+) -> list[Array]:
+    rng = np.random.default_rng(5)
+    return [
+        tone_histogram(
+            to_pixels(pixels * contrast + 255 * np.array(offset) + noise * rng.standard_normal(pixels.shape))
+        )
+        for pixels in scenes
+    ]
+
+
+def test_a_known_fading_is_found() -> None:
+    contrast, offset = (0.85, 0.8, 0.9), (0.1, 0.08, 0.03)
+    found = tone_change(histograms(SCENES[:80]), histograms(SCENES[80:], contrast, offset))
+    assert found.found
+    np.testing.assert_allclose(found.contrast, contrast, atol=0.03)
+    np.testing.assert_allclose(found.offset, offset, atol=0.02)
+    assert "beyond sampling error" in found.text
+
+
+def test_other_scenes_alone_are_no_change() -> None:
+    rng = np.random.default_rng(0)
+    alike = histograms(SCENES)
+    hits = 0
+    for _ in range(20):
+        order = rng.permutation(len(alike))
+        change = tone_change([alike[i] for i in order[:80]], [alike[i] for i in order[80:]])
+        hits += change.found
+        if not change.found:
+            assert (change.contrast, change.offset) == ((1.0,) * 3, (0.0,) * 3)
+            assert "within sampling error" in change.text
+    assert hits <= 1
+
+
+def test_clipped_noise_is_no_loss_of_contrast() -> None:
+    """Noise of 20 grey levels leaves of black and white means that are 8 levels off."""
+    clean, noisy = histograms(SCENES[:80]), histograms(SCENES[80:], noise=20)
+    assert tone_change(clean, noisy).found
+    told = tone_change(clean, noisy, [NoiseLevel(20 / 255, 5 / 255)] * 3)
+    assert not told.found, told.text
+
+
+def test_crops_have_the_tone_of_their_pictures() -> None:
+    rng = np.random.default_rng(1)
+    places = [rng.integers(0, 64, 2) for _ in SCENES[80:]]
+    crops = [pixels[y : y + 48, x : x + 48] for pixels, (y, x) in zip(SCENES[80:], places, strict=True)]
+    change = tone_change(histograms(SCENES[:80]), histograms(crops))
+    assert not change.found, change.text
+
+
+def test_few_images_say_nothing() -> None:
+    faded = histograms(SCENES[80:], (0.5, 0.5, 0.5))
+    few = tone_change(histograms(SCENES[: LEAST_COMPARED - 1]), faded)
+    assert not few.found
+    assert f"fewer than {LEAST_COMPARED} images" in few.text
+
+
+def test_what_is_no_tone_is_left_alone() -> None:
+    grey = tone_change(histograms(SCENES[:80]), histograms(SCENES[80:], (0.05, 0.05, 0.05)))
+    assert not grey.found
+    assert "no change of tone" in grey.text
+
+
+def test_histograms_are_of_block_means() -> None:
+    pixels = np.zeros((9, 8, 3), np.uint8)
+    pixels[:4, :4] = 255
+    pixels[4:8, :, 0] = 128
+    histogram = tone_histogram(pixels)
+    assert histogram.shape == (3, 1024)
+    np.testing.assert_allclose(histogram.sum(1), 1)
+    assert histogram[0, [0, 514, 1023]] == pytest.approx([0.25, 0.5, 0.25])
+    assert histogram[1, [0, 1023]] == pytest.approx([0.75, 0.25])
+    assert not tone_histogram(pixels[:3]).any()
+
+
+def test_blocks_keep_of_noise_what_its_spectrum_has_there() -> None:
+    """White noise falls to a quarter in 4 x 4 blocks, coarse noise hardly."""
+    white = NoiseLevel.of_power(np.full((64, 64), 0.01))
+    assert white == pytest.approx((0.1, 0.025))
+    coarse = np.zeros((64, 64))
+    coarse[1, 0] = coarse[-1, 0] = 0.01 * 64 * 64 / 2
+    assert NoiseLevel.of_power(coarse) == pytest.approx((0.1, 0.1), rel=0.01)
+
+
+def coloured(scenes: Sequence[Field], saturation: float, contrast: float = 1.0) -> list[Array]:
+    """Colour histograms of scenes of more colour, that fade."""
+    result = []
+    for pixels in scenes:
+        grey = pixels.mean(2, keepdims=True)
+        result.append(colour_histogram(to_pixels(contrast * (grey + saturation * (pixels - grey)))))
+    return result
+
+
+def test_saturation_is_what_is_left_beside_contrast() -> None:
+    faded = ToneChange((0.8, 0.8, 0.8), (0.0, 0.0, 0.0), True, "contrast")
+    clean = [colour_histogram(to_pixels(pixels), faded.contrast) for pixels in SCENES[:80]]
+    told = with_saturation(faded, clean, coloured(SCENES[80:], 0.6, 0.8))
+    assert told.saturation == pytest.approx(0.6, abs=0.08)
+    assert told.text.startswith("saturation 0.")
+    assert told.contrast == faded.contrast
+    assert with_saturation(faded, clean, coloured(SCENES[80:], 1.0, 0.8)) == faded
+
+
+def test_a_neutral_picture_has_no_colour() -> None:
+    grey = np.full((8, 8, 3), 77, np.uint8)
+    assert colour_histogram(grey)[:, 512] == pytest.approx([1, 1])
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 255
+    assert colour_histogram(red)[0, 1023] == pytest.approx(1)
+    assert colour_histogram(red, (0.5, 1, 1))[0, 768] == pytest.approx(1)
