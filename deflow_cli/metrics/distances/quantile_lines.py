@@ -40,7 +40,7 @@ class QuantileLines:
         spread: Sequence[float],
         clipped: Sequence[float] | None = None,
     ) -> None:
-        self.groups = groups_of(before, after)
+        self.groups = groups_of(len(before), len(after))
         x, x_without = _quantiles(before, self.groups, spread)
         y, y_without = _quantiles(after, self.groups, [0.0] * len(spread))
         self._fits = []
@@ -67,9 +67,9 @@ class QuantileLines:
         return left / (freedom / 2)  # the weights take half of each
 
 
-def groups_of(before: Sequence[Array], after: Sequence[Array]) -> int:
-    """How many groups of images errors come from."""
-    return min(_MOST_GROUPS, min(len(before), len(after)) // _IMAGES_A_GROUP)
+def groups_of(before: int, after: int) -> int:
+    """How many groups of images errors come from, for folders of so many."""
+    return min(_MOST_GROUPS, min(before, after) // _IMAGES_A_GROUP)
 
 
 def least_images(parameters: int) -> int:

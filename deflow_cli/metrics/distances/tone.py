@@ -7,9 +7,10 @@ all images together, quantiles do not depend on how images were cropped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +25,14 @@ from deflow_cli.metrics.distances.quantile_lines import (
 )
 
 _BLOCK = 4  # px: means of blocks, so that noise weighs little
-_MOST_BLOCKS = 65_536  # of an image that are looked at
+_MOST_BLOCKS = 16_384  # of an image that are looked at
 _PARAMETERS = 6  # contrast and offset of three channels
 LEAST_COMPARED = least_images(_PARAMETERS)
 """Images of a folder; below, nothing is found."""
 _CHANCE = 0.01  # of finding a change where there is none
 _PLAUSIBLE = (0.25, 4.0)  # contrasts, saturations
 DIFFERENCES = np.array([[0.5, 0.0, -0.5], [-0.25, 0.5, -0.25]])
-"""Of channels: red - blue and green - magenta."""
+"""Of the channels: red - blue and green - magenta, from -0.5 to 0.5."""
 
 
 @dataclass(frozen=True)
@@ -65,31 +66,20 @@ class NoiseLevel(NamedTuple):
         return cls(max(float(power_yx.mean()), 0.0) ** 0.5, max(blocks, 0.0) ** 0.5)
 
 
-def tone_histogram(pixels: Pixels) -> Array:
-    """Shares of an image's 4 x 4 blocks by their mean: 3 x 1024, from 0 to white. 0 for a smaller image."""
-    return histogram(_block_means(pixels))
-
-
-def colour_histogram(pixels: Pixels, contrast: Sequence[float] = (1.0, 1.0, 1.0)) -> Array:
-    """The same of two differences of the channels, red - blue and green - magenta, around 0.5: 2 x 1024.
-
-    contrast: by which each channel is multiplied first.
-    """
-    return histogram((_block_means(pixels) * np.array(contrast)) @ DIFFERENCES.T + 0.5)
-
-
-def _block_means(pixels: Pixels) -> NDArray[np.float32]:
-    """Means of blocks in [0, 1], N x 3; of a large image evenly spread ones."""
+def block_means(pixels: Pixels) -> NDArray[np.float32]:
+    """What is compared of an image: means of 4 x 4 blocks in [0, 1], N x 3, of a large one evenly spread."""
     height, width = (side // _BLOCK for side in pixels.shape[:2])
-    step = max(1, int((height * width / _MOST_BLOCKS) ** 0.5))
+    step = max(1, math.ceil((height * width / _MOST_BLOCKS) ** 0.5))
     blocks = pixels[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK, 3)
     return blocks[::step, :, ::step].mean((1, 3), dtype=np.float32).reshape(-1, 3) / np.float32(255)
 
 
 def tone_change(
-    clean: Sequence[Array], degraded: Sequence[Array], noise: Sequence[NoiseLevel] | None = None
+    clean: Sequence[NDArray[np.float32]],
+    degraded: Sequence[NDArray[np.float32]],
+    noise: Sequence[NoiseLevel] | None = None,
 ) -> ToneChange:
-    """Contrast and offset between two folders, from ``tone_histogram`` of their images in order of names.
+    """Contrast and offset between two folders, from ``block_means`` of their images in order of names.
 
     Per channel, quantiles of the degraded images are fitted as a line of the clean ones' (``QuantileLines``).
     The folders differ where Hotelling's T^2 of all six numbers exceeds what chance reaches once in a hundred
@@ -98,12 +88,13 @@ def tone_change(
     noise: of each channel. Clipping takes half of it at black and at white, and what it adds to the means of
     blocks spreads them: both belong to the noise, not to contrast.
     """
-    groups = groups_of(clean, degraded)
+    groups = groups_of(len(clean), len(degraded))
     if groups < _PARAMETERS + 2:
         return _unchanged(f"fewer than {LEAST_COMPARED} images in a folder: too few to compare channels")
     levels = noise or [NoiseLevel(0.0, 0.0)] * 3
     within = [max(level.pixels**2 - level.blocks**2, 0.0) ** 0.5 for level in levels]
-    lines = QuantileLines(clean, degraded, [level.blocks for level in levels], within)
+    before, after = ([histogram(image) for image in images] for images in (clean, degraded))
+    lines = QuantileLines(before, after, [level.blocks for level in levels], within)
     change = (lines.found - [1.0, 0.0]).ravel()
     distance = float(change @ np.linalg.solve(lines.covariance, change))
     bound = t_squared_by_chance(_PARAMETERS, groups, _CHANCE)
@@ -123,18 +114,18 @@ def tone_change(
 
 def with_saturation(
     change: ToneChange,
-    clean: Sequence[Array],
-    degraded: Sequence[Array],
+    clean: Sequence[NDArray[np.float32]],
+    degraded: Sequence[NDArray[np.float32]],
     noise: Sequence[float] | None = None,
 ) -> ToneChange:
-    """A change of tone with the saturation, from ``colour_histogram`` of the images in order of names.
+    """A change of tone with the saturation, from ``block_means`` of the images in order of names.
 
-    Lines of the two differences give a slope each, of which the mean by their errors counts where it differs
-    from 1 by more than chance reaches once in a hundred cases, and is then drawn towards 1.
-
-    clean: histograms with the change's contrast. noise: of the means of blocks, for each difference.
+    Lines of the two ``DIFFERENCES`` of the channels, of the clean images with the change's contrast, give a
+    slope each. Their mean by their errors counts where it differs from 1 by more than chance reaches once in
+    a hundred cases, and is then drawn towards 1. noise: of the means of blocks, for each difference.
     """
-    lines = QuantileLines(clean, degraded, noise or (0.0, 0.0))
+    before = [_colours(image * np.array(change.contrast)) for image in clean]
+    lines = QuantileLines(before, [_colours(image) for image in degraded], noise or (0.0, 0.0))
     weight = np.linalg.inv(lines.covariance[::2, ::2]).sum(0)
     saturation = float(weight @ lines.found[:, 0] / weight.sum())
     distance = (saturation - 1) ** 2 * float(weight.sum())
@@ -142,6 +133,10 @@ def with_saturation(
         return change
     kept = 1 + (1 - 1 / distance) * (saturation - 1)
     return replace(change, saturation=kept, text=f"saturation {saturation:.2f}, {change.text}")
+
+
+def _colours(means_n3: NDArray[np.floating[Any]]) -> Array:
+    return histogram(means_n3 @ DIFFERENCES.T + 0.5)
 
 
 def _is_plausible(factor: float) -> bool:

@@ -25,9 +25,8 @@ from deflow_cli.metrics.distances.tone import (
     DIFFERENCES,
     NoiseLevel,
     ToneChange,
-    colour_histogram,
+    block_means,
     tone_change,
-    tone_histogram,
     with_saturation,
 )
 from deflow_cli.metrics.noise.quiet_spectrum import QUIET_PATCH, quiet_spectrum
@@ -129,17 +128,13 @@ def choose_settings(
 
 def find_tone(domains: Domains) -> ToneChange:
     """How contrast, black, cast and saturation differ between the folders, by images that can be read."""
-    clean, noisy = ([tone_histogram(each) for each in _readable(pool)] for pool in _pools(domains))
+    clean, noisy = ([block_means(each) for each in _readable(pool)] for pool in _pools(domains))
     change = tone_change(clean, noisy)
     if not change.found:
         return change
     noise = _NoiseOfFolder.of(domains)
     change = tone_change(clean, noisy, noise.channels)
-    if not change.found:
-        return change
-    clean = [colour_histogram(each, change.contrast) for each in _readable(domains.clean)]
-    noisy = [colour_histogram(each) for each in _readable(domains.noisy)]
-    return with_saturation(change, clean, noisy, noise.differences)
+    return with_saturation(change, clean, noisy, noise.differences) if change.found else change
 
 
 def _pools(domains: Domains) -> tuple[ImageCache, ImageCache]:
