@@ -91,7 +91,7 @@ def choose_settings(
     colour: ColourStatistics | None = None
     if fit.channel_statistics == "auto":
         change = find_tone(domains)
-        verb = "used" if change.found else "not needed"
+        verb = "used" if change.found else "not used"
         reporter.note(f"channel statistics {verb}: {change.text}")
         facts["channel_statistics"] = change.text
         colour = ColourStatistics.of_tone(change) if change.found else None
