@@ -45,13 +45,13 @@ class QuantileLines:
         y, y_without = _quantiles(after, self.groups, [0.0] * len(spread))
         self._fits = []
         for channel in range(len(spread)):
-            error = _jackknife(x_without[:, channel]) + _jackknife(y_without[:, channel])
+            error = jackknife(x_without[:, channel]) + jackknife(y_without[:, channel])
             # Of thirty groups, correlations are known too badly to be taken at their word.
             weight = np.linalg.inv(error + np.diag(np.diag(error) + _LEAST_ERROR**2))
             self._fits.append(_Fit(weight, None if clipped is None else clipped[channel]))
         self.found = self._lines(x, y)
-        covariance = _jackknife(np.stack([self._lines(other, y).ravel() for other in x_without]))
-        covariance = covariance + _jackknife(np.stack([self._lines(x, other).ravel() for other in y_without]))
+        covariance = jackknife(np.stack([self._lines(other, y).ravel() for other in x_without]))
+        covariance = covariance + jackknife(np.stack([self._lines(x, other).ravel() for other in y_without]))
         least = np.tile([1e-3, _LEAST_ERROR / 2], len(spread))
         self.covariance = covariance * max(1.0, self._misfit(x, y)) + np.diag(least**2)
 
@@ -91,11 +91,15 @@ def histogram(values_nc: NDArray[np.floating[Any]]) -> Array:
 
 def _quantiles(histograms: Sequence[Array], groups: int, spread: Sequence[float]) -> tuple[Array, Array]:
     """Quantiles per channel of all images (C x 5), and without each group of neighbours (groups x C x 5)."""
-    stacked = np.stack(histograms)
-    place = np.arange(len(stacked)) * groups // len(stacked)
-    parts = np.stack([stacked[place == group].sum(0) for group in range(groups)])
+    parts = sums_of_groups(np.stack(histograms), groups)
     whole = parts.sum(0)
     return _quantiles_of(whole, spread), np.stack([_quantiles_of(whole - part, spread) for part in parts])
+
+
+def sums_of_groups(values: Array, groups: int) -> Array:
+    """Sums over images (the first dimension) in each group of neighbours."""
+    place = np.arange(len(values)) * groups // len(values)
+    return np.stack([values[place == group].sum(0) for group in range(groups)])
 
 
 def _quantiles_of(counts_cb: Array, spread: Sequence[float]) -> Array:
@@ -111,8 +115,8 @@ def _quantiles_with(counts_b: Array, noise: float) -> Array:
     return np.interp(_SHARES * below[-1], below, np.arange(1 - reach, BINS + reach + 1) / BINS)
 
 
-def _jackknife(without_gn: Array) -> Array:
-    """Covariance of an estimate, from those without each group."""
+def jackknife(without_gn: Array) -> Array:
+    """Covariance of an estimate, from those without each group: groups x numbers."""
     groups = len(without_gn)
     centred = without_gn - without_gn.mean(0)
     return cast(Array, (groups - 1) / groups * (centred.T @ centred))

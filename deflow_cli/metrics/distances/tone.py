@@ -20,7 +20,9 @@ from deflow_cli.metrics.distances.quantile_lines import (
     QuantileLines,
     groups_of,
     histogram,
+    jackknife,
     least_images,
+    sums_of_groups,
     t_squared_by_chance,
 )
 
@@ -31,6 +33,7 @@ LEAST_COMPARED = least_images(_PARAMETERS)
 """Images of a folder; below, nothing is found."""
 _CHANCE = 0.01  # of finding a change where there is none
 _PLAUSIBLE = (0.25, 4.0)  # contrasts, saturations
+_CURVE = 4 / 255  # deviation of what a curve adds to the middle tones
 DIFFERENCES = np.array([[0.5, 0.0, -0.5], [-0.25, 0.5, -0.25]])
 """Of the channels: red - blue and green - magenta, from -0.5 to 0.5."""
 
@@ -133,6 +136,36 @@ def with_saturation(
         return change
     kept = 1 + (1 - 1 / distance) * (saturation - 1)
     return replace(change, saturation=kept, text=f"saturation {saturation:.2f}, {change.text}")
+
+
+def with_means(
+    change: ToneChange, clean: Sequence[NDArray[np.float32]], degraded: Sequence[NDArray[np.float32]]
+) -> ToneChange:
+    """A change of tone whose offsets have a part of what the line leaves of the difference of means.
+
+    A curve moves the middle tones, not black and white. What it adds there is taken to have a deviation of
+    4 grey levels, so that the difference counts by 4^2 / (4^2 + e^2), e its standard error between images.
+    From ``block_means`` of the images in order of names.
+    """
+    usable = [[image for image in images if len(image)] for images in (clean, degraded)]
+    groups = groups_of(*map(len, usable))
+    mapped = [_changed(image.mean(0, dtype=np.float64), change) for image in usable[0]]
+    left, error = np.zeros(3), np.zeros(3)
+    for sign, means in ((-1, mapped), (1, [image.mean(0, dtype=np.float64) for image in usable[1]])):
+        sums, counts = (
+            sums_of_groups(np.stack(means), groups),
+            sums_of_groups(np.ones((len(means), 1)), groups),
+        )
+        left += sign * sums.sum(0) / len(means)
+        error += np.diag(jackknife((sums.sum(0) - sums) / (len(means) - counts)))
+    offset = np.array(change.offset) + left * _CURVE**2 / (_CURVE**2 + error)
+    return replace(change, offset=_triple(offset))
+
+
+def _changed(values_3: Array, change: ToneChange) -> Array:
+    scaled = values_3 * np.array(change.contrast)
+    grey = scaled.mean()
+    return grey + change.saturation * (scaled - grey) + np.array(change.offset)
 
 
 def _colours(means_n3: NDArray[np.floating[Any]]) -> Array:

@@ -27,6 +27,7 @@ from deflow_cli.metrics.distances.tone import (
     ToneChange,
     block_means,
     tone_change,
+    with_means,
     with_saturation,
 )
 from deflow_cli.metrics.noise.quiet_spectrum import QUIET_PATCH, quiet_spectrum
@@ -134,7 +135,9 @@ def find_tone(domains: Domains) -> ToneChange:
         return change
     noise = _NoiseOfFolder.of(domains)
     change = tone_change(clean, noisy, noise.channels)
-    return with_saturation(change, clean, noisy, noise.differences) if change.found else change
+    if not change.found:
+        return change
+    return with_means(with_saturation(change, clean, noisy, noise.differences), clean, noisy)
 
 
 def _pools(domains: Domains) -> tuple[ImageCache, ImageCache]:

@@ -14,6 +14,7 @@ from deflow_cli.metrics.distances.tone import (
     ToneChange,
     block_means,
     tone_change,
+    with_means,
     with_saturation,
 )
 from tests.metrics.distances.generators import Field, scene, to_pixels
@@ -125,3 +126,33 @@ def test_saturation_is_what_is_left_beside_contrast() -> None:
     assert told.text.startswith("saturation 0.")
     assert told.contrast == faded.contrast
     assert with_saturation(faded, means(SCENES[:80]), coloured(SCENES[80:], 1.0, 0.8)) == faded
+
+
+def test_offsets_have_a_part_of_the_difference_of_means() -> None:
+    """All of it where images tell their mean exactly, half where its error is 4 grey levels."""
+    line = ToneChange((1.0, 1.0, 1.0), (0.02, 0.0, 0.0), True, "line")
+    alike = [np.full((4, 3), 0.4, np.float32)] * 64
+    lifted = [image + np.float32(0.05) for image in alike]
+    np.testing.assert_allclose(with_means(line, alike, lifted).offset, 0.05, atol=1e-6)
+    rng = np.random.default_rng(0)
+    spread = 4 / 255 * 64**0.5
+    draws = [rng.normal(0, spread, (64, 1, 1)) for _ in range(200)]
+    taken = []
+    for draw in draws:
+        told = with_means(
+            line, alike, [image + one.astype(np.float32) for image, one in zip(lifted, draw, strict=True)]
+        )
+        taken.append((told.offset[1]) / (0.05 + draw.mean()))
+    assert np.median(taken) == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_means_are_those_of_the_change() -> None:
+    change = ToneChange((0.8, 0.9, 0.7), (0.1, 0.05, 0.0), True, "line", 0.6)
+    rng = np.random.default_rng(1)
+    clean = [rng.uniform(0, 1, (9, 3)).astype(np.float32) for _ in range(64)]
+    degraded = []
+    for image in clean:
+        scaled = image * np.array(change.contrast)
+        grey = scaled.mean(1, keepdims=True)
+        degraded.append((grey + 0.6 * (scaled - grey) + change.offset).astype(np.float32))
+    np.testing.assert_allclose(with_means(change, clean, degraded).offset, change.offset, atol=1e-6)
