@@ -52,7 +52,7 @@ def test_public_names_are_what_they_say():
     for name in deflow_cli.__all__:
         assert getattr(deflow_cli, name) is not None
     for function in deflow_cli.workflows.api.__all__:
-        assert "    >>> " in getattr(deflow_cli, function).__doc__
+        assert ">>> " in getattr(deflow_cli, function).__doc__  # Python 3.13 takes the indentation away
         assert getattr(deflow_cli, function) is getattr(deflow_cli.workflows.api, function)
 
 
