@@ -28,7 +28,7 @@ SHARED_NAMES = {
     "load_restorer": "the API reads a restorer as a Restorer, the file format as a network and facts",
 }
 # Modules that come with a declared dependency, in whose terms they are used.
-BROUGHT_BY = {"triton": "torch", "httpx": "huggingface-hub", "markupsafe": "jinja2"}
+BROUGHT_BY = {"triton": "torch", "markupsafe": "jinja2"}
 
 
 def modules() -> dict[str, Path]:

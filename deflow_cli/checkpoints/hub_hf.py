@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,12 +117,11 @@ def _folder() -> Path:
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """What the client raises: errors of the hub are OSErrors; newer clients raise httpx's errors too."""
+    """What the client raises: errors of the hub are OSErrors; newer clients raise httpx's or httpx2's."""
     from huggingface_hub.errors import HfHubHTTPError
 
     kinds: list[type[Exception]] = [OSError, ValueError, HfHubHTTPError]
-    try:
-        import httpx
-    except ImportError:
-        return tuple(kinds)
-    return (*kinds, httpx.HTTPError)
+    for name in ("httpx", "httpx2"):
+        with suppress(ImportError):
+            kinds.append(import_module(name).HTTPError)
+    return tuple(kinds)

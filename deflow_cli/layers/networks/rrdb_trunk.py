@@ -198,7 +198,10 @@ def _dense_block(x: Tensor, seen: Tensor, weights: list[Tensor], biases: list[Te
     stack = x
     for index in range(CONVOLUTIONS - 1):
         y = F.leaky_relu(F.conv2d(stack, weights[index], biases[index], padding=1), RELU_SLOPE)
-        stack = torch.cat((stack, y), dim=1, out=seen if index == CONVOLUTIONS - 2 else None)
+        into = seen if index == CONVOLUTIONS - 2 and not torch.compiler.is_compiling() else None
+        stack = torch.cat((stack, y), dim=1, out=into)
+    if torch.compiler.is_compiling():  # torch 2.7 compiles no output that is part of a larger tensor
+        seen.copy_(stack)
     return x + RESIDUAL * F.conv2d(stack, weights[-1], biases[-1], padding=1)
 
 
@@ -207,15 +210,21 @@ def _dense_block_backward(
 ) -> Tensor:
     """The gradient of a dense block's input; those of its convolutions' outputs go to ``inner_grads``."""
     growth = weights[0].shape[0]
-    torch.mul(grad, RESIDUAL, out=inner_grads[-1])
+    compiling = torch.compiler.is_compiling()  # as in ``_dense_block``
+    if compiling:
+        inner_grads[-1].copy_(RESIDUAL * grad)
+    else:
+        torch.mul(grad, RESIDUAL, out=inner_grads[-1])
     of_stack = _input_gradient(inner_grads[-1], seen, weights[-1])
     for index in reversed(range(CONVOLUTIONS - 1)):
         start = weights[index].shape[1]
         y = seen[:, start : start + growth]
         g = inner_grads[index]
-        torch.ops.aten.leaky_relu_backward.grad_input(
-            of_stack[:, start : start + growth], y, RELU_SLOPE, True, grad_input=g
-        )
+        of_y = of_stack[:, start : start + growth]
+        if compiling:
+            g.copy_(torch.ops.aten.leaky_relu_backward(of_y, y, RELU_SLOPE, True))
+        else:
+            torch.ops.aten.leaky_relu_backward.grad_input(of_y, y, RELU_SLOPE, True, grad_input=g)
         of_stack = of_stack[:, :start] + _input_gradient(g, seen[:, :start], weights[index])
     return grad + of_stack
 
