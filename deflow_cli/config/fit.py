@@ -34,7 +34,7 @@ class FitConfig:
     moments_every: int = 200  # steps between closed-form updates of the shift
     encoder_weights: str = ""  # an ESRGAN file that starts the encoder; empty: none
     whiten: bool = False  # start each level as what h does not explain of the images, whitened
-    # auto: contrast and offset of the tone, where the folders differ | yes: the published means and stds
+    # auto: contrast, offset and saturation, where the folders differ | yes: the published means and stds
     channel_statistics: Literal["auto", "yes", "no"] = "auto"
     compression: Literal["auto", "no"] = "auto"  # auto: samples are JPEG compressed where the noisy set is
     leak_test: bool = False  # choose flow.downsample and flow.h_noise by the domain-leak test

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from realism_data import Pair, load_domain, read
 
 from deflow_cli.metrics.distances.tone import (
-    ToneChange,
     block_means,
     tone_change,
     with_means,
@@ -53,13 +52,7 @@ def tone(clean: Sequence[Blocks], degraded: Sequence[Blocks]) -> Map:
     change = tone_change(clean, degraded)
     if change.found:
         change = with_means(with_saturation(change, clean, degraded), clean, degraded)
-    return lambda values: changed(values, change)
-
-
-def changed(values_n3: Values, change: ToneChange) -> Values:
-    scaled = values_n3 * np.array(change.contrast)
-    grey = scaled.mean(1, keepdims=True)
-    return grey + change.saturation * (scaled - grey) + np.array(change.offset)
+    return change.of
 
 
 WAYS = {"no change": nothing, "means and deviations": statistics, "tone": tone}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,12 @@ class ToneChange:
     found: bool
     text: str
     saturation: float = 1.0
+
+    def of(self, colours_n3: NDArray[np.floating[Any]]) -> Array:
+        """What becomes of colours in [0, 1], N x 3; not clipped."""
+        scaled = colours_n3 * np.array(self.contrast)
+        grey = scaled.mean(1, keepdims=True)
+        return cast(Array, grey + self.saturation * (scaled - grey) + np.array(self.offset))
 
 
 class NoiseLevel(NamedTuple):
@@ -147,25 +153,19 @@ def with_means(
     4 grey levels, so that the difference counts by 4^2 / (4^2 + e^2), e its standard error between images.
     From ``block_means`` of the images in order of names.
     """
-    usable = [[image for image in images if len(image)] for images in (clean, degraded)]
-    groups = groups_of(*map(len, usable))
-    mapped = [_changed(image.mean(0, dtype=np.float64), change) for image in usable[0]]
-    left, error = np.zeros(3), np.zeros(3)
-    for sign, means in ((-1, mapped), (1, [image.mean(0, dtype=np.float64) for image in usable[1]])):
-        sums, counts = (
-            sums_of_groups(np.stack(means), groups),
-            sums_of_groups(np.ones((len(means), 1)), groups),
-        )
-        left += sign * sums.sum(0) / len(means)
-        error += np.diag(jackknife((sums.sum(0) - sums) / (len(means) - counts)))
-    offset = np.array(change.offset) + left * _CURVE**2 / (_CURVE**2 + error)
-    return replace(change, offset=_triple(offset))
+    groups = groups_of(len(clean), len(degraded))
+    before, after = (np.stack([image.mean(0, dtype=np.float64) for image in x]) for x in (clean, degraded))
+    before = change.of(before)
+    variance = sum(np.diag(jackknife(_means_without(each, groups))) for each in (before, after))
+    left = (after.mean(0) - before.mean(0)) * _CURVE**2 / (_CURVE**2 + variance)
+    return replace(change, offset=_triple(change.offset + left))
 
 
-def _changed(values_3: Array, change: ToneChange) -> Array:
-    scaled = values_3 * np.array(change.contrast)
-    grey = scaled.mean()
-    return grey + change.saturation * (scaled - grey) + np.array(change.offset)
+def _means_without(values_n3: Array, groups: int) -> Array:
+    """The mean without each group of neighbours: groups x 3."""
+    sums = sums_of_groups(values_n3, groups)
+    counts = sums_of_groups(np.ones((len(values_n3), 1)), groups)
+    return cast(Array, (sums.sum(0) - sums) / (counts.sum(0) - counts))
 
 
 def _colours(means_n3: NDArray[np.floating[Any]]) -> Array:

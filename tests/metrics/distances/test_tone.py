@@ -156,3 +156,9 @@ def test_the_means_are_those_of_the_change() -> None:
         grey = scaled.mean(1, keepdims=True)
         degraded.append((grey + 0.6 * (scaled - grey) + change.offset).astype(np.float32))
     np.testing.assert_allclose(with_means(change, clean, degraded).offset, change.offset, atol=1e-6)
+
+
+def test_a_change_is_done_to_colours() -> None:
+    change = ToneChange((0.5, 0.5, 0.5), (0.1, 0.0, 0.0), True, "", saturation=0.5)
+    told = change.of(np.array([[0.8, 0.4, 0.6], [1.0, 1.0, 1.0]]))
+    np.testing.assert_allclose(told, [[0.45, 0.25, 0.3], [0.6, 0.5, 0.5]])
